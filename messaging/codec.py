@@ -1,0 +1,57 @@
+"""The one JSON codec: bus, stores and fingerprint all read and write through it.
+
+Numbers with a fraction are read as :class:`~decimal.Decimal` and written back digit by digit, so money never
+passes through a binary float.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+MAX_NUMBER_DIGITS = 15
+"""Significant digits that every JSON reader keeps (an IEEE 754 double holds any decimal of 15 digits)."""
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_canonical_encoder = msgspec.json.Encoder(decimal_format="number", order="sorted")
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
+
+DecodeError = msgspec.DecodeError
+
+
+def encode(value: object) -> bytes:
+    """JSON as UTF-8 bytes. Structs, dataclasses, Decimal and datetime are understood."""
+    return _encoder.encode(value)
+
+
+def decode(data: bytes | str) -> Any:
+    """The JSON value in *data*.
+
+    Raises:
+        DecodeError: *data* is no JSON.
+    """
+    return _decoder.decode(data)
+
+
+def canonical(value: object) -> bytes:
+    """JSON with sorted keys: equal values give equal bytes, whatever order they were built in."""
+    return _canonical_encoder.encode(value)
+
+
+def plain_number(value: Decimal | float) -> int | Decimal:
+    """The number in the one form that is stored: whole numbers as int, others as a Decimal without trailing zeros.
+
+    Raises:
+        ValueError: *value* is infinite or not a number, which JSON can't carry.
+    """
+    number = value if isinstance(value, Decimal) else Decimal(repr(value))
+    if not number.is_finite():
+        raise ValueError(f"{value} can't be written as a JSON number")
+    if number == number.to_integral_value():
+        return int(number)
+    return number.normalize()
+
+
+def significant_digits(number: int | Decimal) -> int:
+    """How many significant decimal digits *number* has."""
+    return len(Decimal(number).normalize().as_tuple().digits)

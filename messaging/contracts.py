@@ -1,0 +1,166 @@
+"""The message contracts, as they stand on the queues: JSON in camelCase."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from messaging import codec
+from messaging.bus import Message
+from messaging.message_ids import message_id
+
+SCHEMA_VERSION = 1
+"""The newest message schema this code reads; a message that says more is parked."""
+
+EventType = Literal["create", "update", "delete"]
+ChangeType = Literal["create", "update", "delete"]
+
+
+class Contract(BaseModel):
+    """What all contracts share: camelCase on the wire, snake_case in code, and the way on through the hops."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
+
+    tenant_id: str = Field(min_length=1)
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1)
+    correlation_id: str | None = None
+    traceparent: str | None = None
+
+    def to_bytes(self) -> bytes:
+        """The message body."""
+        return codec.encode(self.model_dump(by_alias=True, exclude_none=True))
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> Self:
+        """The contract in *body*.
+
+        Raises:
+            codec.DecodeError: *body* is no JSON.
+            pydantic.ValidationError: *body* is JSON, but not this contract.
+        """
+        return cls.model_validate(codec.decode(body))
+
+    def source_key(self) -> str:
+        """What the message is about; the same for all messages about it."""
+        raise NotImplementedError
+
+    def version_key(self) -> str:
+        """Which state of it the message is about."""
+        raise NotImplementedError
+
+    def to_message(self, queue: str, *, generation: int = 0) -> Message:
+        """The message for *queue*: the same contract gives the same message id, until the generation moves."""
+        properties: dict[str, str | int | bool] = {
+            "tenantId": self.tenant_id,
+            "schemaVersion": self.schema_version,
+            "generation": generation,
+        }
+        if self.traceparent:
+            properties["traceparent"] = self.traceparent
+        return Message(
+            body=self.to_bytes(),
+            message_id=message_id(queue, self.source_key(), self.version_key(), generation),
+            correlation_id=self.correlation_id,
+            properties=properties,
+        )
+
+
+class IngestionEvent(Contract):
+    """One change of one record at its source. The first six fields are all that a producer must send."""
+
+    source: str = Field(min_length=1)
+    source_id: str = Field(min_length=1)
+    event_type: EventType
+    observed_at: str
+    payload: dict[str, Any]
+    event_id: str | None = None
+    connection_id: str | None = None
+    instance: str | None = None
+    object_type: str | None = None
+    source_version: str | None = None
+    read_at: str | None = None
+    payload_ref: str | None = None
+
+    def source_key(self) -> str:
+        """Tenant, system, instance, object type and external id."""
+        return "|".join((self.tenant_id, self.source, self.instance or "", self.object_type or "", self.source_id))
+
+    def version_key(self) -> str:
+        """The event's own id, else the record's version, else when it was seen."""
+        return self.event_id or f"{self.event_type}|{self.source_version or ''}|{self.observed_at}"
+
+
+class ShardMessage(Contract):
+    """What the messages after normalization share: the shard, and the revision they were made for."""
+
+    shard_id: str = Field(min_length=1)
+    shard_type_id: str = Field(min_length=1)
+    revision: int = Field(ge=1)
+    generation: int = Field(default=0, ge=0)
+
+    def source_key(self) -> str:
+        """Tenant and shard."""
+        return f"{self.tenant_id}|{self.shard_id}"
+
+    def version_key(self) -> str:
+        """The shard's revision."""
+        return str(self.revision)
+
+
+class ShardEmission(ShardMessage):
+    """A shard was written: enrich it."""
+
+    change_type: ChangeType
+    changed_fields: list[str] = Field(default_factory=list)
+
+
+class EnrichmentJob(ShardMessage):
+    """A shard's links are in place: prepare its content, entities and chunks."""
+
+    work: Literal["content", "entities", "chunks"] = "chunks"
+
+    def version_key(self) -> str:
+        """Revision and kind of work."""
+        return f"{self.revision}|{self.work}"
+
+
+class ChunkReference(BaseModel):
+    """A chunk in the state that awaits its vector: a chunk whose hash has moved on is another job's."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
+
+    chunk_id: str
+    hash: str
+
+
+MAX_CHUNKS_PER_JOB = 200
+"""The most chunks one embedding job names."""
+
+
+class EmbeddingJob(ShardMessage):
+    """Chunks of a shard that have no vector yet."""
+
+    chunks: list[ChunkReference] = Field(max_length=MAX_CHUNKS_PER_JOB)
+    reason: str = "changed"
+
+    def version_key(self) -> str:
+        """Revision and the first chunk named: a shard of many chunks has several jobs a revision."""
+        first = self.chunks[0].chunk_id if self.chunks else ""
+        return f"{self.revision}|{self.reason}|{first}"
+
+
+class SourceWork(Contract):
+    """Work against a source that must run outside an HTTP call or a timer tick."""
+
+    connection_id: str = Field(min_length=1)
+    work: Literal["poll", "sweep"]
+    due_at: str
+    object_types: list[str] = Field(default_factory=list)
+
+    def source_key(self) -> str:
+        """Tenant, connection and kind of work."""
+        return f"{self.tenant_id}|{self.connection_id}|{self.work}"
+
+    def version_key(self) -> str:
+        """When the work was due: a tick that fires twice asks once."""
+        return self.due_at
