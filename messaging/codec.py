@@ -5,7 +5,7 @@ passes through a binary float.
 """
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +17,11 @@ _canonical_encoder = msgspec.json.Encoder(decimal_format="number", order="sorted
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 DecodeError = msgspec.DecodeError
+"""The bytes are no JSON."""
+ValidationError = msgspec.ValidationError
+"""The bytes are JSON, but not of the kind asked for; the message names the field."""
+
+T = TypeVar("T")
 
 
 def encode(value: object) -> bytes:
@@ -31,6 +36,11 @@ def decode(data: bytes | str) -> Any:
         DecodeError: *data* is no JSON.
     """
     return _decoder.decode(data)
+
+
+def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    """A decoder of JSON that must be a *kind* (a struct or dataclass); make it once and keep it."""
+    return msgspec.json.Decoder(kind, float_hook=Decimal)
 
 
 def canonical(value: object) -> bytes:

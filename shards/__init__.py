@@ -1,0 +1,1 @@
+"""What is kept: the shard model, shard types, identity, ordering, and the stores with their twins."""

@@ -1,0 +1,82 @@
+"""One record, one shard: the shard's id is computed from the record's identity, on every path, by this module."""
+
+import re
+from base64 import b32encode
+from hashlib import blake2b
+
+SHARDLINE_SYSTEM = "shardline"
+"""The system of shards that Shardline itself keeps (projects, connections, cursors)."""
+
+_SALESFORCE_ID = re.compile(r"[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?\Z")
+_SUFFIX_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+
+
+class InvalidExternalIdError(ValueError):
+    """An external id that can't be one of its system's."""
+
+
+def salesforce_id(text: str) -> str:
+    """The 18-character form of a Salesforce id of 15 or 18 characters.
+
+    The last three characters encode which of the first fifteen are upper case: one character a block of five, bit n
+    set when character n is A–Z, 0–31 written as A–Z0–5. An 18-character id with the wrong suffix (lower-cased on its
+    way) is refused, since its first fifteen characters can't be trusted either.
+
+    Raises:
+        InvalidExternalIdError: *text* is no Salesforce id.
+    """
+    if not _SALESFORCE_ID.match(text):
+        raise InvalidExternalIdError(f"{text[:40]!r} is no Salesforce id of 15 or 18 letters and digits")
+    suffix = ""
+    for block in (text[0:5], text[5:10], text[10:15]):
+        bits = sum(1 << n for n, character in enumerate(block) if "A" <= character <= "Z")
+        suffix += _SUFFIX_ALPHABET[bits]
+    if len(text) == 18 and text[15:].upper() != suffix:
+        raise InvalidExternalIdError(f"{text!r} has the suffix {text[15:]}, its capitals ask for {suffix}")
+    return text[:15] + suffix
+
+
+def canonical_external_id(system: str, external_id: str) -> str:
+    """The one form of *external_id* that identity goes by.
+
+    Raises:
+        InvalidExternalIdError: it can't be an id of *system*.
+    """
+    if system == "salesforce":
+        return salesforce_id(external_id)
+    if not external_id:
+        raise InvalidExternalIdError("an external id can't be empty")
+    return external_id
+
+
+def shard_id(tenant_id: str, system: str, instance: str, object_type: str, external_id: str) -> str:
+    """The id of the shard of one record: ``sh_`` and 32 characters of a-z and 2-7.
+
+    *external_id* and, for Salesforce, *instance* (the org id) may be in any of their forms. Each part is
+    length-prefixed, so no two different records run together.
+
+    Raises:
+        InvalidExternalIdError: an id can't be one of its system's.
+    """
+    if system == "salesforce" and instance:
+        instance = salesforce_id(instance)
+    parts = (tenant_id, system, instance, object_type, canonical_external_id(system, external_id))
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    digest = blake2b(text.encode(), digest_size=20, person=b"shardline-id").digest()
+    return "sh_" + b32encode(digest).decode().lower()
+
+
+def derived_external_id(parent_external_id: str, mapping_name: str) -> str:
+    """The external id of a shard that a mapping derives from another record."""
+    return f"{parent_external_id}#{mapping_name}"
+
+
+def link_id(source_shard_id: str, relationship_type: str, target_shard_id: str) -> str:
+    """The id of a link: the same link found twice is one link."""
+    text = "\x1f".join((source_shard_id, relationship_type, target_shard_id))
+    return "ln_" + b32encode(blake2b(text.encode(), digest_size=15).digest()).decode().lower()
+
+
+def chunk_id(shard: str, ordinal: int) -> str:
+    """The id of the *ordinal*-th chunk of a shard."""
+    return f"{shard}.{ordinal:05d}"
