@@ -1,0 +1,1 @@
+"""The chain: normalize, enrich, prepare, embed. Plain async functions over typed values and ports."""
