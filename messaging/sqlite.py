@@ -1,0 +1,308 @@
+"""What the SQLite twins stand on: a stamped data file, and one thread that does all the work on it.
+
+Only ``apsw`` opens these files: a second SQLite library in the process would break their POSIX locks.
+
+apsw gives up the GIL in every step of a statement, and the thread then has to win it back from a busy event loop,
+which can take a whole switch interval (``sys.getswitchinterval()``, 5 ms unless set). So work that runs here wants
+few statements with many values in each (one blob, ``json_each(?)``, ``apsw.carray``), not ``executemany``.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Work = Callable[[apsw.Connection], T]
+"""Something to do with the connection, on the file's own thread."""
+
+BUSY_TIMEOUT_MS = 1_000
+"""How long one statement waits for another process's lock."""
+
+BUSY_ATTEMPTS = 10
+"""How often a write is begun before it fails for good: about ten seconds in all."""
+
+CHECKPOINT_PAGES = 2_000
+"""Pages in the write-ahead log at which its content is moved into the file (8 MB of 4 KiB pages)."""
+
+LARGEST_LOG_PAGES = 8 * CHECKPOINT_PAGES
+"""Pages (64 MB) at which the log is started afresh even if that means to wait for readers."""
+
+RESTART_WAIT_MS = 100
+"""How long starting the log afresh waits for readers; it is tried again CHECKPOINT_PAGES later."""
+
+
+class DataFileError(Exception):
+    """A data file can't be used. The message is one line, with the file and what to do."""
+
+
+class FileBusyError(Exception):
+    """Another process has held the file's write lock for too long; the work was not done."""
+
+
+class SqliteFile:
+    """A SQLite file that carries its format's stamp, in write-ahead mode, worked on by one thread of its own.
+
+    The event loop is never blocked: :meth:`run` and :meth:`write` hand the work to the thread and await it, one at a
+    time in the order asked for. A task that is cancelled while it waits cuts nothing in two: work that has begun is
+    done whole, work that has not is not begun.
+
+    A second object on the same path is a second connection, with its own thread: reads through it run beside writes.
+
+    Args:
+        path: the file; its folder is made when it is missing.
+        schema: statements that make the tables of an empty file.
+        version: the format's version, kept as ``user_version``; at least 1.
+        application_id: the format's own number, kept as ``application_id``; not 0.
+        prepare: called once with the new connection, before anything is read (to load an extension, say).
+        cache_kib: page cache of this connection, in KiB.
+        page_size: bytes a page of a new file.
+
+    Raises:
+        DataFileError: the file is not of this format, of a newer version, damaged, or can't be opened.
+        FileBusyError: another process kept the file locked.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        schema: str,
+        version: int,
+        application_id: int,
+        prepare: Callable[[apsw.Connection], None] | None = None,
+        cache_kib: int = 8_192,
+        page_size: int = 4_096,
+    ) -> None:
+        self.path = Path(path)
+        self._schema = schema
+        self._version = version
+        self._application_id = application_id
+        self._log_pages = 0
+        self._checkpoint_at = CHECKPOINT_PAGES
+        self._closed = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite {self.path.name}")
+        try:
+            self._connection = self._thread.submit(self._open, prepare, cache_kib, page_size).result()
+        except BaseException:
+            self._thread.shutdown()
+            raise
+
+    async def run(self, work: Work[T], *, if_cancelled: Callable[[apsw.Connection, T], None] | None = None) -> T:
+        """What *work* returns; it reads, or opens its own transactions with :meth:`transaction`.
+
+        *if_cancelled* is called on the file's thread with the connection and the result when the awaiting task was
+        cancelled after the work had begun, so that nobody will ever see the result (to give back a lock, say).
+
+        Raises:
+            DataFileError: the file is damaged, its disk full or unreadable.
+            FileBusyError: another process kept the file locked.
+        """
+        return await self._await(self._thread.submit(self._guarded, work), if_cancelled)
+
+    async def write(self, work: Work[T], *, if_cancelled: Callable[[apsw.Connection, T], None] | None = None) -> T:
+        """What *work* returns, done in one write transaction; see :meth:`transaction` and :meth:`run`."""
+        return await self._await(self._thread.submit(self._guarded, lambda _: self.transaction(work)), if_cancelled)
+
+    def transaction(self, work: Work[T]) -> T:
+        """What *work* returns, done between BEGIN IMMEDIATE and COMMIT; only from work on the file's thread.
+
+        An exception of *work* rolls all of it back. *work* starts only once it has the write lock, so it runs once;
+        it must not take more than a few milliseconds, because every other writer waits for it.
+
+        Raises:
+            FileBusyError: another process kept the write lock.
+        """
+        connection = self._connection
+        self._retry_busy(lambda: connection.execute("BEGIN IMMEDIATE"))
+        try:
+            result = work(connection)
+            self._retry_busy(lambda: connection.execute("COMMIT"))
+        except BaseException:
+            # SQLite itself has rolled back after a full disk or an I/O error.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self._checkpoint()
+        return result
+
+    def run_now(self, work: Work[T]) -> T:
+        """As :meth:`run`, but blocks the caller: for start and stop, outside the event loop."""
+        return self._thread.submit(self._guarded, work).result()
+
+    def close(self) -> None:
+        """Finish the work asked for and close the file. Closing twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        self._thread.submit(self._connection.close).result()
+        self._thread.shutdown()
+
+    async def _await(self, future: Future[T], if_cancelled: Callable[[apsw.Connection, T], None] | None) -> T:
+        if if_cancelled is None:
+            return await asyncio.wrap_future(future)
+        undo = if_cancelled
+        try:
+            # Shielded: a cancelled wrap_future would also cancel the future, and hide its result from the undoing.
+            return await asyncio.shield(asyncio.wrap_future(future))
+        except asyncio.CancelledError:
+            if not future.cancel() and not self._closed:
+                # Submitted now, it runs behind the work in progress and before a close that follows.
+                self._thread.submit(self._undo, future, undo)
+            raise
+
+    def _undo(self, future: Future[T], undo: Callable[[apsw.Connection, T], None]) -> None:
+        if future.exception() is not None:
+            return  # the work itself failed, and has rolled back
+        try:
+            undo(self._connection, future.result())
+        except (apsw.Error, FileBusyError):
+            logger.exception("%s: the result of a cancelled call could not be given back", self.path)
+
+    def _guarded(self, work: Work[T]) -> T:
+        try:
+            return work(self._connection)
+        except apsw.BusyError as error:
+            raise FileBusyError(self._busy_text()) from error
+        except apsw.Error as error:
+            explained = self._explained(error)
+            if explained is None:
+                raise
+            raise explained from error
+
+    def _open(
+        self, prepare: Callable[[apsw.Connection], None] | None, cache_kib: int, page_size: int
+    ) -> apsw.Connection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataFileError(f"{self.path}: its folder can't be made ({error.strerror})") from error
+        try:
+            connection = apsw.Connection(str(self.path))
+        except apsw.Error as error:
+            raise self._explained(error) or error from error
+        try:
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            if prepare is not None:
+                prepare(connection)
+            if not self._is_ours(connection):
+                connection.execute(f"PRAGMA page_size = {page_size}")
+            self._retry_busy(lambda: connection.execute("PRAGMA journal_mode = WAL"))
+            connection.execute(
+                f"PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -{cache_kib};"
+                f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * page_size}; PRAGMA wal_autocheckpoint = 0"
+            )
+            connection.set_wal_hook(self._note_log_pages)
+            self._make_tables(connection)
+        except apsw.BusyError as error:
+            connection.close()
+            raise FileBusyError(self._busy_text()) from error
+        except apsw.Error as error:
+            connection.close()
+            raise self._explained(error) or error from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _make_tables(self, connection: apsw.Connection) -> None:
+        self._retry_busy(lambda: connection.execute("BEGIN IMMEDIATE"))
+        try:
+            # Asked again under the lock: another process may have made them meanwhile.
+            if not self._is_ours(connection):
+                connection.execute(self._schema)
+                connection.pragma("application_id", self._application_id)
+                connection.pragma("user_version", self._version)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _is_ours(self, connection: apsw.Connection) -> bool:
+        """Whether the file has this format's tables; False for an empty file."""
+        [(application_id, version, objects)] = self._retry_busy(
+            lambda: connection.execute(
+                "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM"
+                " pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
+            ).fetchall()
+        )
+        if application_id == 0 and version == 0 and objects == 0:
+            return False
+        if application_id != self._application_id:
+            raise DataFileError(
+                f"{self.path} is a SQLite file of another kind; nothing was changed in it. Name another file or folder"
+            )
+        if version > self._version:
+            raise DataFileError(
+                f"{self.path} has format {version}, newer than the {self._version} of this Shardline; run the newer one"
+            )
+        if version < self._version:
+            raise DataFileError(
+                f"{self.path} has format {version}, older than the {self._version} of this Shardline;"
+                " move it away and ingest again"
+            )
+        return True
+
+    def _note_log_pages(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def _checkpoint(self) -> None:
+        """Move the log's content into the file when that is due. Outside any transaction; other writers go on."""
+        if self._log_pages < CHECKPOINT_PAGES:
+            self._checkpoint_at = CHECKPOINT_PAGES
+        if self._log_pages < self._checkpoint_at:
+            return
+        # SQLite starts the log afresh by itself once no reader needs it; only under readers that always overlap
+        # does it grow on, and then this waits for a gap between them.
+        crowded = self._log_pages >= LARGEST_LOG_PAGES
+        self._checkpoint_at = self._log_pages + CHECKPOINT_PAGES
+        self._connection.set_busy_timeout(RESTART_WAIT_MS)
+        try:
+            with suppress(apsw.BusyError):  # another process does the same now, or a reader stays: due again later
+                self._connection.wal_checkpoint(
+                    mode=apsw.SQLITE_CHECKPOINT_RESTART if crowded else apsw.SQLITE_CHECKPOINT_PASSIVE
+                )
+        finally:
+            self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+
+    def _retry_busy(self, step: Callable[[], T]) -> T:
+        """*step*'s result. SQLite skips its own waiting where it could deadlock, so BUSY is asked again here."""
+        for attempt in range(1, BUSY_ATTEMPTS + 1):
+            try:
+                return step()
+            except apsw.BusyError as error:
+                if attempt == BUSY_ATTEMPTS:
+                    raise FileBusyError(self._busy_text()) from error
+                time.sleep(0.005 * attempt)
+        raise AssertionError("unreachable: the loop returns or raises")
+
+    def _busy_text(self) -> str:
+        return f"{self.path} is locked by another process"
+
+    def _explained(self, error: apsw.Error) -> DataFileError | None:
+        """The one line for an error of the file itself; None for an error of the statement."""
+        match error:
+            case apsw.NotADBError() | apsw.CorruptError():
+                return DataFileError(
+                    f"{self.path} is damaged or no SQLite file ({error});"
+                    f" move it away with {self.path.name}-wal and {self.path.name}-shm and start again"
+                )
+            case apsw.FullError():
+                return DataFileError(f"{self.path} can't grow: the disk is full; make room and start again")
+            case apsw.CantOpenError() | apsw.PermissionsError() | apsw.ReadOnlyError() | apsw.IOError():
+                return DataFileError(
+                    f"{self.path} can't be read and written ({error}); check the path and its permissions"
+                )
+            case _:
+                return None
