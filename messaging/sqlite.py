@@ -230,12 +230,16 @@ class SqliteFile:
 
     def _is_ours(self, connection: apsw.Connection) -> bool:
         """Whether the file has this format's tables; False for an empty file."""
-        [(application_id, version, objects)] = self._retry_busy(
-            lambda: connection.execute(
-                "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM"
-                " pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
-            ).fetchall()
+        # One statement is one snapshot: another process may be stamping the file at this moment.
+        stamp = self._retry_busy(
+            lambda: (
+                connection.execute(
+                    "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM"
+                    " pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
+                ).get
+            )
         )
+        application_id, version, objects = (int(number) for number in stamp)
         if application_id == 0 and version == 0 and objects == 0:
             return False
         if application_id != self._application_id:
