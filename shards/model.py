@@ -172,8 +172,12 @@ def shard_document(shard: Shard) -> dict[str, Any]:
 
 
 def content_fingerprint(
-    structured_data: Mapping[str, Any], unstructured_data: UnstructuredData | None, acl: Acl, status: ShardStatus
+    structured_data: Mapping[str, Any],
+    unstructured_data: UnstructuredData | None,
+    acl: Acl,
+    status: ShardStatus,
+    redirect_to: str | None = None,
 ) -> str:
-    """The hash of what a revision counts: data, acl and status; 32 hex digits."""
-    content = codec.canonical((structured_data, unstructured_data, acl, status))
+    """The hash of what a revision counts: data, acl and status (with where a merged record went); 32 hex digits."""
+    content = codec.canonical((structured_data, unstructured_data, acl, status, redirect_to))
     return blake2b(content, digest_size=16).hexdigest()

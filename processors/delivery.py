@@ -1,0 +1,255 @@
+"""A queue's messages, decoded and handed to a processor; and what each message's outcome means for it.
+
+The function that calls :func:`consume` returns, so the host completes the whole batch: every message has by then been
+processed, copied for later, or parked. Only a failing bus makes it raise.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from messaging import codec
+from messaging.bus import BusUnavailableError, Message, MessageBus, Property
+from messaging.contracts import SCHEMA_VERSION, Contract
+from messaging.message_ids import message_id
+from messaging.queues import QUEUES
+from messaging.times import Clock, to_text
+from processors.outcome import DONE, Later, Outcome, Park, PermanentError
+from shards.parked import UNKNOWN_TENANT, ParkedMessage, ParkedMessages
+from shards.store import StoreUnavailableError
+
+log = logging.getLogger(__name__)
+
+C = TypeVar("C", bound=Contract)
+
+MAX_ATTEMPTS = 6
+"""How often a failing message is tried before it is parked; with the delays below that is about ten minutes."""
+FIRST_DELAY = timedelta(seconds=5)
+LONGEST_DELAY = timedelta(minutes=5)
+
+
+class IncomingMessage(Protocol):
+    """What is read of the host's message object (``azure.functions.ServiceBusMessage``)."""
+
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def correlation_id(self) -> str | None: ...
+    @property
+    def delivery_count(self) -> int | None: ...
+    @property
+    def application_properties(self) -> Mapping[str, Any]: ...
+    def get_body(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery(Generic[C]):
+    """A decoded message. *redelivered*: an earlier try may have done part of the work."""
+
+    value: C
+    redelivered: bool = False
+
+
+Process = Callable[[Sequence[Delivery[C]]], Awaitable[Sequence[Outcome]]]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPorts:
+    """What it takes to give messages an end."""
+
+    bus: MessageBus
+    parked: ParkedMessages
+    clock: Clock
+
+
+def backoff(attempt: int) -> timedelta:
+    """How long the copy after failed try number *attempt* (from 1) waits: doubling, with a ceiling."""
+    return min(FIRST_DELAY * 2 ** (attempt - 1), LONGEST_DELAY)
+
+
+async def consume(
+    messages: Sequence[IncomingMessage], queue: str, contract: type[C], process: Process[C], ports: DeliveryPorts
+) -> list[Outcome]:
+    """Give each of *messages* its end and return what became of it, in their order.
+
+    A batch in which any message comes a second time runs one message at a time, so that the one which broke the
+    batch can't take the others along; a message at its last delivery but one is parked before it is tried. What has
+    not started at half of the queue's lock goes out as copies.
+
+    Raises:
+        BusUnavailableError: the bus took neither the next stage's messages nor the copies.
+    """
+    properties = QUEUES[queue]
+    deadline = ports.clock() + properties.lock_duration / 2
+    outcomes: dict[int, Outcome] = {}
+    deliveries: dict[int, Delivery[C]] = {}
+    for index, message in enumerate(messages):
+        if (message.delivery_count or 1) >= properties.max_delivery_count - 1:
+            outcomes[index] = Park(
+                "delivered-too-often",
+                f"delivered {message.delivery_count} times without an end: whoever processed it was ended each time",
+            )
+            continue
+        decoded = _decode(message, contract)
+        if isinstance(decoded, Park):
+            outcomes[index] = decoded
+        else:
+            deliveries[index] = decoded
+
+    one_by_one = any((message.delivery_count or 1) > 1 for message in messages)
+    groups = [[index] for index in deliveries] if one_by_one else [list(deliveries)] if deliveries else []
+    for group in groups:
+        if ports.clock() >= deadline:
+            outcomes |= dict.fromkeys(group, Later(timedelta(0), "the batch ran out of time"))
+            continue
+        outcomes |= await _try_group(group, deliveries, messages, process, queue)
+
+    await _settle(messages, outcomes, queue, ports)
+    return [outcomes[index] for index in range(len(messages))]
+
+
+def _decode(message: IncomingMessage, contract: type[C]) -> Delivery[C] | Park:
+    try:
+        value = contract.from_bytes(message.get_body())
+    except codec.DecodeError as error:
+        return Park("invalid-message", f"the body is no JSON: {error}")
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+        return Park("invalid-message", f"the body is no {contract.__name__}: {problems}")
+    if value.schema_version > SCHEMA_VERSION:
+        return Park(
+            "newer-schema",
+            f"the message has schema version {value.schema_version}, this code reads up to {SCHEMA_VERSION}: "
+            "deploy the newer code, then replay",
+        )
+    redelivered = (message.delivery_count or 1) > 1 or _number(message, "attempt") > 0
+    return Delivery(value, redelivered)
+
+
+async def _try_group(
+    group: Sequence[int],
+    deliveries: Mapping[int, Delivery[C]],
+    messages: Sequence[IncomingMessage],
+    process: Process[C],
+    queue: str,
+) -> dict[int, Outcome]:
+    try:
+        return dict(zip(group, await process([deliveries[index] for index in group]), strict=True))
+    except BusUnavailableError:
+        raise
+    except StoreUnavailableError as error:
+        log.warning("%s: the store is away (%s); %d messages come back later", queue, error, len(group))
+        return {
+            index: Later(backoff(_number(messages[index], "attempt") + 1), "the store is unavailable")
+            for index in group
+        }
+    except PermanentError as error:
+        if len(group) == 1:
+            return {group[0]: Park(error.reason, error.detail)}
+    except Exception as error:  # noqa: BLE001 - whatever a processor raises, its message must get an end
+        if len(group) == 1:
+            return {group[0]: _failed(messages[group[0]], error, queue)}
+        log.warning("%s: a batch of %d failed (%s); trying its messages one by one", queue, len(group), error)
+    outcomes: dict[int, Outcome] = {}
+    for index in group:
+        outcomes |= await _try_group([index], deliveries, messages, process, queue)
+    return outcomes
+
+
+def _failed(message: IncomingMessage, error: Exception, queue: str) -> Outcome:
+    attempt = _number(message, "attempt") + 1
+    description = f"{type(error).__name__}: {error}"
+    log.error("%s: message %s failed at try %d", queue, message.message_id, attempt, exc_info=error)
+    if attempt >= MAX_ATTEMPTS:
+        return Park("failed", f"failed {attempt} times, the last time with {description}")
+    return Later(backoff(attempt), description)
+
+
+async def _settle(
+    messages: Sequence[IncomingMessage], outcomes: Mapping[int, Outcome], queue: str, ports: DeliveryPorts
+) -> None:
+    copies: dict[timedelta, list[Message]] = {}
+    parked: list[ParkedMessage] = []
+    for index, outcome in outcomes.items():
+        if isinstance(outcome, Later):
+            copies.setdefault(outcome.delay, []).append(_copy(messages[index], queue, outcome))
+        elif isinstance(outcome, Park):
+            parked.append(_parked(messages[index], queue, outcome, ports.clock))
+    if parked:
+        for message in parked:
+            log.warning("%s: message %s parked as %s: %s", queue, message.message_id, message.reason, message.detail)
+        try:
+            await ports.parked.park(parked)
+        except StoreUnavailableError as error:
+            log.warning("%s: the store can't park %d messages now (%s)", queue, len(parked), error)
+            for index, outcome in outcomes.items():
+                if isinstance(outcome, Park):
+                    waiting = Later(backoff(_number(messages[index], "attempt") + 1), "the store can't park it now")
+                    copies.setdefault(waiting.delay, []).append(_copy(messages[index], queue, waiting))
+    for delay, batch in copies.items():
+        await ports.bus.send(queue, batch, delay=delay or None)
+
+
+def _copy(message: IncomingMessage, queue: str, outcome: Later) -> Message:
+    generation = _number(message, "generation") + 1
+    return Message(
+        body=message.get_body(),
+        message_id=message_id(queue, message.message_id, "copy", generation),
+        correlation_id=message.correlation_id,
+        properties={
+            **_properties(message),
+            "generation": generation,
+            "attempt": _number(message, "attempt") + 1,
+            "laterBecause": outcome.reason[:200],
+        },
+    )
+
+
+def _parked(message: IncomingMessage, queue: str, outcome: Park, clock: Clock) -> ParkedMessage:
+    tenant = message.application_properties.get("tenantId")
+    if not tenant:
+        tenant = _tenant_in(message.get_body())
+    return ParkedMessage(
+        id="pk_" + message_id(queue, message.message_id, "parked")[:32],
+        tenant_id=str(tenant or UNKNOWN_TENANT),
+        queue=queue,
+        reason=outcome.reason,
+        detail=outcome.detail,
+        body=message.get_body().decode(errors="replace"),
+        message_id=message.message_id,
+        correlation_id=message.correlation_id,
+        properties=_properties(message),
+        delivery_count=message.delivery_count or 1,
+        generation=_number(message, "generation"),
+        parked_at=to_text(clock()),
+    )
+
+
+def _tenant_in(body: bytes) -> str | None:
+    try:
+        content = codec.decode(body)
+    except codec.DecodeError:
+        return None
+    tenant = content.get("tenantId") if isinstance(content, dict) else None
+    return tenant if isinstance(tenant, str) else None
+
+
+def _properties(message: IncomingMessage) -> dict[str, Property]:
+    return {
+        key: value for key, value in message.application_properties.items() if isinstance(value, str | int | bool)
+    }
+
+
+def _number(message: IncomingMessage, name: str) -> int:
+    value = message.application_properties.get(name, 0)
+    return value if isinstance(value, int) else 0
+
+
+__all__ = ["DONE", "Delivery", "DeliveryPorts", "IncomingMessage", "Process", "backoff", "consume"]

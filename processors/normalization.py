@@ -1,0 +1,354 @@
+"""Normalize: an ingestion event becomes the state of its shard, if it is newer and different."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Protocol
+
+from messaging.bus import MessageBus
+from messaging.contracts import ChangeType, IngestionEvent, ShardEmission
+from messaging.queues import SHARD_EMISSION
+from messaging.times import Clock, from_text, to_text
+from processors.delivery import Delivery
+from processors.mapping import Mapped, MappingError, map_record
+from processors.outcome import DONE, Later, Outcome, Park
+from shards.identity import InvalidExternalIdError, canonical_external_id, link_id, salesforce_id, shard_id
+from shards.model import ExternalRelationship, InternalRelationship, Shard, ShardStatus, content_fingerprint
+from shards.ordering import Decision, Reading, decide, version_key
+from shards.store import ShardStore, ShardWrite, Stage
+from shards.types import InvalidStructuredDataError, validate
+
+WRITE_TRIES = 5
+"""How often a shard that others keep changing is read and written anew before its event waits."""
+CONTENTION_DELAY = timedelta(seconds=5)
+
+SYSTEM_TYPES = {"salesforce": "crm", "gdrive": "storage", "slack": "messaging"}
+"""The ``systemType`` of each source; others are ``custom``."""
+
+
+class InstanceResolver(Protocol):
+    """Finds the instance of an event that names none."""
+
+    async def resolve_instance(self, tenant_id: str, system: str) -> str | None:
+        """The instance of the tenant's only connection of *system*; None when there is none or several."""
+
+
+@dataclass(frozen=True, slots=True)
+class NormalizationPorts:
+    """What normalization reaches of the world."""
+
+    store: ShardStore
+    bus: MessageBus
+    instances: InstanceResolver
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """An event as far as it can be told without the store."""
+
+    index: int
+    event: IngestionEvent
+    redelivered: bool
+    shard_id: str
+    instance: str
+    mapped: Mapped
+    structured_data: dict[str, Any]
+    status: ShardStatus
+    redirect_to: str | None
+    reading: Reading
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A shard as it shall be written, and what it came from."""
+
+    shard: Shard
+    stored: Shard | None
+    record: _Record
+    counts: bool
+
+
+async def normalize(deliveries: Sequence[Delivery[IngestionEvent]], ports: NormalizationPorts) -> list[Outcome]:
+    """Write what each event says of its record, emit what changed, and tell each event's end.
+
+    An event that changes nothing writes nothing. When it comes again after a broken try, the emission that may have
+    been lost with that try is sent again, under its old message id.
+    """
+    outcomes: list[Outcome] = [DONE] * len(deliveries)
+    tenants: dict[str, dict[str, list[_Record]]] = {}
+    for index, delivery in enumerate(deliveries):
+        read = await _read(index, delivery, ports)
+        if isinstance(read, Park):
+            outcomes[index] = read
+        else:
+            tenants.setdefault(read.event.tenant_id, {}).setdefault(read.shard_id, []).append(read)
+
+    for tenant_id, records in tenants.items():
+        emissions, contended = await _apply(tenant_id, records, ports)
+        for record in contended:
+            outcomes[record.index] = Later(CONTENTION_DELAY, "other writers keep changing the shard")
+        if emissions:
+            await ports.store.advance(
+                tenant_id,
+                Stage.NORMALIZED,
+                [(emission.shard_id, emission.shard_type_id, emission.revision) for emission in emissions],
+            )
+            await ports.bus.send(SHARD_EMISSION, [emission.to_message(SHARD_EMISSION) for emission in emissions])
+    return outcomes
+
+
+async def _read(index: int, delivery: Delivery[IngestionEvent], ports: NormalizationPorts) -> _Record | Park:
+    event = delivery.value
+    try:
+        mapped = map_record(event.source, event.object_type, event.payload, event.event_type, event.source_id)
+        if mapped.external_id != canonical_external_id(event.source, event.source_id):
+            return Park("invalid-record", f"sourceId is {event.source_id!r}, the payload is of {mapped.external_id!r}")
+        instance = event.instance or await ports.instances.resolve_instance(event.tenant_id, event.source)
+        if not instance:
+            return Park(
+                "instance-unknown",
+                f"the event names no instance, and the tenant has no single connection of {event.source}: "
+                "send the instance, or connect the source, then replay",
+            )
+        if event.source == "salesforce":
+            instance = salesforce_id(instance)
+        observed_at = _moment(event.observed_at)
+        reading_version = event.source_version or mapped.source_version or observed_at
+        read_at = _moment(event.read_at) if event.read_at else observed_at
+        identity = (event.tenant_id, event.source, instance, mapped.object_type)
+        this_shard = shard_id(*identity, mapped.external_id)
+        winner = shard_id(*identity, mapped.merged_into_external_id) if mapped.merged_into_external_id else None
+        if not mapped.deleted:
+            validate(mapped.shard_type_id, mapped.structured_data)
+    except MappingError as error:
+        return Park(error.reason, error.detail)
+    except (InvalidExternalIdError, InvalidStructuredDataError) as error:
+        return Park("invalid-record", str(error))
+    except ValueError as error:
+        return Park("invalid-message", f"a time of the event can't be read: {error}")
+    status: ShardStatus = "deleted" if mapped.deleted else "active"
+    structured_data = {} if mapped.deleted else mapped.structured_data
+    redirect_to = winner if mapped.deleted and winner != this_shard else None
+    fingerprint = content_fingerprint(structured_data, None, mapped.acl, status, redirect_to)
+    return _Record(
+        index=index,
+        event=event,
+        redelivered=delivery.redelivered,
+        shard_id=this_shard,
+        instance=instance,
+        mapped=mapped,
+        structured_data=structured_data,
+        status=status,
+        redirect_to=redirect_to,
+        reading=Reading(reading_version, read_at, fingerprint),
+    )
+
+
+def _moment(text: str) -> str:
+    """The time in the stored form; a text that has it already is taken as it is."""
+    if len(text) == 24 and text[23] == "Z" and text[19] == ".":
+        return text
+    return to_text(from_text(text))
+
+
+async def _apply(
+    tenant_id: str, records: dict[str, list[_Record]], ports: NormalizationPorts
+) -> tuple[list[ShardEmission], list[_Record]]:
+    """Write each shard's newest reading; the emissions due, and the records of shards that others kept changing."""
+    emissions: list[ShardEmission] = []
+    unchanged: list[tuple[Shard, _Record]] = []
+    pending = records
+    for _ in range(WRITE_TRIES):
+        stored = await ports.store.get_many(tenant_id, list(pending))
+        now = to_text(ports.clock())
+        changes: list[_Change] = []
+        for this_shard, readings in pending.items():
+            standing = stored.get(this_shard)
+            change = _change(standing, readings, now)
+            if change:
+                changes.append(change)
+            elif standing:
+                unchanged.extend((standing, record) for record in readings if record.redelivered)
+        if not changes:
+            pending = {}
+            break
+        etags = await ports.store.write_many(
+            [ShardWrite(change.shard, change.stored.etag if change.stored else None) for change in changes]
+        )
+        emissions.extend(
+            _emission(change) for change, etag in zip(changes, etags, strict=True) if etag is not None and change.counts
+        )
+        pending = {
+            change.shard.id: records[change.shard.id]
+            for change, etag in zip(changes, etags, strict=True)
+            if etag is None
+        }
+        if not pending:
+            break
+    emissions.extend(await _lost_emissions(tenant_id, unchanged, ports))
+    return emissions, [record for readings in pending.values() for record in readings]
+
+
+def _change(stored: Shard | None, readings: Sequence[_Record], now: str) -> _Change | None:
+    """What *readings*, in whichever order, make of the stored shard; None when they leave it as it is."""
+    standing = _standing(stored, readings[0]) if stored else None
+    first = standing
+    applied: _Record | None = None
+    newest: _Record | None = None
+    for record in sorted(readings, key=_reading_order):
+        decision = decide(standing, record.reading)
+        if decision is Decision.APPLY:
+            applied = newest = record
+            standing = record.reading
+        elif decision is Decision.MOVE_VERSION:
+            newest = record
+            standing = record.reading
+    if newest is None or standing is None:
+        return None
+    if stored and first and first.fingerprint == standing.fingerprint:
+        return _Change(_with_version(stored, newest, now), stored, newest, counts=False)
+    record = applied or newest
+    return _Change(_with_content(stored, record, newest, now), stored, record, counts=True)
+
+
+def _reading_order(record: _Record) -> tuple[Any, str, str]:
+    reading = record.reading
+    return (version_key(reading.source_version), reading.read_at, reading.fingerprint)
+
+
+def _standing(stored: Shard, record: _Record) -> Reading | None:
+    relationship = _own_relationship(stored, record)
+    if relationship is None:
+        return None
+    return Reading(relationship.source_version, relationship.read_at, stored.fingerprint)
+
+
+def _own_relationship(stored: Shard, record: _Record) -> ExternalRelationship | None:
+    for relationship in stored.external_relationships:
+        if (
+            relationship.external_id == record.mapped.external_id
+            and relationship.system == record.event.source
+            and relationship.instance == record.instance
+            and relationship.object_type == record.mapped.object_type
+        ):
+            return relationship
+    return None
+
+
+def _relationship(record: _Record, newest: _Record, now: str) -> ExternalRelationship:
+    return ExternalRelationship(
+        system=record.event.source,
+        instance=record.instance,
+        system_type=SYSTEM_TYPES.get(record.event.source, "custom"),
+        object_type=record.mapped.object_type,
+        external_id=record.mapped.external_id,
+        external_url=record.mapped.external_url,
+        last_synced_at=now,
+        source_version=newest.reading.source_version,
+        read_at=newest.reading.read_at,
+        connection_id=newest.event.connection_id,
+    )
+
+
+def _relationships(stored: Shard | None, record: _Record, newest: _Record, now: str) -> list[ExternalRelationship]:
+    mine = _relationship(record, newest, now)
+    own = _own_relationship(stored, record) if stored else None
+    others = [other for other in stored.external_relationships if other is not own] if stored else []
+    if own and mine.external_url is None:
+        mine.external_url = own.external_url
+    return [mine, *others]
+
+
+def _with_version(stored: Shard, newest: _Record, now: str) -> Shard:
+    """The stored shard under a newer version of the same content."""
+    shard = _copy(stored)
+    shard.external_relationships = _relationships(stored, newest, newest, now)
+    shard.last_activity_at = newest.mapped.last_activity_at or stored.last_activity_at
+    return shard
+
+
+def _with_content(stored: Shard | None, record: _Record, newest: _Record, now: str) -> Shard:
+    """The shard as *record* says; what is not the source's stays as it was."""
+    links = stored.internal_relationships if stored else []
+    if record.status != "deleted":
+        links = [link for link in links if link.belongs_to_people or link.relationship_type != "merged_into"]
+    else:
+        links = [link for link in links if link.belongs_to_people]
+        if record.redirect_to:
+            links.append(_merged_into(record, now))
+    return Shard(
+        id=record.shard_id,
+        tenant_id=record.event.tenant_id,
+        shard_type_id=record.mapped.shard_type_id,
+        revision=stored.revision + 1 if stored else 1,
+        status=record.status,
+        structured_data=record.structured_data,
+        external_relationships=_relationships(stored, record, newest, now),
+        internal_relationships=links,
+        acl=record.mapped.acl,
+        fingerprint=record.reading.fingerprint,
+        written_by="chain",
+        created_at=stored.created_at if stored else now,
+        updated_at=now,
+        last_activity_at=record.mapped.last_activity_at or (stored.last_activity_at if stored else None),
+        deleted_at=now if record.status == "deleted" else None,
+        redirect_to=record.redirect_to,
+        etag=stored.etag if stored else "",
+    )
+
+
+def _copy(shard: Shard) -> Shard:
+    return Shard(**{field: getattr(shard, field) for field in shard.__struct_fields__})
+
+
+def _merged_into(record: _Record, now: str) -> InternalRelationship:
+    target = record.redirect_to or ""
+    return InternalRelationship(
+        id=link_id(record.shard_id, "merged_into", target),
+        target_shard_id=target,
+        target_shard_type_id=record.mapped.shard_type_id,
+        relationship_type="merged_into",
+        status="active",
+        confidence=Decimal(1),
+        source="crm",
+        method="structured-field",
+        evidence={"field": "MasterRecordId"},
+        created_at=now,
+        created_by="system",
+    )
+
+
+def _emission(change: _Change) -> ShardEmission:
+    shard, stored, event = change.shard, change.stored, change.record.event
+    kind: ChangeType = "delete" if shard.status == "deleted" else "update" if stored else "create"
+    before = stored.structured_data if stored else {}
+    fields = shard.structured_data.keys() | before.keys()
+    return ShardEmission(
+        tenant_id=shard.tenant_id,
+        shard_id=shard.id,
+        shard_type_id=shard.shard_type_id,
+        revision=shard.revision,
+        change_type=kind,
+        changed_fields=sorted(name for name in fields if shard.structured_data.get(name) != before.get(name))
+        if stored
+        else [],
+        correlation_id=event.correlation_id,
+        traceparent=event.traceparent,
+    )
+
+
+async def _lost_emissions(
+    tenant_id: str, unchanged: Sequence[tuple[Shard, _Record]], ports: NormalizationPorts
+) -> list[ShardEmission]:
+    """Emissions that an earlier, broken try may have written for without sending them."""
+    if not unchanged:
+        return []
+    progress = await ports.store.progress(tenant_id, [shard.id for shard, _ in unchanged])
+    lost: list[ShardEmission] = []
+    for shard, record in unchanged:
+        known = progress.get(shard.id)
+        if known is None or known.enriched < shard.revision:
+            lost.append(_emission(_Change(shard, shard, record, counts=True)))
+    return lost

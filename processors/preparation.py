@@ -1,0 +1,140 @@
+"""Prepare: a shard's text in chunks. Only chunks that changed go on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from messaging.bus import MessageBus
+from messaging.contracts import MAX_CHUNKS_PER_JOB, ChunkReference, EmbeddingJob, EnrichmentJob
+from messaging.queues import EMBEDDING_JOBS
+from messaging.times import Clock, to_text
+from processors.chunking import pieces
+from processors.delivery import Delivery
+from processors.outcome import DONE, Outcome, Park
+from shards.identity import chunk_id
+from shards.model import Chunk, Shard
+from shards.store import ChunkState, ShardStore, Stage
+from shards.types import shard_type
+
+
+@dataclass(frozen=True, slots=True)
+class PreparationPorts:
+    """What preparation reaches of the world."""
+
+    store: ShardStore
+    bus: MessageBus
+    clock: Clock
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What one shard's chunks need."""
+
+    shard: Shard
+    job: EnrichmentJob
+    write: list[Chunk]
+    stale: list[str]
+    without_vector: list[ChunkReference]
+
+
+async def prepare(deliveries: Sequence[Delivery[EnrichmentJob]], ports: PreparationPorts) -> list[Outcome]:
+    """Bring each shard's chunks in step with its text, and ask for the vectors that are missing.
+
+    Chunks are written, then progress, then the old chunks deleted: broken off anywhere, the step can be run again.
+    """
+    outcomes: list[Outcome] = [DONE] * len(deliveries)
+    tenants: dict[str, dict[str, EnrichmentJob]] = {}
+    for delivery in deliveries:
+        tenants.setdefault(delivery.value.tenant_id, {})[delivery.value.shard_id] = delivery.value
+    for tenant_id, jobs in tenants.items():
+        shards = await ports.store.get_many(tenant_id, list(jobs))
+        for index, delivery in enumerate(deliveries):
+            job = delivery.value
+            if job.tenant_id == tenant_id and job.shard_id not in shards:
+                outcomes[index] = Park("shard-missing", f"there is no shard {job.shard_id} to prepare")
+        await _prepare_tenant(tenant_id, [(shard, jobs[shard.id]) for shard in shards.values()], ports)
+    return outcomes
+
+
+async def _prepare_tenant(
+    tenant_id: str, work: Sequence[tuple[Shard, EnrichmentJob]], ports: PreparationPorts
+) -> None:
+    if not work:
+        return
+    states = await ports.store.chunk_states(tenant_id, [shard.id for shard, _ in work])
+    now = to_text(ports.clock())
+    plans = [_plan(shard, job, states.get(shard.id, {}), now) for shard, job in work]
+
+    written = [chunk for plan in plans for chunk in plan.write]
+    if written:
+        await ports.store.put_chunks(tenant_id, written)
+    await ports.store.advance(tenant_id, Stage.PREPARED, [_finished(plan.shard) for plan in plans])
+    stale = [identifier for plan in plans for identifier in plan.stale]
+    if stale:
+        await ports.store.delete_chunks(tenant_id, stale)
+
+    complete = [plan for plan in plans if not plan.without_vector]
+    if complete:
+        await ports.store.advance(tenant_id, Stage.EMBEDDED, [_finished(plan.shard) for plan in complete])
+    jobs = [job for plan in plans for job in _embedding_jobs(plan)]
+    if jobs:
+        await ports.bus.send(
+            EMBEDDING_JOBS, [job.to_message(EMBEDDING_JOBS, generation=job.generation) for job in jobs]
+        )
+
+
+def _finished(shard: Shard) -> tuple[str, str, int]:
+    return (shard.id, shard.shard_type_id, shard.revision)
+
+
+def _plan(shard: Shard, job: EnrichmentJob, stored: dict[str, ChunkState], now: str) -> _Plan:
+    plan = _Plan(shard, job, write=[], stale=[], without_vector=[])
+    wanted = set()
+    for chunk in shard_chunks(shard, now):
+        wanted.add(chunk.id)
+        state = stored.get(chunk.id)
+        same_text = state is not None and state.hash == chunk.hash
+        if state is None or not same_text or state.acl_scope != chunk.acl_scope:
+            plan.write.append(chunk)
+        if state is None or not same_text or not state.has_vector:
+            plan.without_vector.append(ChunkReference(chunk_id=chunk.id, hash=chunk.hash))
+    plan.stale = [identifier for identifier in stored if identifier not in wanted]
+    return plan
+
+
+def shard_chunks(shard: Shard, now: str) -> list[Chunk]:
+    """The chunks that a shard has as it stands; a deleted one, and one whose type is not searched, has none."""
+    kind = shard_type(shard.shard_type_id)
+    if not shard.is_live or not kind.searchable:
+        return []
+    made = pieces(shard.name, kind.text_parts(shard.structured_data))
+    return [
+        Chunk(
+            id=chunk_id(shard.id, ordinal),
+            tenant_id=shard.tenant_id,
+            shard_id=shard.id,
+            shard_type_id=shard.shard_type_id,
+            ordinal=ordinal,
+            text=piece.text,
+            hash=piece.hash,
+            acl_scope=shard.acl.scope,
+            updated_at=now,
+            place={"heading": piece.heading} if piece.heading else {},
+        )
+        for ordinal, piece in enumerate(made)
+    ]
+
+
+def _embedding_jobs(plan: _Plan) -> list[EmbeddingJob]:
+    return [
+        EmbeddingJob(
+            tenant_id=plan.shard.tenant_id,
+            shard_id=plan.shard.id,
+            shard_type_id=plan.shard.shard_type_id,
+            revision=plan.shard.revision,
+            chunks=plan.without_vector[start : start + MAX_CHUNKS_PER_JOB],
+            generation=plan.job.generation,
+            correlation_id=plan.job.correlation_id,
+            traceparent=plan.job.traceparent,
+        )
+        for start in range(0, len(plan.without_vector), MAX_CHUNKS_PER_JOB)
+    ]
