@@ -1,0 +1,1 @@
+"""Keeping it running: reconciliation, and the replay of parked messages."""

@@ -4,10 +4,11 @@ The function that calls :func:`consume` returns, so the host completes the whole
 processed, copied for later, or parked. Only a failing bus makes it raise.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -18,13 +19,14 @@ from messaging.contracts import SCHEMA_VERSION, Contract
 from messaging.message_ids import message_id
 from messaging.queues import QUEUES
 from messaging.times import Clock, to_text
-from processors.outcome import DONE, Later, Outcome, Park, PermanentError
-from shards.parked import UNKNOWN_TENANT, ParkedMessage, ParkedMessages
+from processors.outcome import Later, Outcome, Park, PermanentError
+from shards.parked import UNKNOWN_TENANT, ParkedMessage, ParkedMessages, parked_id
 from shards.store import StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=Contract)
+T = TypeVar("T")
 
 MAX_ATTEMPTS = 6
 """How often a failing message is tried before it is parked; with the delays below that is about ten minutes."""
@@ -106,10 +108,33 @@ async def consume(
         if ports.clock() >= deadline:
             outcomes |= dict.fromkeys(group, Later(timedelta(0), "the batch ran out of time"))
             continue
-        outcomes |= await _try_group(group, deliveries, messages, process, queue)
+        patience = ports.clock() + properties.lock_duration / 3
+        outcomes |= await _patiently(
+            lambda group=group: _try_group(group, deliveries, messages, process, queue), ports.clock, patience
+        )
 
     await _settle(messages, outcomes, queue, ports)
     return [outcomes[index] for index in range(len(messages))]
+
+
+async def _patiently(call: Callable[[], Awaitable[T]], clock: Clock, until: datetime) -> T:
+    """What *call* returns, called again while the bus is away and there is time.
+
+    A raise would redeliver the whole batch at once and without a pause, so it is the last resort.
+
+    Raises:
+        BusUnavailableError: the bus stayed away *until* then.
+    """
+    pause = 0.1
+    while True:
+        try:
+            return await call()
+        except BusUnavailableError as error:
+            if clock() + timedelta(seconds=pause) >= until:
+                raise
+            log.warning("the bus is away (%s); trying again in %.1f s", error, pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
 
 
 def _decode(message: IncomingMessage, contract: type[C]) -> Delivery[C] | Park:
@@ -193,8 +218,11 @@ async def _settle(
                 if isinstance(outcome, Park):
                     waiting = Later(backoff(_number(messages[index], "attempt") + 1), "the store can't park it now")
                     copies.setdefault(waiting.delay, []).append(_copy(messages[index], queue, waiting))
+    patience = ports.clock() + QUEUES[queue].lock_duration / 3
     for delay, batch in copies.items():
-        await ports.bus.send(queue, batch, delay=delay or None)
+        await _patiently(
+            lambda batch=batch, delay=delay: ports.bus.send(queue, batch, delay=delay or None), ports.clock, patience
+        )
 
 
 def _copy(message: IncomingMessage, queue: str, outcome: Later) -> Message:
@@ -213,12 +241,12 @@ def _copy(message: IncomingMessage, queue: str, outcome: Later) -> Message:
 
 
 def _parked(message: IncomingMessage, queue: str, outcome: Park, clock: Clock) -> ParkedMessage:
-    tenant = message.application_properties.get("tenantId")
-    if not tenant:
-        tenant = _tenant_in(message.get_body())
+    content = _content(message.get_body())
+    tenant = message.application_properties.get("tenantId") or content.get("tenantId")
+    shard = content.get("shardId")
     return ParkedMessage(
-        id="pk_" + message_id(queue, message.message_id, "parked")[:32],
-        tenant_id=str(tenant or UNKNOWN_TENANT),
+        id=parked_id(queue, f"{tenant}|{shard}" if shard else message.message_id),
+        tenant_id=tenant if isinstance(tenant, str) and tenant else UNKNOWN_TENANT,
         queue=queue,
         reason=outcome.reason,
         detail=outcome.detail,
@@ -232,24 +260,19 @@ def _parked(message: IncomingMessage, queue: str, outcome: Park, clock: Clock) -
     )
 
 
-def _tenant_in(body: bytes) -> str | None:
+def _content(body: bytes) -> dict[str, Any]:
+    """The body's JSON object; empty when it has none, which is one of the reasons to be parked."""
     try:
         content = codec.decode(body)
     except codec.DecodeError:
-        return None
-    tenant = content.get("tenantId") if isinstance(content, dict) else None
-    return tenant if isinstance(tenant, str) else None
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _properties(message: IncomingMessage) -> dict[str, Property]:
-    return {
-        key: value for key, value in message.application_properties.items() if isinstance(value, str | int | bool)
-    }
+    return {key: value for key, value in message.application_properties.items() if isinstance(value, str | int | bool)}
 
 
 def _number(message: IncomingMessage, name: str) -> int:
     value = message.application_properties.get(name, 0)
     return value if isinstance(value, int) else 0
-
-
-__all__ = ["DONE", "Delivery", "DeliveryPorts", "IncomingMessage", "Process", "backoff", "consume"]

@@ -55,9 +55,7 @@ async def prepare(deliveries: Sequence[Delivery[EnrichmentJob]], ports: Preparat
     return outcomes
 
 
-async def _prepare_tenant(
-    tenant_id: str, work: Sequence[tuple[Shard, EnrichmentJob]], ports: PreparationPorts
-) -> None:
+async def _prepare_tenant(tenant_id: str, work: Sequence[tuple[Shard, EnrichmentJob]], ports: PreparationPorts) -> None:
     if not work:
         return
     states = await ports.store.chunk_states(tenant_id, [shard.id for shard, _ in work])

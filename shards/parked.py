@@ -1,6 +1,7 @@
 """The port to parked messages: what could not be processed, kept with its reason until someone replays or drops it."""
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Protocol
 
 import msgspec
@@ -9,6 +10,11 @@ from shards.store import Page
 
 UNKNOWN_TENANT = "unknown"
 """Where a message is parked whose tenant can't be told."""
+
+
+def parked_id(queue: str, key: str) -> str:
+    """The id under which *queue*'s message about *key* is parked: parked again, it replaces itself."""
+    return "pk_" + blake2b(f"{queue}\x1f{key}".encode(), digest_size=15).hexdigest()
 
 
 class ParkedMessage(msgspec.Struct, rename="camel", kw_only=True):

@@ -48,7 +48,9 @@ class StaticEmbeddingModel:
         tokenizer, weights = self._loaded or self._load()
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         for start in range(0, len(texts), TEXTS_AT_ONCE):
-            encodings = tokenizer.encode_batch_fast(list(texts[start : start + TEXTS_AT_ONCE]), add_special_tokens=False)
+            encodings = tokenizer.encode_batch_fast(
+                list(texts[start : start + TEXTS_AT_ONCE]), add_special_tokens=False
+            )
             tokens = [encoding.ids for encoding in encodings]
             filled = [row for row, ids in enumerate(tokens) if ids]
             if not filled:

@@ -1,0 +1,91 @@
+"""Reconcile: what stayed behind is emitted again, from the stage after the last one it finished."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from messaging.bus import Message, MessageBus
+from messaging.contracts import EnrichmentJob, ShardEmission
+from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, SHARD_EMISSION
+from messaging.times import Clock, to_text
+from shards.parked import ParkedMessages, parked_id
+from shards.store import Progress, ShardStore
+
+log = logging.getLogger(__name__)
+
+BATCH = 1000
+CHAIN_QUEUES = (SHARD_EMISSION, ENRICHMENT_JOBS, EMBEDDING_JOBS)
+
+
+@dataclass(frozen=True, slots=True)
+class ReconciliationPorts:
+    """What reconciliation reaches of the world."""
+
+    store: ShardStore
+    parked: ParkedMessages
+    bus: MessageBus
+    clock: Clock
+
+
+async def reconcile(ports: ReconciliationPorts, *, after: timedelta) -> int:
+    """Emit again for each shard of which a stage is behind and nothing moved for *after*; how many there were.
+
+    Each sweep is a generation of its own: under their old ids the messages would be dropped as duplicates. A shard
+    whose text is prepared but not embedded goes through preparation again, which names the chunks without a vector.
+    Left alone are shards whose message may still wait in a queue, and those whose message is parked.
+    """
+    now = ports.clock()
+    depths = await ports.bus.depths()
+    waiting = [depths[queue].oldest_enqueued_at for queue in CHAIN_QUEUES]
+    before = min([now, *(moment for moment in waiting if moment is not None)]) - after
+    behind = [
+        progress
+        for progress in await ports.store.lagging(before=to_text(before), limit=BATCH)
+        if not await _is_parked(progress, ports.parked)
+    ]
+    if not behind:
+        return 0
+    generation = int(now.timestamp())
+    emissions = [_emission(progress, generation) for progress in behind if progress.enriched < progress.normalized]
+    jobs = [_job(progress, generation) for progress in behind if progress.enriched >= progress.normalized]
+    await _send(ports.bus, SHARD_EMISSION, emissions)
+    await _send(ports.bus, ENRICHMENT_JOBS, jobs)
+    log.info("reconciled %d shards: %d to enrich, %d to prepare", len(behind), len(emissions), len(jobs))
+    return len(behind)
+
+
+async def _is_parked(progress: Progress, parked: ParkedMessages) -> bool:
+    if progress.enriched < progress.normalized:
+        queue = SHARD_EMISSION
+    elif progress.prepared < progress.normalized:
+        queue = ENRICHMENT_JOBS
+    else:
+        queue = EMBEDDING_JOBS
+    return await parked.get_parked(parked_id(queue, f"{progress.tenant_id}|{progress.shard_id}")) is not None
+
+
+async def _send(bus: MessageBus, queue: str, messages: Sequence[Message]) -> None:
+    if messages:
+        await bus.send(queue, messages)
+
+
+def _emission(progress: Progress, generation: int) -> Message:
+    return ShardEmission(
+        tenant_id=progress.tenant_id,
+        shard_id=progress.shard_id,
+        shard_type_id=progress.shard_type_id,
+        revision=progress.normalized,
+        change_type="update",
+        generation=generation,
+    ).to_message(SHARD_EMISSION, generation=generation)
+
+
+def _job(progress: Progress, generation: int) -> Message:
+    return EnrichmentJob(
+        tenant_id=progress.tenant_id,
+        shard_id=progress.shard_id,
+        shard_type_id=progress.shard_type_id,
+        revision=progress.normalized,
+        generation=generation,
+    ).to_message(ENRICHMENT_JOBS, generation=generation)
