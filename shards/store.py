@@ -19,6 +19,10 @@ class StoreUnavailableError(Exception):
     """The store did not answer; the same call may work later."""
 
 
+class InvalidCursorError(ValueError):
+    """A cursor that this store did not give out for this query."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """Some of the answer, and where the rest goes on; *cursor* is None on the last page."""
@@ -169,7 +173,11 @@ class ShardStore(Protocol):
         """
 
     async def query(self, query: ShardQuery, *, limit: int = 100, cursor: str | None = None) -> Page[Shard]:
-        """Shards by type, source, external id and time, oldest update first, in pages."""
+        """Shards by type, source, external id and time, oldest update first, in pages.
+
+        Raises:
+            InvalidCursorError: *cursor* is none of this query's.
+        """
 
     async def incoming(
         self, tenant_id: str, shard_id: str, *, limit: int = 100, cursor: str | None = None
