@@ -1,0 +1,105 @@
+"""The composition root: from the settings to the ports. The only place that knows which twin stands behind a port."""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from api.tokens import TokenKey, local_key
+from connections.registry import ConnectionRegistry
+from connections.secrets import EnvironmentSecretStore, SecretStore
+from ingestion.work import IngestionPorts
+from messaging.sqlite_bus import SqliteMessageBus
+from messaging.times import Clock, utc_now
+from operations.reconciliation import ReconciliationPorts
+from operations.replay import ReplayPorts
+from processors.delivery import DeliveryPorts
+from processors.embedding import EmbeddingPorts
+from processors.enrichment import EnrichmentPorts
+from processors.models.embedding import EmbeddingModel, StaticEmbeddingModel
+from processors.normalization import NormalizationPorts
+from processors.preparation import PreparationPorts
+from settings import Settings, SettingsError, load_settings
+from shards.sqlite_store import SqliteShardStore
+
+
+@dataclass(frozen=True)
+class Services:
+    """The ports of one process, and the groups of them that each part of the app asks for."""
+
+    settings: Settings
+    bus: SqliteMessageBus
+    store: SqliteShardStore
+    secrets: SecretStore
+    model: EmbeddingModel
+    token_key: TokenKey
+    clock: Clock = utc_now
+
+    @cached_property
+    def connections(self) -> ConnectionRegistry:
+        """The registered connections."""
+        return ConnectionRegistry(self.store, clock=self.clock)
+
+    @cached_property
+    def delivery(self) -> DeliveryPorts:
+        """What gives messages an end."""
+        return DeliveryPorts(self.bus, self.store, self.clock)
+
+    @cached_property
+    def normalization(self) -> NormalizationPorts:
+        """The ports of normalization."""
+        return NormalizationPorts(self.store, self.bus, self.connections, self.clock)
+
+    @cached_property
+    def enrichment(self) -> EnrichmentPorts:
+        """The ports of enrichment."""
+        return EnrichmentPorts(self.store, self.bus, self.clock)
+
+    @cached_property
+    def preparation(self) -> PreparationPorts:
+        """The ports of preparation."""
+        return PreparationPorts(self.store, self.bus, self.clock)
+
+    @cached_property
+    def embedding(self) -> EmbeddingPorts:
+        """The ports of embedding."""
+        return EmbeddingPorts(self.store, self.model)
+
+    @cached_property
+    def reconciliation(self) -> ReconciliationPorts:
+        """The ports of reconciliation."""
+        return ReconciliationPorts(self.store, self.store, self.bus, self.clock)
+
+    @cached_property
+    def replay(self) -> ReplayPorts:
+        """The ports of replay."""
+        return ReplayPorts(self.store, self.bus, self.clock)
+
+    async def close(self) -> None:
+        """Give back files and locks."""
+        await self.bus.close()
+        await self.store.close()
+
+
+def build(settings: Settings, *, clock: Clock = utc_now) -> Services:
+    """The services that *settings* ask for.
+
+    Raises:
+        SettingsError: the settings ask for a home this version has no twins for.
+    """
+    if settings.home != "local":
+        raise SettingsError("SHARDLINE_HOME=azure: this version runs on one machine only; use SHARDLINE_HOME=local")
+    settings.bus_file.parent.mkdir(parents=True, exist_ok=True)
+    return Services(
+        settings=settings,
+        bus=SqliteMessageBus(settings.bus_file, clock=clock),
+        store=SqliteShardStore(settings.store_file, clock=clock),
+        secrets=EnvironmentSecretStore(),
+        model=StaticEmbeddingModel(),
+        token_key=TokenKey(local_key(settings.token_key_file), settings.token_issuer, settings.token_audience),
+        clock=clock,
+    )
+
+
+@cache
+def services() -> Services:
+    """This process's services, built at first use: importing the app opens nothing."""
+    return build(load_settings())

@@ -1,0 +1,1 @@
+"""HTTP for readers and operators."""

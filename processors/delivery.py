@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -70,7 +71,7 @@ class DeliveryPorts:
 
 def backoff(attempt: int) -> timedelta:
     """How long the copy after failed try number *attempt* (from 1) waits: doubling, with a ceiling."""
-    return min(FIRST_DELAY * 2 ** (attempt - 1), LONGEST_DELAY)
+    return min(FIRST_DELAY * (1 << (attempt - 1)), LONGEST_DELAY)
 
 
 async def consume(
@@ -110,7 +111,7 @@ async def consume(
             continue
         patience = ports.clock() + properties.lock_duration / 3
         outcomes |= await _patiently(
-            lambda group=group: _try_group(group, deliveries, messages, process, queue), ports.clock, patience
+            partial(_try_group, group, deliveries, messages, process, queue), ports.clock, patience
         )
 
     await _settle(messages, outcomes, queue, ports)
@@ -220,9 +221,7 @@ async def _settle(
                     copies.setdefault(waiting.delay, []).append(_copy(messages[index], queue, waiting))
     patience = ports.clock() + QUEUES[queue].lock_duration / 3
     for delay, batch in copies.items():
-        await _patiently(
-            lambda batch=batch, delay=delay: ports.bus.send(queue, batch, delay=delay or None), ports.clock, patience
-        )
+        await _patiently(partial(ports.bus.send, queue, batch, delay=delay or None), ports.clock, patience)
 
 
 def _copy(message: IncomingMessage, queue: str, outcome: Later) -> Message:

@@ -1,0 +1,32 @@
+"""Errors as RFC 9457 problem JSON: a stable type, a title and a detail for people, never a stack trace."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import azure.functions as func
+
+from messaging import codec
+
+TYPE_PREFIX = "https://shardline.dev/problems/"
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemError(Exception):
+    """A request that can't be answered; *kind* is the stable last part of the problem's type."""
+
+    status: HTTPStatus
+    kind: str
+    detail: str
+
+    def response(self) -> func.HttpResponse:
+        """The HTTP answer."""
+        body = {
+            "type": TYPE_PREFIX + self.kind,
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "detail": self.detail,
+        }
+        headers = {"WWW-Authenticate": "Bearer"} if self.status is HTTPStatus.UNAUTHORIZED else {}
+        return func.HttpResponse(
+            codec.encode(body), status_code=self.status.value, mimetype="application/problem+json", headers=headers
+        )

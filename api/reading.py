@@ -1,0 +1,161 @@
+"""Reading: search, one shard with all that belongs to it, shards by type or source. The HTTP API and the command line
+answer from here."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from api.tokens import reader_principals
+from processors.models.embedding import EmbeddingModel
+from shards.model import ANYONE_PRINCIPAL, Chunk, Shard, shard_document
+from shards.store import Hit, IncomingLink, SearchQuery, ShardQuery, ShardStore
+
+SHARD_ID = re.compile(r"sh_[a-z2-7]{32}\Z")
+EXCERPT_CHARACTERS = 400
+INCOMING_AT_ONCE = 200
+
+
+async def search(
+    store: ShardStore,
+    model: EmbeddingModel,
+    *,
+    tenant_id: str,
+    text: str,
+    limit: int,
+    principals: frozenset[str] | None,
+    shard_type_ids: Sequence[str] = (),
+    systems: Sequence[str] = (),
+    linked_to: str | None = None,
+    updated_after: str | None = None,
+    updated_before: str | None = None,
+) -> dict[str, Any]:
+    """The answer to a search as users see it: ``{query, hits: […]}``, best hit first."""
+    vectors = await model.embed([text])
+    vector = vectors[0] if vectors[0].any() else None
+    hits = await store.search(
+        SearchQuery(
+            tenant_id=tenant_id,
+            text=text,
+            vector=vector,
+            limit=limit,
+            principals=principals,
+            shard_type_ids=tuple(shard_type_ids),
+            systems=tuple(systems),
+            linked_to=linked_to,
+            updated_after=updated_after,
+            updated_before=updated_before,
+        )
+    )
+    return {"query": text, "hits": [_hit(hit) for hit in hits]}
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    source = hit.shard.external_relationships[0] if hit.shard.external_relationships else None
+    text = hit.chunk.text
+    return {
+        "shardId": hit.shard.id,
+        "shardTypeId": hit.shard.shard_type_id,
+        "name": hit.shard.name,
+        "score": round(hit.score, 6),
+        "text": text if len(text) <= EXCERPT_CHARACTERS else text[:EXCERPT_CHARACTERS].rstrip() + "…",
+        "source": {
+            "system": source.system if source else None,
+            "externalId": source.external_id if source else None,
+            "url": source.external_url if source else None,
+        },
+        "updatedAt": hit.shard.updated_at,
+    }
+
+
+async def find_shard(store: ShardStore, tenant_id: str, name: str) -> Shard | None:
+    """The shard under its own id or any external id; a merged record's id finds what stands for it now."""
+    if SHARD_ID.match(name):
+        return await store.resolve(tenant_id, name)
+    page = await store.query(ShardQuery(tenant_id, external_id=name, include_deleted=True), limit=2)
+    if not page.items:
+        return None
+    return await store.resolve(tenant_id, page.items[0].id)
+
+
+def readable(shard: Shard, principals: frozenset[str] | None) -> bool:
+    """Whether a reader may see the shard; None is the operator. An empty acl is closed."""
+    return principals is None or not principals.isdisjoint(shard.acl.principals)
+
+
+async def describe(store: ShardStore, shard: Shard, principals: frozenset[str] | None) -> dict[str, Any]:
+    """The stored shard with its incoming links and its chunks, vectors left out."""
+    document = shard_document(shard)
+    document["incoming"] = [_incoming(link) for link in await _readable_incoming(store, shard, principals)]
+    document["chunks"] = [_chunk(chunk) for chunk in await store.chunks(shard.tenant_id, shard.id)]
+    progress = await store.progress(shard.tenant_id, [shard.id])
+    if shard.id in progress:
+        known = progress[shard.id]
+        document["progress"] = {
+            "normalized": known.normalized,
+            "enriched": known.enriched,
+            "prepared": known.prepared,
+            "embedded": known.embedded,
+            "updatedAt": known.updated_at,
+        }
+    return document
+
+
+async def _readable_incoming(store: ShardStore, shard: Shard, principals: frozenset[str] | None) -> list[IncomingLink]:
+    links: list[IncomingLink] = []
+    cursor: str | None = None
+    while True:
+        page = await store.incoming(shard.tenant_id, shard.id, limit=INCOMING_AT_ONCE, cursor=cursor)
+        if principals is None:
+            links += page.items
+        else:
+            sources = await store.get_many(shard.tenant_id, [link.source_shard_id for link in page.items])
+            links += [
+                link
+                for link in page.items
+                if link.source_shard_id in sources and readable(sources[link.source_shard_id], principals)
+            ]
+        if page.cursor is None:
+            return links
+        cursor = page.cursor
+
+
+def _incoming(link: IncomingLink) -> dict[str, Any]:
+    return {
+        "id": link.link.id,
+        "sourceShardId": link.source_shard_id,
+        "sourceShardTypeId": link.source_shard_type_id,
+        "sourceName": link.source_name,
+        "relationshipType": link.link.relationship_type,
+        "status": link.link.status,
+        "confidence": link.link.confidence,
+        "method": link.link.method,
+    }
+
+
+def _chunk(chunk: Chunk) -> dict[str, Any]:
+    return {
+        "id": chunk.id,
+        "ordinal": chunk.ordinal,
+        "text": chunk.text,
+        "hash": chunk.hash,
+        "aclScope": chunk.acl_scope,
+        "model": chunk.model,
+        "dimensions": chunk.dimensions,
+        "hasVector": chunk.vector is not None,
+        "place": chunk.place,
+    }
+
+
+async def principals_of(store: ShardStore, tenant_id: str, address: str) -> frozenset[str]:
+    """What an acl may name the tenant's user *address* by; of someone the tenant does not know, only ``anyone``."""
+    wanted = address.lower()
+    cursor: str | None = None
+    while True:
+        page = await store.query(ShardQuery(tenant_id, shard_type_ids=("c_user",)), limit=500, cursor=cursor)
+        for user in page.items:
+            email = user.structured_data.get("email")
+            if isinstance(email, str) and email.lower() == wanted:
+                return reader_principals(wanted)
+        if page.cursor is None:
+            return frozenset({ANYONE_PRINCIPAL})
+        cursor = page.cursor

@@ -1,0 +1,115 @@
+"""Reader tokens: bearer JWTs that say which tenant's reader asks, and as whom."""
+
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+
+from shards.model import ANYONE_PRINCIPAL, TENANT_PRINCIPAL
+
+ALGORITHM = "HS256"
+"""The local home signs and checks its own tokens with one key; nobody else holds it."""
+LIFETIME = timedelta(hours=12)
+
+
+class InvalidTokenError(Exception):
+    """The token proves nothing; the message says why and never repeats the token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who asks: the tenant from the token, and everything that an acl may name this reader by."""
+
+    tenant_id: str
+    user: str
+    principals: frozenset[str]
+    roles: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """The key and the names under which tokens are signed and checked."""
+
+    key: bytes
+    issuer: str
+    audience: str
+
+    def sign(
+        self,
+        tenant_id: str,
+        user: str,
+        *,
+        groups: Iterable[str] = (),
+        roles: Iterable[str] = (),
+        now: datetime,
+        lifetime: timedelta = LIFETIME,
+    ) -> str:
+        """A token for *user* (an e-mail address) of *tenant_id*."""
+        claims = {
+            "iss": self.issuer,
+            "aud": self.audience,
+            "sub": user,
+            "tenant": tenant_id,
+            "groups": list(groups),
+            "roles": list(roles),
+            "iat": now,
+            "exp": now + lifetime,
+        }
+        return jwt.encode(claims, self.key, algorithm=ALGORITHM)
+
+    def verify(self, token: str) -> Reader:
+        """The reader that *token* proves.
+
+        Raises:
+            InvalidTokenError: the signature, issuer, audience or lifetime does not hold, or a claim is missing.
+        """
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self.key,
+                algorithms=[ALGORITHM],
+                issuer=self.issuer,
+                audience=self.audience,
+                options={"require": ["exp", "iat", "sub", "tenant"]},
+            )
+        except jwt.ExpiredSignatureError:
+            raise InvalidTokenError("the token has expired: ask for a new one") from None
+        except jwt.InvalidTokenError as error:
+            raise InvalidTokenError(f"the token does not hold: {type(error).__name__}") from None
+        tenant, user = claims["tenant"], claims["sub"]
+        if not isinstance(tenant, str) or not tenant or not isinstance(user, str) or not user:
+            raise InvalidTokenError("the token names no tenant or no user")
+        return Reader(
+            tenant, user, reader_principals(user, _texts(claims, "groups")), frozenset(_texts(claims, "roles"))
+        )
+
+
+def reader_principals(user: str, groups: Iterable[str] = ()) -> frozenset[str]:
+    """What an acl may name a reader of the tenant by: the tenant itself, the address, its domain, the groups."""
+    address = user.lower()
+    names = {TENANT_PRINCIPAL, ANYONE_PRINCIPAL, f"user:{address}", *(f"group:{group.lower()}" for group in groups)}
+    if "@" in address:
+        names.add(f"domain:{address.rpartition('@')[2]}")
+    return frozenset(names)
+
+
+def _texts(claims: dict[str, Any], name: str) -> list[str]:
+    values = claims.get(name, [])
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
+
+
+def local_key(file: Path) -> bytes:
+    """The local home's key, made at first use and readable by its owner alone."""
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return bytes.fromhex(file.read_text().strip())
+    key = secrets.token_bytes(32)
+    with os.fdopen(descriptor, "w") as opened:
+        opened.write(key.hex())
+    return key

@@ -1,0 +1,17 @@
+"""The operations functions: reconciliation on a timer."""
+
+from datetime import timedelta
+
+import azure.functions as func
+
+from composition import services
+from operations.reconciliation import reconcile
+
+blueprint = func.Blueprint()
+
+
+@blueprint.timer_trigger("timer", "%SHARDLINE_RECONCILE_SCHEDULE%", run_on_startup=False, use_monitor=True)
+async def reconcile_stages(timer: func.TimerRequest) -> None:
+    """Emit again what stayed behind."""
+    app = services()
+    await reconcile(app.reconciliation, after=timedelta(seconds=app.settings.reconcile_after_seconds))
