@@ -97,6 +97,11 @@ class SqliteFile:
             self._thread.shutdown()
             raise
 
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._closed
+
     async def run(self, work: Work[T], *, if_cancelled: Callable[[apsw.Connection, T], None] | None = None) -> T:
         """What *work* returns; it reads, or opens its own transactions with :meth:`transaction`.
 

@@ -1,0 +1,868 @@
+"""The bus on one machine: queues in a SQLite file, for any number of processes on it.
+
+Messages are kept in segments, up to 64 of one send in one row, because a row costs far more than the bytes in it. The
+messages of a queue are numbered without gaps. Those from the queue's *head* on were never received; those before it
+are in *deliveries*, ranges of whole segments with their delivery count and lock. So sending, receiving and completing
+a batch are each a handful of statements, however many messages it has. Only when the messages of one range meet
+different ends is the range carved into segments of one message.
+"""
+
+import itertools
+import secrets
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import apsw
+import msgspec
+
+from messaging.bus import BusUnavailableError, DeadLetter, Message, Property, QueueDepth, ReceivedMessage
+from messaging.process_identity import is_dead, process_identity
+from messaging.queues import QUEUES, QueueProperties
+from messaging.sent_ids import ID_BYTES, SentIds
+from messaging.sqlite import DataFileError, FileBusyError, SqliteFile
+from messaging.times import Clock, utc_now
+
+K = TypeVar("K")
+
+APPLICATION_ID: Final = 0x53684C42
+"""``ShLB`` in ASCII."""
+
+SCHEMA_VERSION: Final = 1
+
+SCHEMA: Final = """
+CREATE TABLE queue (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    head INTEGER NOT NULL DEFAULT 1,        -- the first message never received
+    tail INTEGER NOT NULL DEFAULT 1,        -- the number that the next message gets
+    last_entry INTEGER NOT NULL DEFAULT 0   -- the last entry in sent
+) STRICT;
+CREATE TABLE segment (
+    id INTEGER PRIMARY KEY,
+    queue INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    enqueued_at INTEGER NOT NULL,           -- all times in milliseconds since 1970
+    data BLOB NOT NULL                      -- MessagePack: [[message id, correlation id, properties, body], …]
+) STRICT;
+CREATE UNIQUE INDEX segment_place ON segment (queue, first, count);
+CREATE TABLE delivery (
+    queue INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    count INTEGER NOT NULL,                 -- how often the messages were received
+    token INTEGER,
+    owner TEXT,                             -- the process that holds the lock
+    locked_until INTEGER NOT NULL,          -- 0 when free
+    PRIMARY KEY (queue, first)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE scheduled (
+    id INTEGER PRIMARY KEY,
+    queue INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+CREATE INDEX scheduled_due ON scheduled (queue, due_at);
+CREATE TABLE dead_letter (
+    id INTEGER PRIMARY KEY,
+    queue INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    delivery_count INTEGER NOT NULL,
+    enqueued_at INTEGER NOT NULL,
+    dead_lettered_at INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    description TEXT NOT NULL,
+    data BLOB NOT NULL                      -- as a segment's, of one message
+) STRICT;
+CREATE UNIQUE INDEX dead_letter_place ON dead_letter (queue, sequence);
+CREATE TABLE sent (
+    queue INTEGER NOT NULL,
+    entry INTEGER NOT NULL,
+    sent_at INTEGER NOT NULL,
+    ids BLOB NOT NULL,                      -- 20 bytes an id, one behind the other
+    PRIMARY KEY (queue, entry)
+) STRICT, WITHOUT ROWID;
+"""
+
+SEGMENT_MESSAGES: Final = 64
+SEGMENT_BYTES: Final = 256 * 1024
+"""A segment is closed when it has this many messages or body bytes: the smaller, the less a split receive rewrites."""
+
+TRANSACTION_MESSAGES: Final = 1_024
+TRANSACTION_BYTES: Final = 1024 * 1024
+"""A larger send is several transactions, so that none keeps other writers waiting for more than some milliseconds."""
+
+MOVED_AT_ONCE: Final = 256
+"""Rows that one receive moves at most: scheduled messages that are due, messages that are given up on."""
+
+PRUNE_EVERY: Final = 16
+PRUNED_ENTRIES: Final = 64
+"""Every sixteenth send drops up to 64 expired entries of ``sent``: four times what comes in."""
+
+MAX_DELIVERY_COUNT_EXCEEDED: Final = "MaxDeliveryCountExceeded"
+"""Service Bus's own reason."""
+
+_instances = itertools.count(1)
+
+
+class _Body(msgspec.Struct, array_like=True, gc=False):
+    """A message as it stands in a segment."""
+
+    message_id: str
+    correlation_id: str | None
+    properties: dict[str, Property]
+    body: bytes
+
+
+class _Range(NamedTuple):
+    """Messages *first* to *last* of a queue, received together, *received* times."""
+
+    first: int
+    last: int
+    received: int
+
+    @property
+    def size(self) -> int:
+        return self.last - self.first + 1
+
+    def numbers(self) -> range:
+        return range(self.first, self.last + 1)
+
+
+class _Lock(NamedTuple):
+    token: int
+    owner: str
+    locked_until: int
+
+
+_End = Callable[[apsw.Connection, int, _Range, Sequence[int]], None]
+"""What becomes of some messages, in ascending order, of a range of the queue with this id."""
+
+
+class _Segment(NamedTuple):
+    first: int
+    enqueued_at: int
+    data: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[_Body]).decode
+
+
+class SqliteMessageBus:
+    """:class:`~messaging.bus.MessageBus` and :class:`~messaging.bus.QueueReceiver` on one file.
+
+    Opening frees the locks of processes that have ended. A lock belongs to this object: closing frees what it holds.
+    The file keeps the size of the largest backlog it has held, and uses the room again.
+
+    Args:
+        path: the file; made when missing.
+        queues: the queues by name.
+        clock: the present moment.
+
+    Raises:
+        DataFileError: the file can't be used; the message says what to do.
+        FileBusyError: another process kept the file locked.
+    """
+
+    def __init__(
+        self, path: Path | str, queues: Mapping[str, QueueProperties] = QUEUES, clock: Clock = utc_now
+    ) -> None:
+        self._queues = dict(queues)
+        self._clock = clock
+        self._owner = f"{process_identity()}/{next(_instances)}"
+        self._sent = {name: SentIds() for name in self._queues}
+        self._sends = 0
+        self._file = SqliteFile(path, schema=SCHEMA, version=SCHEMA_VERSION, application_id=APPLICATION_ID)
+        try:
+            self._ids = self._file.run_now(self._register_queues)
+            self._file.run_now(self._free_dead_owners)
+        except BaseException:
+            self._file.close()
+            raise
+
+    async def send(self, queue: str, messages: Sequence[Message], *, delay: timedelta | None = None) -> None:
+        """See :meth:`messaging.bus.MessageBus.send`. Above 1,024 messages or 1 MiB it is not all or nothing."""
+        if queue not in self._queues:
+            raise KeyError(queue)
+        with _as_unavailable():
+            for batch in _batches(messages, TRANSACTION_MESSAGES, TRANSACTION_BYTES):
+                await self._file.run(partial(self._send, queue=queue, messages=batch, delay=delay))
+
+    async def receive(
+        self, queue: str, *, max_messages: int, lock_for: timedelta | None = None
+    ) -> list[ReceivedMessage]:
+        """See :meth:`messaging.bus.QueueReceiver.receive`.
+
+        Fewer than *max_messages* may come though more wait: whole segments are taken, and messages that were received
+        before don't share a batch with messages that were not. An empty list means that none could be received,
+        except that a long row of messages was just dead-lettered: :meth:`waiting` tells.
+        """
+        if max_messages < 1:
+            raise ValueError(f"max_messages is {max_messages}, and must be at least 1")
+        properties = self._queues[queue]
+        duration = _milliseconds_of(properties.lock_duration if lock_for is None else lock_for)
+        with _as_unavailable():
+            return await self._file.run(
+                partial(self._receive, queue=queue, max_messages=max_messages, duration=duration),
+                if_cancelled=self._hand_back,
+            )
+
+    async def complete(self, messages: Sequence[ReceivedMessage]) -> int:
+        """See :meth:`messaging.bus.QueueReceiver.complete`."""
+        return await self._settle(messages, self._take_off)
+
+    async def abandon(self, messages: Sequence[ReceivedMessage]) -> int:
+        """See :meth:`messaging.bus.QueueReceiver.abandon`."""
+        return await self._set_lock(messages, "token = NULL, owner = NULL, locked_until = 0", {})
+
+    async def renew(self, messages: Sequence[ReceivedMessage], *, lock_for: timedelta | None = None) -> int:
+        """See :meth:`messaging.bus.QueueReceiver.renew`. The lock then ends *lock_for* from now."""
+        renewed = 0
+        for queue, of_queue in _by(messages, lambda message: message.queue).items():
+            duration = self._queues[queue].lock_duration if lock_for is None else lock_for
+            until = self._now() + _milliseconds_of(duration)
+            renewed += await self._set_lock(of_queue, "locked_until = :until", {"until": until})
+        return renewed
+
+    async def dead_letter(self, messages: Sequence[ReceivedMessage], *, reason: str, description: str) -> int:
+        """See :meth:`messaging.bus.QueueReceiver.dead_letter`."""
+
+        def bury(connection: apsw.Connection, queue: int, held: _Range, chosen: Sequence[int]) -> None:
+            self._bury(connection, queue, held, chosen, (reason, description))
+
+        return await self._settle(messages, bury)
+
+    async def depths(self) -> dict[str, QueueDepth]:
+        """See :meth:`messaging.bus.MessageBus.depths`. The oldest is of those that can be received or are locked."""
+        with _as_unavailable():
+            rows = await self._file.run(
+                lambda connection: _rows(
+                    connection,
+                    """
+                    SELECT name,
+                        tail - head
+                        + (SELECT coalesce(sum(last - first + 1), 0) FROM delivery
+                            WHERE queue = q.id AND locked_until <= :now)
+                        + (SELECT coalesce(sum(count), 0) FROM scheduled WHERE queue = q.id AND due_at <= :now),
+                        (SELECT coalesce(sum(last - first + 1), 0) FROM delivery
+                            WHERE queue = q.id AND locked_until > :now),
+                        (SELECT coalesce(sum(count), 0) FROM scheduled WHERE queue = q.id AND due_at > :now),
+                        (SELECT count(*) FROM dead_letter WHERE queue = q.id),
+                        (SELECT enqueued_at FROM segment WHERE queue = q.id ORDER BY first LIMIT 1)
+                    FROM queue AS q
+                    """,
+                    {"now": self._now()},
+                )
+            )
+        return {
+            name: QueueDepth(active, locked, scheduled, dead, None if oldest is None else _moment(oldest))
+            for name, active, locked, scheduled, dead, oldest in rows
+            if name in self._queues
+        }
+
+    async def waiting(self) -> dict[str, int]:
+        """How many messages of each queue can be received now. Reads a few pages and locks nothing: fit for polling."""
+        with _as_unavailable():
+            rows = await self._file.run(
+                lambda connection: _rows(
+                    connection,
+                    """
+                    SELECT name, tail - head
+                        + (SELECT coalesce(sum(last - first + 1), 0) FROM delivery
+                            WHERE queue = q.id AND locked_until <= :now)
+                        + (SELECT coalesce(sum(count), 0) FROM scheduled WHERE queue = q.id AND due_at <= :now)
+                    FROM queue AS q
+                    """,
+                    {"now": self._now()},
+                )
+            )
+        return {name: count for name, count in rows if name in self._queues}
+
+    async def next_due(self) -> datetime | None:
+        """When a message can be received next by itself: scheduled and due then, or under a lock that expires then.
+
+        None when there is none. What can be received already is no part of this; see :meth:`waiting`.
+        """
+        with _as_unavailable():
+            [(due,)] = await self._file.run(
+                lambda connection: _rows(
+                    connection,
+                    """
+                    SELECT min(at) FROM (
+                        SELECT min(due_at) AS at FROM scheduled WHERE due_at > :now
+                        UNION ALL SELECT min(locked_until) FROM delivery WHERE locked_until > :now
+                    )
+                    """,
+                    {"now": self._now()},
+                )
+            )
+        return None if due is None else _moment(due)
+
+    async def dead_letters(self, queue: str, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
+        """See :meth:`messaging.bus.MessageBus.dead_letters`."""
+        with _as_unavailable():
+            rows = await self._file.run(
+                lambda connection: _rows(
+                    connection,
+                    "SELECT sequence, delivery_count, enqueued_at, dead_lettered_at, reason, description, data"
+                    " FROM dead_letter WHERE queue = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+                    (self._ids[queue], after, limit),
+                )
+            )
+        letters = []
+        for sequence, delivery_count, enqueued_at, dead_lettered_at, reason, description, data in rows:
+            [message] = _decode(data)
+            letters.append(
+                DeadLetter(
+                    queue=queue,
+                    sequence_number=sequence,
+                    body=message.body,
+                    message_id=message.message_id,
+                    correlation_id=message.correlation_id,
+                    properties=message.properties,
+                    delivery_count=delivery_count,
+                    enqueued_at=_moment(enqueued_at),
+                    dead_lettered_at=_moment(dead_lettered_at),
+                    reason=reason,
+                    description=description,
+                )
+            )
+        return letters
+
+    async def remove_dead_letters(self, queue: str, sequence_numbers: Sequence[int]) -> int:
+        """See :meth:`messaging.bus.MessageBus.remove_dead_letters`."""
+
+        def remove(connection: apsw.Connection) -> int:
+            removed = _rows(
+                connection,
+                "DELETE FROM dead_letter WHERE queue = ? AND sequence IN (SELECT value FROM json_each(?))"
+                " RETURNING sequence",
+                (self._ids[queue], _json(sequence_numbers)),
+            )
+            return len(removed)
+
+        with _as_unavailable():
+            return await self._file.write(remove)
+
+    async def release_dead_owners(self) -> int:
+        """Free the locks of processes that have ended without closing; how many messages that made available."""
+        with _as_unavailable():
+            return await self._file.run(self._free_dead_owners)
+
+    async def close(self) -> None:
+        """Free the locks held through this object and close the file. Closing twice is harmless."""
+        if self._file.closed:
+            return
+        try:
+            with _as_unavailable():
+                await self._file.write(
+                    lambda connection: _rows(
+                        connection,
+                        "UPDATE delivery SET token = NULL, owner = NULL, locked_until = 0 WHERE owner = ?",
+                        (self._owner,),
+                    )
+                )
+        finally:
+            self._file.close()
+
+    # From here on everything runs on the file's thread.
+
+    def _now(self) -> int:
+        return _milliseconds(self._clock())
+
+    def _register_queues(self, connection: apsw.Connection) -> dict[str, int]:
+        def known() -> dict[str, int]:
+            rows = _rows(connection, "SELECT name, id FROM queue")
+            return {name: number for name, number in rows if name in self._queues}
+
+        if len(known()) < len(self._queues):
+            self._file.transaction(
+                lambda connection: connection.executemany(
+                    "INSERT INTO queue (name) VALUES (?) ON CONFLICT DO NOTHING", [(name,) for name in self._queues]
+                )
+            )
+        return known()
+
+    def _free_dead_owners(self, connection: apsw.Connection) -> int:
+        owners = _rows(connection, "SELECT DISTINCT owner FROM delivery WHERE owner IS NOT NULL")
+        dead = [owner for (owner,) in owners if is_dead(owner.rpartition("/")[0])]
+
+        def free(connection: apsw.Connection) -> int:
+            rows = _rows(
+                connection,
+                "UPDATE delivery SET token = NULL, owner = NULL, locked_until = 0"
+                " WHERE owner IN (SELECT value FROM json_each(?)) RETURNING last - first + 1",
+                (_json(dead),),
+            )
+            return sum(count for (count,) in rows)
+
+        return self._file.transaction(free) if dead else 0
+
+    def _send(
+        self, connection: apsw.Connection, *, queue: str, messages: Sequence[Message], delay: timedelta | None
+    ) -> None:
+        queue_id = self._ids[queue]
+        sent = self._sent[queue]
+        now = self._now()
+        window_start = now - _milliseconds_of(self._queues[queue].duplicate_detection_window)
+        due_at = now + _milliseconds_of(delay) if delay is not None else now
+        by_id: dict[bytes, Message] = {}
+        for message in messages:
+            by_id.setdefault(_id_bytes(message.message_id), message)
+
+        def not_sent() -> dict[bytes, Message]:
+            self._learn_sent(connection, queue_id, sent, window_start)
+            return self._without_duplicates(connection, queue_id, sent, window_start, by_id)
+
+        # All but the writing is done before the lock is taken, and again only if another process has sent meanwhile.
+        fresh = not_sent()
+        if not fresh:
+            return
+        segments = _segments_of(fresh.values())
+
+        def write(connection: apsw.Connection) -> tuple[int, bytes] | None:
+            nonlocal fresh, segments
+            [(tail, last_entry)] = connection.execute("SELECT tail, last_entry FROM queue WHERE id = ?", (queue_id,))
+            if last_entry != sent.latest:
+                fresh = not_sent()
+                segments = _segments_of(fresh.values())
+            if not fresh:
+                return None
+            if due_at > now:
+                for count, data in segments:
+                    connection.execute(
+                        "INSERT INTO scheduled (queue, due_at, count, data) VALUES (?, ?, ?, ?)",
+                        (queue_id, due_at, count, data),
+                    )
+            else:
+                for count, data in segments:
+                    self._append(connection, queue_id, _Segment(tail, now, data), count)
+                    tail += count
+            ids = b"".join(fresh)
+            connection.execute("INSERT INTO sent VALUES (?, ?, ?, ?)", (queue_id, last_entry + 1, now, ids))
+            connection.execute(
+                "UPDATE queue SET tail = ?, last_entry = ? WHERE id = ?", (tail, last_entry + 1, queue_id)
+            )
+            self._prune_sent(connection, queue_id, sent, window_start)
+            return last_entry + 1, ids
+
+        entry = self._file.transaction(write)
+        if entry is not None:
+            sent.add(*entry)
+
+    def _learn_sent(self, connection: apsw.Connection, queue: int, sent: SentIds, window_start: int) -> None:
+        """Take in what other processes have sent since the last look (at the first: what anyone has)."""
+        last_entry = connection.execute("SELECT last_entry FROM queue WHERE id = ?", (queue,)).get
+        if last_entry == sent.latest:
+            return
+        for entry, ids in connection.execute(
+            "SELECT entry, ids FROM sent WHERE queue = ? AND entry > ? AND sent_at > ? ORDER BY entry",
+            (queue, sent.latest, window_start),
+        ):
+            sent.add(entry, ids)
+        sent.latest = max(sent.latest, last_entry)
+
+    def _without_duplicates(
+        self, connection: apsw.Connection, queue: int, sent: SentIds, window_start: int, by_id: dict[bytes, Message]
+    ) -> dict[bytes, Message]:
+        ids = list(by_id)
+        candidates = sent.find(ids)
+        if not candidates:
+            return by_id
+        entries = {
+            entry: connection.execute(
+                "SELECT ids FROM sent WHERE queue = ? AND entry = ? AND sent_at > ?", (queue, entry, window_start)
+            ).get
+            or b""
+            for entry in set(candidates.values())
+        }
+        in_full = {entry: frozenset(_ids_in(ids)) for entry, ids in entries.items()}
+        duplicates = {ids[index] for index, entry in candidates.items() if ids[index] in in_full[entry]}
+        return {id_bytes: message for id_bytes, message in by_id.items() if id_bytes not in duplicates}
+
+    def _prune_sent(self, connection: apsw.Connection, queue: int, sent: SentIds, window_start: int) -> None:
+        self._sends += 1
+        if self._sends % PRUNE_EVERY:
+            return
+        connection.execute(
+            "DELETE FROM sent WHERE queue = :queue AND sent_at <= :start"
+            " AND entry IN (SELECT entry FROM sent WHERE queue = :queue ORDER BY entry LIMIT :limit)",
+            {"queue": queue, "start": window_start, "limit": PRUNED_ENTRIES},
+        )
+        sent.forget_before(connection.execute("SELECT min(entry) FROM sent WHERE queue = ?", (queue,)).get)
+
+    def _receive(
+        self, connection: apsw.Connection, *, queue: str, max_messages: int, duration: int
+    ) -> list[ReceivedMessage]:
+        queue_id = self._ids[queue]
+        now = self._now()
+        anything = connection.execute(
+            "SELECT tail > head OR EXISTS (SELECT 1 FROM delivery WHERE queue = :queue AND locked_until <= :now)"
+            " OR EXISTS (SELECT 1 FROM scheduled WHERE queue = :queue AND due_at <= :now)"
+            " FROM queue WHERE id = :queue",
+            {"queue": queue_id, "now": now},
+        ).get
+        if not anything:
+            return []
+        lock = _Lock(secrets.randbits(62), self._owner, now + duration)
+
+        def take(connection: apsw.Connection) -> tuple[int, int] | None:
+            self._enqueue_due(connection, queue_id, now)
+            return self._take_again(connection, queue, max_messages, lock, now) or self._take_unreceived(
+                connection, queue_id, max_messages, lock
+            )
+
+        taken = self._file.transaction(take)
+        if taken is None:
+            return []
+        # Read after the commit: the lock already keeps others off, and the bodies need not keep writers waiting.
+        rows = connection.execute(
+            "SELECT s.first, s.enqueued_at, d.count, s.data FROM delivery AS d"
+            " JOIN segment AS s ON s.queue = d.queue AND s.first BETWEEN d.first AND d.last"
+            " WHERE d.queue = ? AND d.first BETWEEN ? AND ? AND d.token = ? ORDER BY s.first",
+            (queue_id, *taken, lock.token),
+        )
+        token, locked_until = f"{lock.token:016x}", _moment(lock.locked_until)
+        messages = []
+        for first, enqueued_ms, count, data in rows:
+            enqueued_at = _moment(enqueued_ms)
+            messages += [
+                ReceivedMessage(
+                    queue,
+                    number,
+                    token,
+                    stored.body,
+                    stored.message_id,
+                    stored.correlation_id,
+                    stored.properties,
+                    count,
+                    enqueued_at,
+                    locked_until,
+                )
+                for number, stored in enumerate(_decode(data), first)
+            ]
+        return messages
+
+    def _enqueue_due(self, connection: apsw.Connection, queue: int, now: int) -> None:
+        """Put scheduled messages whose time has come at the end of the queue."""
+        due = connection.execute(
+            "SELECT id, count FROM scheduled WHERE queue = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?",
+            (queue, now, MOVED_AT_ONCE),
+        ).fetchall()
+        if not due:
+            return
+        first = tail = connection.execute("SELECT tail FROM queue WHERE id = ?", (queue,)).get
+        for number, count in due:
+            connection.execute(
+                "INSERT INTO segment (queue, first, count, enqueued_at, data)"
+                " SELECT queue, ?, count, due_at, data FROM scheduled WHERE id = ?",
+                (tail, number),
+            )
+            connection.execute("DELETE FROM scheduled WHERE id = ?", (number,))
+            tail += count
+            if tail - first >= MOVED_AT_ONCE:
+                break
+        connection.execute("UPDATE queue SET tail = ? WHERE id = ?", (tail, queue))
+
+    def _take_again(
+        self, connection: apsw.Connection, queue: str, max_messages: int, lock: _Lock, now: int
+    ) -> tuple[int, int] | None:
+        """Lock free messages that were received before; their ranges' bounds. Dead-letters those that may no more."""
+        queue_id = self._ids[queue]
+        most = self._queues[queue].max_delivery_count
+        ranges = deque(
+            _Range(*row)
+            for row in connection.execute(
+                "SELECT first, last, count FROM delivery WHERE queue = ? AND locked_until <= ? ORDER BY first LIMIT ?",
+                (queue_id, now, max(max_messages, MOVED_AT_ONCE)),
+            )
+        )
+        taken: list[int] = []
+        room, given_up = max_messages, 0
+        while ranges and room and given_up < MOVED_AT_ONCE:
+            held = ranges.popleft()
+            if held.received >= most:
+                why = MAX_DELIVERY_COUNT_EXCEEDED, f"received {held.received} times, the most that {queue} allows"
+                self._bury(connection, queue_id, held, held.numbers(), why)
+                given_up += held.size
+            elif held.size <= room:
+                connection.execute(
+                    "UPDATE delivery SET count = count + 1, token = ?, owner = ?, locked_until = ?"
+                    " WHERE queue = ? AND first = ?",
+                    (*lock, queue_id, held.first),
+                )
+                taken.append(held.first)
+                room -= held.size
+            elif taken:
+                break
+            else:
+                ranges.extendleft(reversed(self._divide(connection, queue_id, held, max_messages)))
+        return (taken[0], taken[-1]) if taken else None
+
+    def _take_unreceived(
+        self, connection: apsw.Connection, queue: int, max_messages: int, lock: _Lock
+    ) -> tuple[int, int] | None:
+        """Lock messages from the queue's head on; the bounds of the new range."""
+        head = connection.execute("SELECT head FROM queue WHERE id = ?", (queue,)).get
+        size = count = 0
+        for (count,) in connection.execute(
+            "SELECT count FROM segment WHERE queue = ? AND first >= ? ORDER BY first", (queue, head)
+        ):
+            if size + count > max_messages:
+                break
+            size += count
+            if size == max_messages:
+                break
+        if not count:
+            return None
+        if not size:
+            self._cut_segments(connection, queue, _Range(head, head + count - 1, 0), max_messages)
+            size = max_messages
+        connection.execute("INSERT INTO delivery VALUES (?, ?, ?, 1, ?, ?, ?)", (queue, head, head + size - 1, *lock))
+        connection.execute("UPDATE queue SET head = ? WHERE id = ?", (head + size, queue))
+        return head, head
+
+    def _hand_back(self, _connection: apsw.Connection, messages: list[ReceivedMessage]) -> None:
+        """Undo a receive that nobody saw, its delivery included."""
+        if not messages:
+            return
+        self._file.transaction(
+            lambda connection: connection.execute(
+                "UPDATE delivery SET count = count - 1, token = NULL, owner = NULL, locked_until = 0"
+                " WHERE queue = ? AND token = ?",
+                (self._ids[messages[0].queue], int(messages[0].lock_token, 16)),
+            )
+        )
+
+    async def _settle(self, messages: Sequence[ReceivedMessage], end: _End) -> int:
+        """Do *end* to the messages that are still under their lock; how many those are."""
+        settled = 0
+        with _as_unavailable():
+            for (queue, token), of_lock in _by(messages, lambda message: (message.queue, message.lock_token)).items():
+                numbers = sorted({message.sequence_number for message in of_lock})
+                settled += await self._file.write(
+                    partial(self._settle_lock, queue=self._ids[queue], token=int(token, 16), numbers=numbers, end=end)
+                )
+        return settled
+
+    def _settle_lock(
+        self, connection: apsw.Connection, *, queue: int, token: int, numbers: list[int], end: _End
+    ) -> int:
+        ranges = connection.execute(
+            "SELECT first, last, count FROM delivery"
+            " WHERE queue = ? AND first <= ? AND last >= ? AND token = ? AND locked_until > ?",
+            (queue, numbers[-1], numbers[0], token, self._now()),
+        ).fetchall()
+        settled = 0
+        for held in itertools.starmap(_Range, ranges):
+            chosen = numbers[bisect_left(numbers, held.first) : bisect_right(numbers, held.last)]
+            if chosen:
+                end(connection, queue, held, chosen)
+                settled += len(chosen)
+        return settled
+
+    async def _set_lock(self, messages: Sequence[ReceivedMessage], assignments: str, values: dict[str, int]) -> int:
+        def assign(connection: apsw.Connection, queue: int, held: _Range, chosen: Sequence[int]) -> None:
+            if len(chosen) < held.size:
+                self._carve(connection, queue, held, held.numbers())
+            connection.execute(
+                f"UPDATE delivery SET {assignments} WHERE queue = :queue"
+                " AND first IN (SELECT value FROM json_each(:firsts))",
+                {"queue": queue, "firsts": _json([held.first] if len(chosen) == held.size else chosen), **values},
+            )
+
+        return await self._settle(messages, assign)
+
+    def _take_off(self, connection: apsw.Connection, queue: int, held: _Range, chosen: Sequence[int]) -> None:
+        """Delete *chosen*, some or all of the range."""
+        if len(chosen) < held.size:
+            gone = set(chosen)
+            self._carve(connection, queue, held, [number for number in held.numbers() if number not in gone])
+        else:
+            connection.execute(
+                "DELETE FROM segment WHERE queue = ? AND first BETWEEN ? AND ?", (queue, held.first, held.last)
+            )
+            connection.execute("DELETE FROM delivery WHERE queue = ? AND first = ?", (queue, held.first))
+
+    def _bury(
+        self,
+        connection: apsw.Connection,
+        queue: int,
+        held: _Range,
+        chosen: Sequence[int],
+        why: tuple[str, str],
+    ) -> None:
+        """Move *chosen*, some or all of the range, to the dead letters."""
+        now = self._now()
+        wanted = set(chosen)
+        connection.executemany(
+            "INSERT INTO dead_letter"
+            " (queue, sequence, delivery_count, enqueued_at, dead_lettered_at, reason, description, data)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (queue, number, held.received, segment.enqueued_at, now, *why, _encode([stored]))
+                for segment in self._segments(connection, queue, held)
+                for number, stored in enumerate(_decode(segment.data), segment.first)
+                if number in wanted
+            ],
+        )
+        self._take_off(connection, queue, held, chosen)
+
+    def _carve(self, connection: apsw.Connection, queue: int, held: _Range, kept: Sequence[int]) -> None:
+        """Leave only *kept* of the range, each in a range of its own under the same lock."""
+        self._cut_segments(connection, queue, held, 1, kept)
+        self._divide_delivery(connection, queue, held, [(number, number) for number in kept])
+
+    def _divide(self, connection: apsw.Connection, queue: int, held: _Range, largest: int) -> list[_Range]:
+        """Make of one range several, each of at most *largest* messages, under the same lock."""
+        parts = self._cut_segments(connection, queue, held, largest)
+        self._divide_delivery(connection, queue, held, parts)
+        return [_Range(first, last, held.received) for first, last in parts]
+
+    def _divide_delivery(
+        self, connection: apsw.Connection, queue: int, held: _Range, parts: Sequence[tuple[int, int]]
+    ) -> None:
+        [lock] = connection.execute(
+            "DELETE FROM delivery WHERE queue = ? AND first = ? RETURNING token, owner, locked_until",
+            (queue, held.first),
+        ).fetchall()
+        connection.executemany(
+            "INSERT INTO delivery VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(queue, first, last, held.received, *lock) for first, last in parts],
+        )
+
+    def _cut_segments(
+        self,
+        connection: apsw.Connection,
+        queue: int,
+        held: _Range,
+        largest: int,
+        kept: Sequence[int] | None = None,
+    ) -> list[tuple[int, int]]:
+        """Rewrite the segments of the range to ones of at most *largest* messages, of *kept* alone; their bounds."""
+        wanted = None if kept is None else set(kept)
+        segments = self._segments(connection, queue, held)
+        connection.execute(
+            "DELETE FROM segment WHERE queue = ? AND first BETWEEN ? AND ?", (queue, held.first, held.last)
+        )
+        bounds = []
+        for segment in segments:
+            messages = _decode(segment.data)
+            for offset in range(0, len(messages), largest):
+                part = messages[offset : offset + largest]
+                first = segment.first + offset
+                if wanted is None or first in wanted:
+                    self._append(connection, queue, _Segment(first, segment.enqueued_at, _encode(part)), len(part))
+                    bounds.append((first, first + len(part) - 1))
+        return bounds
+
+    def _segments(self, connection: apsw.Connection, queue: int, held: _Range) -> list[_Segment]:
+        return [
+            _Segment(*row)
+            for row in connection.execute(
+                "SELECT first, enqueued_at, data FROM segment WHERE queue = ? AND first BETWEEN ? AND ? ORDER BY first",
+                (queue, held.first, held.last),
+            )
+        ]
+
+    def _append(self, connection: apsw.Connection, queue: int, segment: _Segment, count: int) -> None:
+        connection.execute(
+            "INSERT INTO segment (queue, first, count, enqueued_at, data) VALUES (?, ?, ?, ?, ?)",
+            (queue, segment.first, count, segment.enqueued_at, segment.data),
+        )
+
+
+def _rows(
+    connection: apsw.Connection, query: str, values: Sequence[int | str] | Mapping[str, int | str] = ()
+) -> list[Any]:
+    """The rows of *query*, of the types that the STRICT tables vouch for."""
+    return connection.execute(query, values).fetchall()
+
+
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    """What the file can't do just now, in the port's own words."""
+    try:
+        yield
+    except (DataFileError, FileBusyError) as error:
+        raise BusUnavailableError(str(error)) from error
+
+
+def _batches(messages: Iterable[Message], most: int, most_bytes: int) -> Iterator[list[Message]]:
+    """*messages* in lists of at most *most* messages and *most_bytes* body bytes (or one larger message)."""
+    batch: list[Message] = []
+    size = 0
+    for message in messages:
+        length = len(message.body)
+        if batch and (len(batch) == most or size + length > most_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += length
+    if batch:
+        yield batch
+
+
+def _segments_of(messages: Iterable[Message]) -> list[tuple[int, bytes]]:
+    """The messages as segments: how many, and the data."""
+    return [
+        (
+            len(batch),
+            _encode(
+                [
+                    (message.message_id, message.correlation_id, dict(message.properties), message.body)
+                    for message in batch
+                ]
+            ),
+        )
+        for batch in _batches(messages, SEGMENT_MESSAGES, SEGMENT_BYTES)
+    ]
+
+
+def _id_bytes(message_id: str) -> bytes:
+    """20 bytes that stand for the id: those it spells, when it is a digest in lower-case hexadecimal."""
+    if len(message_id) == 2 * ID_BYTES:
+        try:
+            spelt = bytes.fromhex(message_id)
+        except ValueError:
+            pass  # some other 40 characters
+        else:
+            if spelt.hex() == message_id:
+                return spelt
+    return blake2b(message_id.encode(), digest_size=ID_BYTES).digest()
+
+
+def _ids_in(ids: bytes) -> Iterator[bytes]:
+    return (ids[offset : offset + ID_BYTES] for offset in range(0, len(ids), ID_BYTES))
+
+
+def _by(messages: Iterable[ReceivedMessage], key: Callable[[ReceivedMessage], K]) -> dict[K, list[ReceivedMessage]]:
+    groups: dict[K, list[ReceivedMessage]] = {}
+    for message in messages:
+        groups.setdefault(key(message), []).append(message)
+    return groups
+
+
+def _json(values: Sequence[int | str]) -> str:
+    return msgspec.json.encode(values).decode()
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def _milliseconds_of(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
