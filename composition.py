@@ -9,6 +9,7 @@ from connections.secrets import EnvironmentSecretStore, SecretStore
 from ingestion.work import IngestionPorts
 from messaging.sqlite_bus import SqliteMessageBus
 from messaging.times import Clock, utc_now
+from operations.metrics import StageMeter
 from operations.reconciliation import ReconciliationPorts
 from operations.replay import ReplayPorts
 from processors.delivery import DeliveryPorts
@@ -31,6 +32,7 @@ class Services:
     secrets: SecretStore
     model: EmbeddingModel
     token_key: TokenKey
+    meter: StageMeter
     clock: Clock = utc_now
 
     @cached_property
@@ -41,7 +43,7 @@ class Services:
     @cached_property
     def delivery(self) -> DeliveryPorts:
         """What gives messages an end."""
-        return DeliveryPorts(self.bus, self.store, self.clock)
+        return DeliveryPorts(self.bus, self.store, self.clock, self.meter)
 
     @cached_property
     def normalization(self) -> NormalizationPorts:
@@ -95,6 +97,7 @@ def build(settings: Settings, *, clock: Clock = utc_now) -> Services:
         secrets=EnvironmentSecretStore(),
         model=StaticEmbeddingModel(),
         token_key=TokenKey(local_key(settings.token_key_file), settings.token_issuer, settings.token_audience),
+        meter=StageMeter(),
         clock=clock,
     )
 

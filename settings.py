@@ -7,6 +7,10 @@ from pydantic import Field, HttpUrl, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
+HOME_FILE = "home.env"
+"""The file of a data folder that says how its local home runs; the local host writes it."""
+
+
 class SettingsError(Exception):
     """A setting is missing or malformed; the message is one line that names it and says what to do."""
 
@@ -58,14 +62,14 @@ class Settings(BaseSettings):
         return self.data_dir / name
 
 
-def load_settings() -> Settings:
-    """The settings of this process.
+def load_settings(file: Path | None = None) -> Settings:
+    """The settings of this process: of the environment, and below it of *file*.
 
     Raises:
         SettingsError: one is missing or malformed; a simulator is named where there is no local home.
     """
     try:
-        settings = Settings()
+        settings = Settings(_env_file=file)
     except ValidationError as error:
         raise SettingsError(_one_line(error)) from None
     if settings.home == "local":

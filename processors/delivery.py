@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -60,6 +61,13 @@ class Delivery(Generic[C]):
 Process = Callable[[Sequence[Delivery[C]]], Awaitable[Sequence[Outcome]]]
 
 
+class Meter(Protocol):
+    """Counts what passes through the queues."""
+
+    def record(self, queue: str, contracts: Sequence[Contract], seconds: float) -> None:
+        """A batch of *queue* was processed in *seconds*."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryPorts:
     """What it takes to give messages an end."""
@@ -67,6 +75,7 @@ class DeliveryPorts:
     bus: MessageBus
     parked: ParkedMessages
     clock: Clock
+    meter: Meter
 
 
 def backoff(attempt: int) -> timedelta:
@@ -86,6 +95,7 @@ async def consume(
     Raises:
         BusUnavailableError: the bus took neither the next stage's messages nor the copies.
     """
+    started = perf_counter()
     properties = QUEUES[queue]
     deadline = ports.clock() + properties.lock_duration / 2
     outcomes: dict[int, Outcome] = {}
@@ -115,6 +125,7 @@ async def consume(
         )
 
     await _settle(messages, outcomes, queue, ports)
+    ports.meter.record(queue, [delivery.value for delivery in deliveries.values()], perf_counter() - started)
     return [outcomes[index] for index in range(len(messages))]
 
 

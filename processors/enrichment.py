@@ -12,9 +12,9 @@ from messaging.times import Clock, to_text
 from processors.delivery import Delivery
 from processors.outcome import DONE, Later, Outcome, Park
 from shards.identity import InvalidExternalIdError, link_id, shard_id
-from shards.model import InternalRelationship, Shard
+from shards.model import ExternalRelationship, InternalRelationship, Shard
 from shards.store import ShardStore, ShardWrite, Stage
-from shards.types import shard_type
+from shards.types import LinkTarget, shard_type
 
 STRUCTURED_FIELD = "structured-field"
 """The method of links that come from a field which holds the target's id."""
@@ -117,31 +117,36 @@ def with_structured_links(shard: Shard, now: str) -> list[InternalRelationship]:
 
 def _structured_links(shard: Shard, now: str) -> dict[str, InternalRelationship]:
     links: dict[str, InternalRelationship] = {}
+    kind = shard_type(shard.shard_type_id)
     for source in shard.external_relationships:
-        for rule in shard_type(shard.shard_type_id).links:
-            external_id = shard.structured_data.get(rule.field)
-            object_type = rule.target_object_types.get(source.system)
-            if not isinstance(external_id, str) or not external_id or object_type is None:
+        for told in kind.link_targets(source.system, shard.structured_data):
+            target = _target_id(shard, source, told)
+            if target is None or target == shard.id:
                 continue
-            try:
-                target = shard_id(shard.tenant_id, source.system, source.instance, object_type, external_id)
-            except InvalidExternalIdError:
-                # A reference that is no id of its system has no target; the field itself is kept as it came.
-                continue
-            if target == shard.id:
-                continue
-            made = link_id(shard.id, rule.relationship_type, target)
+            made = link_id(shard.id, told.relationship_type, target)
             links[made] = InternalRelationship(
                 id=made,
                 target_shard_id=target,
-                target_shard_type_id=rule.target_shard_type_id,
-                relationship_type=rule.relationship_type,
+                target_shard_type_id=told.target_shard_type_id,
+                relationship_type=told.relationship_type,
                 status="active",
                 confidence=STRUCTURED_FIELD_CONFIDENCE,
-                source="crm",
+                source="messaging" if source.system_type == "messaging" else "crm",
                 method=STRUCTURED_FIELD,
-                evidence={"field": rule.source_fields.get(source.system, rule.field)},
+                evidence={"field": told.source_field},
                 created_at=now,
                 created_by="system",
             )
     return links
+
+
+def _target_id(shard: Shard, source: ExternalRelationship, told: LinkTarget) -> str | None:
+    """The target's shard id; None when the field holds no id of its system (the field itself stays as it came)."""
+    if told.shard_id is not None:
+        return told.shard_id
+    if told.object_type is None or told.external_id is None:
+        return None
+    try:
+        return shard_id(shard.tenant_id, source.system, source.instance, told.object_type, told.external_id)
+    except InvalidExternalIdError:
+        return None

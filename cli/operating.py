@@ -1,0 +1,162 @@
+"""Commands for operators: parked, replay, reconcile, connections, token."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from api.tokens import LIFETIME
+from cli.home import DEFAULT_DATA, DataOption, JsonOption, TenantOption, UsageError, run, the_tenant
+from cli.output import console, print_json, print_json_lines, table
+from composition import Services
+from operations.reconciliation import reconcile as reconcile_now
+from operations.replay import ReplaySelection, select
+from operations.replay import replay as replay_messages
+from shards.parked import ParkedMessage
+
+ReasonOption = Annotated[str | None, typer.Option("--reason", help="Only messages parked for this reason.")]
+QueueOption = Annotated[str | None, typer.Option("--queue", help="Only messages from this queue.")]
+
+
+def parked(
+    data: DataOption = DEFAULT_DATA,
+    tenant: TenantOption = None,
+    reason: ReasonOption = None,
+    queue: QueueOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
+    json: JsonOption = False,
+) -> None:
+    """Messages that could not be processed, with reason and origin. --json prints them whole, one a line."""
+
+    async def work(services: Services) -> list[ParkedMessage]:
+        found: list[ParkedMessage] = []
+        async for page in select(services.replay, ReplaySelection(tenant, None, reason, queue)):
+            found += page
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    messages = run(data, work)
+    if json:
+        print_json_lines(messages)
+        return
+    console().print(
+        table(
+            f"Parked messages: {len(messages)}",
+            ["id", "tenant", "queue", "reason", "what was wrong", "parked at"],
+            [[m.id, m.tenant_id, m.queue, m.reason, m.detail, m.parked_at] for m in messages],
+        )
+    )
+
+
+def replay(
+    parked_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One parked message.")] = None,
+    all: Annotated[bool, typer.Option("--all", help="All that the options leave.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    tenant: TenantOption = None,
+    reason: ReasonOption = None,
+    queue: QueueOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which, and send none.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Send parked messages back to the queue they came from, once their cause is mended."""
+    if not (parked_id or all or reason or queue):
+        raise UsageError("say what to replay: an ID, --reason, --queue or --all")
+
+    async def work(services: Services) -> dict[str, Any]:
+        pages = [page async for page in select(services.replay, ReplaySelection(tenant, parked_id, reason, queue))]
+        if parked_id and not pages:
+            raise UsageError(f"there is no parked message {parked_id!r}")
+        sent = 0
+        if not dry_run:
+            for page in pages:
+                sent += await replay_messages(services.replay, page)
+        return {"selected": sum(len(page) for page in pages), "replayed": sent, "dryRun": dry_run}
+
+    answer = run(data, work)
+    if json:
+        print_json(answer)
+    else:
+        verb = "would be replayed" if dry_run else "replayed"
+        console().print(f"{answer['selected'] if dry_run else answer['replayed']} messages {verb}")
+
+
+def reconcile(
+    data: DataOption = DEFAULT_DATA,
+    after: Annotated[int, typer.Option(min=0, help="Shards whose stages stand still for so many seconds.")] = 120,
+    json: JsonOption = False,
+) -> None:
+    """Emit again what stayed behind, now."""
+    count = run(data, lambda services: reconcile_now(services.reconciliation, after=timedelta(seconds=after)))
+    if json:
+        print_json({"emitted": count})
+    else:
+        console().print(f"{count} shards emitted again")
+
+
+def connections(
+    data: DataOption = DEFAULT_DATA,
+    tenant: TenantOption = None,
+    json: JsonOption = False,
+) -> None:
+    """The registered connections, their state, and what to do about a failing one."""
+
+    async def work(services: Services) -> list[Any]:
+        if tenant is not None:
+            await the_tenant(services, tenant)
+            return await services.connections.of_tenant(tenant)
+        return await services.connections.all()
+
+    found = run(data, work)
+    if json:
+        print_json_lines(found)
+        return
+    console().print(
+        table(
+            "Connections",
+            ["tenant", "connection", "system", "instance", "objects", "every (s)", "state", "remedy"],
+            [
+                [
+                    known.tenant_id,
+                    known.connection_id,
+                    known.system,
+                    known.instance or "not known before the first poll",
+                    ", ".join(polled.name for polled in known.objects),
+                    known.schedule.poll_seconds,
+                    known.state,
+                    known.error or "",
+                ]
+                for known in found
+            ],
+        )
+    )
+
+
+def token(
+    user: Annotated[str, typer.Option(help="The reader's e-mail address.")],
+    data: DataOption = DEFAULT_DATA,
+    tenant: TenantOption = None,
+    groups: Annotated[list[str] | None, typer.Option(help="A group of the reader; may be repeated.")] = None,
+    roles: Annotated[
+        list[str] | None, typer.Option(help="A role, such as editor or operator; may be repeated.")
+    ] = None,
+    hours: Annotated[float, typer.Option(min=0.01, max=24 * 30, help="How long it holds.")] = LIFETIME.total_seconds()
+    / 3600,
+    json: JsonOption = False,
+) -> None:
+    """A locally signed reader token (local home only)."""
+    if "@" not in user:
+        raise UsageError(f"--user: {user!r} is no e-mail address")
+
+    async def work(services: Services) -> dict[str, str]:
+        named = await the_tenant(services, tenant)
+        signed = services.token_key.sign(
+            named, user, groups=groups or (), roles=roles or (), now=services.clock(), lifetime=timedelta(hours=hours)
+        )
+        return {"token": signed, "tenantId": named}
+
+    answer = run(data, work)
+    if json:
+        print_json(answer)
+    else:
+        typer.echo(answer["token"])

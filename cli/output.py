@@ -1,0 +1,46 @@
+"""How commands speak: JSON for scripts, tables for people, plain lines in a log."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from messaging import codec
+
+
+def console() -> Console:
+    """Where people read; wide in a log, so that nothing is folded."""
+    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+
+
+def print_json(value: object) -> None:
+    """One JSON value on one line."""
+    sys.stdout.write(codec.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_json_lines(values: Iterable[object]) -> None:
+    """A JSON value a line."""
+    for value in values:
+        print_json(value)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table; numbers stand to the right."""
+    made = Table(title=title, title_justify="left", header_style="bold")
+    listed = [list(row) for row in rows]
+    for index, column in enumerate(columns):
+        numeric = bool(listed) and all(isinstance(row[index], int | float) for row in listed)
+        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in listed:
+        made.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    return made
+
+
+def print_pairs(pairs: Mapping[str, object]) -> None:
+    """A line ``name: value`` for each."""
+    out = console()
+    width = max((len(name) for name in pairs), default=0)
+    for name, value in pairs.items():
+        out.print(f"{name + ':':<{width + 1}} {value}", markup=False)
