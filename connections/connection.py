@@ -1,0 +1,156 @@
+"""A connection to a source, as it stands in its ``integration.connection`` shard."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from messaging import codec
+from shards.identity import SHARDLINE_SYSTEM, shard_id
+from shards.model import Acl, Shard, content_fingerprint
+
+CONNECTION_TYPE = "integration.connection"
+
+Flow = Literal["jwt-bearer", "client-credentials", "username-password"]
+ConnectionState = Literal["active", "paused", "error"]
+
+Reference = Annotated[str, Meta(pattern=r"^secret:[^/\s]+/[^/\s]+$")]
+"""``secret:<tenant>/<name>``, see :mod:`connections.secrets`."""
+ApiName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,79}$")]
+"""A Salesforce API name; the only texts of a connection that get into SOQL."""
+HostPrefix = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+"""What stands before ``.salesforce.com``: ``login``, ``test`` or a My Domain such as ``acme.my``."""
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+DEFAULT_OBJECTS = ("Account", "Contact", "Opportunity", "User")
+
+
+class InvalidConnectionError(ValueError):
+    """What is given or stored is no connection; the message names the field."""
+
+
+class SalesforceAuth(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How to log in: secrets by reference, never by value.
+
+    ``jwt-bearer`` takes *username*, *consumer_key*, *private_key* (and *instance_domain* for a My Domain token host);
+    ``client-credentials`` takes *consumer_key*, *consumer_secret* and a My Domain as *domain*; ``username-password``
+    takes *username*, *password* and *security_token*.
+    """
+
+    flow: Flow
+    domain: HostPrefix = "login"
+    instance_domain: HostPrefix | None = None
+    username: str | None = None
+    consumer_key: str | None = None
+    consumer_secret: Reference | None = None
+    private_key: Reference | None = None
+    password: Reference | None = None
+    security_token: Reference | None = None
+
+    def __post_init__(self) -> None:
+        needed = {
+            "jwt-bearer": ("username", "consumer_key", "private_key"),
+            "client-credentials": ("consumer_key", "consumer_secret"),
+            "username-password": ("username", "password", "security_token"),
+        }[self.flow]
+        missing = [name for name in needed if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"the {self.flow} flow needs {', '.join(missing)}")
+        if self.flow == "client-credentials" and self.domain in ("login", "test"):
+            raise ValueError("the client-credentials flow needs the org's My Domain, such as acme.my, as domain")
+
+
+class PolledObject(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An object to poll. Without *fields*, all that the login may see."""
+
+    name: ApiName
+    fields: tuple[ApiName, ...] = ()
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """How often the source is asked: *poll_seconds* for changes, *sweep_hours* for records that are gone."""
+
+    poll_seconds: Annotated[int, Meta(ge=1)] = 60
+    sweep_hours: Annotated[float, Meta(gt=0)] = 24
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One tenant's way to one instance of a source.
+
+    Attributes:
+        instance: the instance's own id (Salesforce: the 18-character org id), empty until the first login.
+        settle_lag_seconds: the stored cursor stays this far behind the moment of reading.
+        look_back_seconds: how long a transaction may stay open after it has stamped a row; each poll reads that far
+            back behind its cursor.
+        page_size: rows a query; Salesforce gives at most 2,000 a response.
+        api_budget_share: share of the org's daily API calls that this connection may use.
+        api_reserve_share: share of the org's daily API calls that is left to others: polling stops there.
+        sweep_share: a sweep that misses more than this share of an object's records does nothing but say so.
+        error: what is wrong and what to do, while *state* is ``error``.
+    """
+
+    connection_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    tenant_id: Annotated[str, Meta(min_length=1)]
+    system: str
+    name: str
+    auth: SalesforceAuth
+    instance: str = ""
+    objects: tuple[PolledObject, ...] = tuple(PolledObject(name=name) for name in DEFAULT_OBJECTS)
+    schedule: Schedule = Schedule()
+    settle_lag_seconds: Annotated[int, Meta(ge=0)] = 60
+    look_back_seconds: Annotated[int, Meta(ge=0)] = 600
+    page_size: Annotated[int, Meta(ge=1, le=2000)] = 2000
+    api_budget_share: Share = 0.5
+    api_reserve_share: Share = 0.1
+    sweep_share: Share = 0.1
+    api_version: Annotated[str, Meta(pattern=r"^\d{2}\.0$")] = "59.0"
+    state: ConnectionState = "active"
+    error: str | None = None
+    created_at: str = ""
+
+    @property
+    def shard_id(self) -> str:
+        """The id of the connection's shard."""
+        return connection_shard_id(self.tenant_id, self.connection_id)
+
+
+def connection_shard_id(tenant_id: str, connection_id: str) -> str:
+    """The id of the shard of a connection."""
+    return shard_id(tenant_id, SHARDLINE_SYSTEM, "", CONNECTION_TYPE, connection_id)
+
+
+def connection_from(data: dict[str, Any], tenant_id: str) -> Connection:
+    """The connection of *tenant_id* in *data* (a shard's structuredData, or what an operator wrote).
+
+    Raises:
+        InvalidConnectionError: *data* is none.
+    """
+    try:
+        return msgspec.convert({**data, "tenantId": tenant_id}, Connection)
+    except msgspec.ValidationError as error:
+        raise InvalidConnectionError(str(error)) from None
+
+
+def connection_data(connection: Connection) -> dict[str, Any]:
+    """The structuredData of the connection's shard."""
+    data: dict[str, Any] = codec.decode(codec.encode(connection))
+    del data["tenantId"]
+    return data
+
+
+def connection_shard(connection: Connection, now: str, standing: Shard | None) -> Shard:
+    """The shard to write, over *standing* when there is one. Nobody reads it through search: its acl is closed."""
+    data = connection_data(connection)
+    acl = Acl.of()
+    return Shard(
+        id=connection.shard_id,
+        tenant_id=connection.tenant_id,
+        shard_type_id=CONNECTION_TYPE,
+        revision=standing.revision + 1 if standing else 1,
+        structured_data=data,
+        acl=acl,
+        fingerprint=content_fingerprint(data, None, acl, "active"),
+        written_by="user",
+        created_at=standing.created_at if standing else now,
+        updated_at=now,
+    )

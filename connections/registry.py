@@ -1,0 +1,154 @@
+"""The connections of all tenants, kept as shards of the type ``integration.connection``."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from connections.connection import (
+    CONNECTION_TYPE,
+    Connection,
+    ConnectionState,
+    InvalidConnectionError,
+    connection_from,
+    connection_shard,
+    connection_shard_id,
+)
+from messaging.times import Clock, to_text, utc_now
+from shards.model import Shard
+from shards.store import ShardQuery, ShardStore, ShardWrite
+
+INSTANCE_CACHE_SECONDS = 30.0
+"""How long the answer to "which instance is this tenant's?" is kept: events without an instance ask it one by one."""
+
+WRITE_TRIES = 5
+PAGE = 200
+
+
+class ConnectionRegistry:
+    """Reads and writes connections. All calls raise ``StoreUnavailableError`` when the store is away."""
+
+    def __init__(
+        self, store: ShardStore, *, clock: Clock = utc_now, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._monotonic = monotonic
+        self._instances: dict[tuple[str, str], tuple[float, str | None]] = {}
+
+    async def get(self, tenant_id: str, connection_id: str) -> Connection | None:
+        """The connection, None when the tenant has none of this id.
+
+        Raises:
+            InvalidConnectionError: what is stored is no connection of this version.
+        """
+        shard = await self._store.get(tenant_id, connection_shard_id(tenant_id, connection_id))
+        return None if shard is None or not shard.is_live else _connection(shard)
+
+    async def of_tenant(self, tenant_id: str, *, system: str | None = None) -> list[Connection]:
+        """The tenant's connections, of one system or of all, by id."""
+        query = ShardQuery(tenant_id, shard_type_ids=(CONNECTION_TYPE,))
+        connections: list[Connection] = []
+        cursor: str | None = None
+        while True:
+            page = await self._store.query(query, limit=PAGE, cursor=cursor)
+            connections.extend(_connection(shard) for shard in page.items)
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return sorted(
+            (connection for connection in connections if system in (None, connection.system)),
+            key=lambda connection: connection.connection_id,
+        )
+
+    async def all(self) -> list[Connection]:
+        """The connections of every tenant."""
+        return [connection for tenant in await self._store.tenants() for connection in await self.of_tenant(tenant)]
+
+    async def save(self, connection: Connection) -> Connection:
+        """Write *connection*, new or over the one of its id; the same content again writes nothing.
+
+        Raises:
+            InvalidConnectionError: an instance was given, and the stored connection is of another one: what was read
+                from there would be taken for this one's.
+        """
+
+        def put(standing: Connection | None) -> Connection:
+            created_at = standing.created_at if standing else to_text(self._clock())
+            instance = connection.instance
+            if standing and standing.instance:
+                if instance not in ("", standing.instance):
+                    raise InvalidConnectionError(
+                        f"connection {connection.connection_id} is of instance {standing.instance}, not {instance}: "
+                        "make a new connection for another instance"
+                    )
+                instance = standing.instance
+            return msgspec.structs.replace(connection, created_at=created_at, instance=instance)
+
+        saved = await self._update(connection.tenant_id, connection.connection_id, put)
+        if saved is None:
+            raise AssertionError("a save always has something to write")
+        return saved
+
+    async def set_state(
+        self, connection: Connection, state: ConnectionState, *, error: str | None = None
+    ) -> Connection | None:
+        """Set the connection's state, with what is wrong and what to do; None when it was removed meanwhile."""
+        return await self._update(
+            connection.tenant_id,
+            connection.connection_id,
+            lambda standing: msgspec.structs.replace(standing, state=state, error=error) if standing else None,
+        )
+
+    async def set_instance(self, connection: Connection, instance: str) -> Connection | None:
+        """Record the instance that the first login found; None when the connection was removed meanwhile."""
+        return await self._update(
+            connection.tenant_id,
+            connection.connection_id,
+            lambda standing: msgspec.structs.replace(standing, instance=instance) if standing else None,
+        )
+
+    async def resolve_instance(self, tenant_id: str, system: str) -> str | None:
+        """The instance of the tenant's only connection of *system*; None when there is none or several.
+
+        Two connections of one instance (another user's login, say) are one. The answer is kept for
+        :data:`INSTANCE_CACHE_SECONDS`.
+        """
+        key = (tenant_id, system)
+        now = self._monotonic()
+        known = self._instances.get(key)
+        if known and known[0] > now:
+            return known[1]
+        instances = {connection.instance for connection in await self.of_tenant(tenant_id, system=system)}
+        answer = next(iter(instances)) or None if len(instances) == 1 else None
+        self._instances[key] = (now + INSTANCE_CACHE_SECONDS, answer)
+        return answer
+
+    async def _update(
+        self, tenant_id: str, connection_id: str, change: Callable[[Connection | None], Connection | None]
+    ) -> Connection | None:
+        for _ in range(WRITE_TRIES):
+            shard = await self._store.get(tenant_id, connection_shard_id(tenant_id, connection_id))
+            standing = _connection(shard) if shard is not None and shard.is_live else None
+            changed = change(standing)
+            if changed is None or changed == standing:
+                return changed
+            written = connection_shard(changed, to_text(self._clock()), shard)
+            [etag] = await self._store.write_many([ShardWrite(written, shard.etag if shard else None)])
+            if etag is not None:
+                self._instances.pop((tenant_id, changed.system), None)
+                return changed
+        raise ConnectionContendedError(
+            f"connection {connection_id} of {tenant_id} is being changed by others; try again"
+        )
+
+
+class ConnectionContendedError(Exception):
+    """Others kept changing the connection while it was to be written."""
+
+
+def _connection(shard: Shard) -> Connection:
+    try:
+        return connection_from(shard.structured_data, shard.tenant_id)
+    except InvalidConnectionError as error:
+        raise InvalidConnectionError(f"the stored connection {shard.id} of {shard.tenant_id}: {error}") from None

@@ -1,0 +1,100 @@
+"""Secrets are references, and a reference resolves only inside its own tenant's space."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+_REFERENCE = re.compile(r"secret:(?P<tenant>[^/\s]+)/(?P<name>[^/\s]+)\Z")
+_ENVIRONMENT_PART = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z")
+
+
+class SecretError(Exception):
+    """A secret can't be had. The message names the reference and what to do, never a value."""
+
+
+class Secret:
+    """A secret value that does not show itself: neither str() nor repr() nor an f-string gives it away."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value, for the one call that needs it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(hidden)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+class SecretStore(Protocol):
+    """Resolves references of the form ``secret:<tenant>/<name>``."""
+
+    async def get(self, tenant_id: str, reference: str, *, fresh: bool = False) -> Secret:
+        """The secret that *reference* names in the space of *tenant_id*; *fresh* passes by any cache.
+
+        Raises:
+            SecretError: the reference is malformed or another tenant's, or there is no such secret.
+        """
+
+
+def secret_name(tenant_id: str, reference: str) -> str:
+    """The name within *tenant_id* that *reference* stands for.
+
+    Raises:
+        SecretError: the reference is malformed, or of another tenant.
+    """
+    match = _REFERENCE.match(reference)
+    if match is None:
+        # What stands where a reference should is likely the secret itself: it must not be repeated.
+        raise SecretError(f"a secret is given by reference, as secret:{tenant_id}/<name>; this is none")
+    if match["tenant"] != tenant_id:
+        raise SecretError(f"{reference} is outside the space of tenant {tenant_id}")
+    return match["name"]
+
+
+class EnvironmentSecrets:
+    """The one-machine twin: ``secret:acme-eu/sf-key`` is the variable ``SHARDLINE_SECRET_ACME_EU__SF_KEY``.
+
+    Tenant and name are upper-cased, single dashes become underscores, and two underscores part them, so that no two
+    references share a variable. Both must be lower-case letters and digits in groups with single dashes between.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = os.environ if environment is None else environment
+
+    async def get(self, tenant_id: str, reference: str, *, fresh: bool = False) -> Secret:  # noqa: ARG002 - the port's
+        variable = environment_variable(tenant_id, secret_name(tenant_id, reference))
+        value = self._environment.get(variable)
+        if not value:
+            raise SecretError(f"{reference} is not set: put its value into the environment variable {variable}")
+        return Secret(value)
+
+
+def environment_variable(tenant_id: str, name: str) -> str:
+    """The variable that holds the secret *name* of *tenant_id*.
+
+    Raises:
+        SecretError: the tenant or the name has characters that no variable can tell apart.
+    """
+    for kind, text in (("tenant", tenant_id), ("secret name", name)):
+        if not _ENVIRONMENT_PART.match(text):
+            raise SecretError(
+                f"{kind} {text!r} can't be kept in an environment variable: use lower-case letters, digits and "
+                "single dashes"
+            )
+    return f"SHARDLINE_SECRET_{_upper(tenant_id)}__{_upper(name)}"
+
+
+def _upper(text: str) -> str:
+    return text.upper().replace("-", "_")

@@ -1,0 +1,297 @@
+"""Salesforce as polling sees it: simple-salesforce behind typed calls, typed errors and the org's API budget.
+
+The library logs in and calls; two of its habits are kept out of the way. It is given a session id, so that it never
+logs in again by itself (it would do so up to five times in a row for a token that stays bad, on the old host, and
+trips over a 401 whose body is no list); and it is called from a thread, one call at a time for each login.
+"""
+
+import asyncio
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+from xml.parsers.expat import ExpatError
+
+import jwt
+import requests
+from simple_salesforce.api import Salesforce
+from simple_salesforce.exceptions import SalesforceAuthenticationFailed
+from simple_salesforce.exceptions import SalesforceError as LibraryError
+from simple_salesforce.login import SalesforceLogin
+
+from connections.budget import ApiBudget
+from connections.connection import Connection, SalesforceAuth
+from connections.egress import SALESFORCE_HOSTS, RefusedDestinationError, vendor_session
+from connections.secrets import Secret, SecretError, SecretStore
+from ingestion.salesforce.errors import (
+    BudgetExhaustedError,
+    CredentialError,
+    SessionExpiredError,
+    TransientError,
+    http_date,
+    of_login,
+    of_response,
+)
+from messaging.times import Clock, to_text, utc_now
+from shards.identity import InvalidExternalIdError, salesforce_id
+
+# The library warns with a URL that names the connected app; the error that follows says what to do without it.
+warnings.filterwarnings("ignore", module=r"simple_salesforce\.login")
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_USAGE = re.compile(r"(?<!-)\bapi-usage=(\d+)/(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPage:
+    """Records of one response. *more*: the query has further rows than these."""
+
+    records: list[dict[str, Any]]
+    more: bool
+
+
+class SalesforceClient:
+    """One login to one org. Its calls may be awaited from several tasks; they run one after the other.
+
+    All calls raise the errors of :mod:`ingestion.salesforce.errors`.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        secrets: SecretStore,
+        *,
+        simulator: str | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._connection = connection
+        self._secrets = secrets
+        self._clock = clock
+        self._session = vendor_session(SALESFORCE_HOSTS, simulator=simulator)
+        self._session.hooks["response"].append(self._note_response)
+        self._headers: Mapping[str, str] = {}
+        self._library: Salesforce | None = None
+        self._turn = asyncio.Lock()
+        self._in_thread = threading.Lock()
+        self.budget: ApiBudget | None = None
+        """Asked before each call, when set."""
+        self.source_time: datetime | None = None
+        """What the clock of Salesforce said with its last answer."""
+
+    async def org_id(self) -> str:
+        """The 18-character id of the org that the login leads to; logs in when there is no session yet."""
+        async with self._turn:
+            library = await self._logged_in()
+            # An access token starts with the org's id: "00D…!…".
+            try:
+                return salesforce_id(str(library.session_id).partition("!")[0])
+            except InvalidExternalIdError:
+                page = await self._repeated(lambda: self._query("SELECT Id FROM Organization", False), None)
+        if not page.records:
+            raise CredentialError("the user may not see which org this is: grant read access to Organization")
+        return salesforce_id(str(page.records[0]["Id"]))
+
+    async def query(self, soql: str, *, object_type: str, deleted_too: bool = True) -> QueryPage:
+        """The first response to *soql*: up to 2,000 records, soft-deleted ones too (queryAll) unless told otherwise."""
+        async with self._turn:
+            return await self._repeated(lambda: self._query(soql, deleted_too), object_type)
+
+    async def describe(self, object_type: str) -> dict[str, Any]:
+        """The object's describe: its fields as this login may see them."""
+        async with self._turn:
+            return await self._repeated(lambda: self._describe(object_type), object_type)
+
+    def close(self) -> None:
+        """Give back the HTTP connections."""
+        self._session.close()
+
+    async def _repeated(self, call: Callable[[], T], object_type: str | None) -> T:
+        """*call*'s result; a session that is over is renewed once, and the call repeated once."""
+        await self._logged_in()
+        try:
+            return await self._counted(call, object_type)
+        except SessionExpiredError:
+            log.info("connection %s: the session is over; logging in again", self._connection.connection_id)
+            self._library = None
+        await self._logged_in(fresh=True)
+        try:
+            return await self._counted(call, object_type)
+        except SessionExpiredError as error:
+            self._library = None
+            raise CredentialError(
+                f"{error}, right after a login: the session is not accepted from this address, or the user may not use "
+                "the API"
+            ) from None
+
+    async def _counted(self, call: Callable[[], T], object_type: str | None) -> T:
+        now = self._clock()
+        if self.budget is not None:
+            until = self.budget.closed_until(now)
+            if until is not None:
+                raise BudgetExhaustedError(
+                    f"the org's API calls are used up as far as this connection may use them; going on at "
+                    f"{to_text(until)}",
+                    until,
+                )
+            self.budget.count_call(now)
+        return await asyncio.to_thread(self._translated, call, object_type)
+
+    def _translated(self, call: Callable[[], T], object_type: str | None) -> T:
+        # A cancelled task leaves its thread running: the next call of this session waits for it here.
+        with self._in_thread:
+            try:
+                return call()
+            except LibraryError as error:
+                raise of_response(
+                    int(error.status), _parsed(error.content), self._headers, self._clock(), object_type
+                ) from None
+            except RefusedDestinationError as error:
+                raise CredentialError(f"the call was not made: {error}") from None
+            except (requests.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+                raise TransientError(f"Salesforce's answer is not what it should be ({type(error).__name__})") from None
+            except requests.RequestException as error:
+                raise TransientError(f"Salesforce can't be reached ({type(error).__name__})") from None
+
+    def _query(self, soql: str, deleted_too: bool) -> QueryPage:
+        answer = self._in_session().query(soql, include_deleted=deleted_too)
+        return QueryPage(answer["records"], more=not answer["done"])
+
+    def _describe(self, object_type: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._in_session().restful(f"sobjects/{object_type}/describe")
+        return answer
+
+    def _in_session(self) -> Salesforce:
+        if self._library is None:
+            raise AssertionError("calls are made only after a login")
+        return self._library
+
+    async def _logged_in(self, *, fresh: bool = False) -> Salesforce:
+        if self._library is None:
+            values = await self._secret_values(fresh)
+            self._library = await asyncio.to_thread(self._log_in, values)
+        return self._library
+
+    async def _secret_values(self, fresh: bool) -> dict[str, Secret]:
+        auth = self._connection.auth
+        references = {
+            "consumer_secret": auth.consumer_secret,
+            "privatekey": auth.private_key,
+            "password": auth.password,
+            "security_token": auth.security_token,
+        }
+        try:
+            return {
+                name: await self._secrets.get(self._connection.tenant_id, reference, fresh=fresh)
+                for name, reference in references.items()
+                if reference is not None
+            }
+        except SecretError as error:
+            raise CredentialError(str(error)) from None
+
+    def _log_in(self, values: Mapping[str, Secret]) -> Salesforce:
+        with self._in_thread:
+            try:
+                session_id, host = SalesforceLogin(
+                    session=self._session,
+                    sf_version=self._connection.api_version,
+                    **_login_arguments(self._connection.auth, values),
+                )
+            except SalesforceAuthenticationFailed as error:
+                raise of_login(error.code, _without(error.auth_message, values)) from None
+            except RefusedDestinationError as error:
+                raise CredentialError(f"the login was not made: {error}") from None
+            except requests.RequestException as error:
+                raise TransientError(f"the login host can't be reached ({type(error).__name__})") from None
+            except jwt.PyJWTError:
+                # Without its cause: the message of a key that can't be read may quote the key.
+                raise CredentialError(_UNREADABLE_KEY) from None
+            except (ExpatError, AttributeError, KeyError, TypeError):
+                raise TransientError("the login host answered with something that is no token answer") from None
+            except ValueError:
+                raise CredentialError(_UNREADABLE_KEY) from None
+        return Salesforce(
+            session_id=session_id,
+            instance=host,
+            session=self._session,
+            version=self._connection.api_version,
+            parse_float=Decimal,
+            object_pairs_hook=None,
+        )
+
+    def _note_response(self, response: requests.Response, *_args: Any, **_kwargs: Any) -> None:
+        self._headers = response.headers
+        self.source_time = http_date(response.headers.get("Date")) or self.source_time
+        usage = _USAGE.search(response.headers.get("Sforce-Limit-Info", ""))
+        if usage and self.budget is not None:
+            self.budget.observe(int(usage[1]), int(usage[2]), self._clock())
+
+
+class SalesforceClients:
+    """The clients of a process, one a connection, so that a poll needs no login of its own."""
+
+    def __init__(self, secrets: SecretStore, *, simulator: str | None = None, clock: Clock = utc_now) -> None:
+        self._secrets = secrets
+        self._simulator = simulator
+        self._clock = clock
+        self._clients: dict[tuple[str, str], tuple[tuple[SalesforceAuth, str], SalesforceClient]] = {}
+
+    def of(self, connection: Connection) -> SalesforceClient:
+        """The client of *connection*; a new one when its login settings have changed."""
+        key = (connection.tenant_id, connection.connection_id)
+        settings = (connection.auth, connection.api_version)
+        known = self._clients.get(key)
+        if known is not None and known[0] == settings:
+            return known[1]
+        if known is not None:
+            known[1].close()
+        client = SalesforceClient(connection, self._secrets, simulator=self._simulator, clock=self._clock)
+        self._clients[key] = (settings, client)
+        return client
+
+    def drop(self, connection: Connection) -> None:
+        """Forget the connection's session, so that the next call logs in with the secrets as they are then."""
+        known = self._clients.pop((connection.tenant_id, connection.connection_id), None)
+        if known is not None:
+            known[1].close()
+
+    def close(self) -> None:
+        """Give back all HTTP connections."""
+        for _, client in self._clients.values():
+            client.close()
+        self._clients.clear()
+
+
+_UNREADABLE_KEY = "the private key is not a readable RSA key in PEM form: store the whole file, header lines included"
+
+
+def _login_arguments(auth: SalesforceAuth, values: Mapping[str, Secret]) -> dict[str, Any]:
+    revealed = {name: secret.reveal() for name, secret in values.items()}
+    if "privatekey" in revealed:
+        # Environment variables often carry the line breaks of a PEM file as backslash and n.
+        revealed["privatekey"] = revealed["privatekey"].replace("\\n", "\n")
+    arguments: dict[str, Any] = {"domain": auth.domain, **revealed}
+    if auth.flow != "client-credentials":
+        arguments["username"] = auth.username
+    if auth.flow != "username-password":
+        arguments["consumer_key"] = auth.consumer_key
+    if auth.flow == "jwt-bearer" and auth.instance_domain:
+        arguments["instance_url"] = auth.instance_domain
+    return arguments
+
+
+def _without(text: str, values: Mapping[str, Secret]) -> str:
+    for secret in values.values():
+        text = text.replace(secret.reveal(), "…")
+    return text
+
+
+def _parsed(content: object) -> object:
+    return content if isinstance(content, list | dict) else str(content)

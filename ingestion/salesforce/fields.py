@@ -1,0 +1,58 @@
+"""Which fields of an object are asked for: all that its describe shows, or the configured ones among them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from ingestion.salesforce.errors import ObjectError
+
+NOT_SELECTED_TYPES: Final = frozenset({"base64", "address", "location"})
+"""Bytes, and compounds whose parts are fields of their own."""
+
+VIEWERS_OWN: Final = frozenset({"LastViewedDate", "LastReferencedDate"})
+"""They say when the login itself looked at the record, and move without SystemModstamp."""
+
+KEY_FIELDS: Final = ("Id", "SystemModstamp")
+ALWAYS: Final = ("IsDeleted", "MasterRecordId", "CreatedDate")
+"""Asked for wherever the object has them, whatever is configured: deletion, merging, creation."""
+
+
+class FieldList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The fields to ask for, the keys first, and when the describe was read.
+
+    *absent* are configured fields that the describe does not show, and fields that a query refused although it does.
+    """
+
+    names: tuple[str, ...]
+    described_at: str
+    absent: tuple[str, ...] = ()
+
+
+def choose(
+    describe: Mapping[str, Any], configured: Sequence[str], *, described_at: str, refused: Sequence[str] = ()
+) -> FieldList:
+    """The fields to ask for, by the object's *describe*, without those that queries have *refused*.
+
+    Raises:
+        ObjectError: the object can't be polled.
+    """
+    name = str(describe.get("name"))
+    described = {
+        str(field["name"]): field
+        for field in describe.get("fields", ())
+        if field.get("type") not in NOT_SELECTED_TYPES and not field.get("deprecatedAndHidden")
+    }
+    if describe.get("queryable") is False or any(key not in described for key in KEY_FIELDS):
+        raise ObjectError(f"{name}: it can't be polled, because it can't be queried or has no SystemModstamp")
+    wanted = [*ALWAYS, *configured] if configured else [field for field in described if field not in VIEWERS_OWN]
+    names = [*KEY_FIELDS]
+    for field in wanted:
+        if field in described and field not in names and field not in refused:
+            names.append(field)
+    absent = tuple(field for field in configured if field not in names)
+    return FieldList(
+        names=tuple(names),
+        described_at=described_at,
+        absent=(*absent, *(field for field in refused if field not in absent)),
+    )
