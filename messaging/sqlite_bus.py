@@ -92,6 +92,9 @@ CREATE TABLE sent (
 ) STRICT, WITHOUT ROWID;
 """
 
+PAGE_SIZE: Final = 8_192
+"""Bytes a page: a segment of 64 bodies of 1 KiB fills eight. Measured by the bus bench against 4,096 and 16,384."""
+
 SEGMENT_MESSAGES: Final = 64
 SEGMENT_BYTES: Final = 256 * 1024
 """A segment is closed when it has this many messages or body bytes: the smaller, the less a split receive rewrites."""
@@ -181,7 +184,9 @@ class SqliteMessageBus:
         self._owner = f"{process_identity()}/{next(_instances)}"
         self._sent = {name: SentIds() for name in self._queues}
         self._sends = 0
-        self._file = SqliteFile(path, schema=SCHEMA, version=SCHEMA_VERSION, application_id=APPLICATION_ID)
+        self._file = SqliteFile(
+            path, schema=SCHEMA, version=SCHEMA_VERSION, application_id=APPLICATION_ID, page_size=PAGE_SIZE
+        )
         try:
             self._ids = self._file.run_now(self._register_queues)
             self._file.run_now(self._free_dead_owners)
