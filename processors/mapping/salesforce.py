@@ -1,416 +1,37 @@
-"""Salesforce records as shards: Account, Contact, Opportunity and User by tables of fields, any other object by one rule.
+"""Salesforce records as shards: Account, Contact, Opportunity and User by their tables, any other object by one rule.
 
-The tables are read once, at import. What a table does not name is kept under Salesforce's own name in ``customFields``.
-Fields that move without meaning (who looked last, when a process touched the row) are left out, so that a record that
-says the same has the same fingerprint.
+What no table names is kept under Salesforce's own name in ``customFields``.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from messaging.contracts import EventType
 from processors.mapping.record import INVALID_RECORD, UNKNOWN_OBJECT_TYPE, Mapped, MappingError
+from processors.mapping.salesforce_fields import LEFT_OUT, TABLES, ObjectTable, Rule
 from processors.mapping.values import (
     Reader,
     exact_text,
     lower_snake,
     read_boolean,
     read_date,
-    read_integer,
     read_json,
     read_moment,
     read_number,
     read_salesforce_id,
     read_text,
-    read_word,
-    read_words,
 )
 from shards.identity import InvalidExternalIdError, salesforce_id
 from shards.model import TENANT_PRINCIPAL, Acl
 from shards.types import SALESFORCE_KEY_PREFIXES, fitting_name, open_type_id, shard_type
 
 _TENANT_ACL = Acl.of(TENANT_PRINCIPAL)
-
-_FORECAST_CATEGORIES = {
-    "Pipeline": "pipeline",
-    "BestCase": "best_case",
-    "MostLikely": "most_likely",
-    "Forecast": "commit",
-    "Closed": "closed",
-    "Omitted": "omitted",
-}
-"""The API's values of ForecastCategory, which calls Forecast what its screens call Commit."""
-
-
-def _read_forecast_category(value: Any) -> str | None:
-    return (_FORECAST_CATEGORIES.get(value) if isinstance(value, str) else None) or read_word(value)
-
-
-_Rule = tuple[str, Reader]
-
-_READERS: Mapping[str, Reader] = {
-    "text": read_text,
-    "number": read_number,
-    "integer": read_integer,
-    "boolean": read_boolean,
-    "date": read_date,
-    "datetime": read_moment,
-    "id": read_salesforce_id,
-    "word": read_word,
-    "words": read_words,
-    "forecast": _read_forecast_category,
-}
-
-_EVERY_OBJECT = """
-    OwnerId ownerId id
-    RecordTypeId recordTypeId id
-    CurrencyIsoCode currency text
-    CreatedDate createdDate datetime
-    CreatedById createdBy id
-"""
-
-
-_ADDRESS_PARTS: Mapping[str, str] = {
-    "street": "text",
-    "city": "text",
-    "state": "text",
-    "stateCode": "text",
-    "postalCode": "text",
-    "country": "text",
-    "countryCode": "text",
-    "latitude": "number",
-    "longitude": "number",
-    "geocodeAccuracy": "text",
-}
-"""The parts of a compound address and their kinds; the flat fields have them behind the address's prefix."""
-
-
-def _address(source: str, target: str) -> str:
-    """The lines of a flat address block: ``BillingCity billingCity text`` and the others."""
-    lines = []
-    for part, kind in _ADDRESS_PARTS.items():
-        capital = part[0].upper() + part[1:]
-        lines.append(f"{source}{capital} {target + capital if target else part} {kind}")
-    return "\n".join(lines)
-
-
-_ACCOUNT_FIELDS = f"""
-    {_EVERY_OBJECT}
-    Name name text
-    AccountNumber accountNumber text
-    Type type text
-    Industry industry text
-    Rating rating word
-    Ownership ownership text
-    AnnualRevenue annualRevenue number
-    NumberOfEmployees numberOfEmployees integer
-    TickerSymbol tickerSymbol text
-    Phone phone text
-    Fax fax text
-    Website website text
-    Site site text
-    Description description text
-    AccountSource accountSource text
-    {_address("Billing", "billing")}
-    {_address("Shipping", "shipping")}
-    ParentId parentId id
-    DunsNumber dunsNumber text
-    NaicsCode naicsCode text
-    NaicsDesc naicsDesc text
-    Sic sic text
-    SicDesc sicDesc text
-    Tradestyle tradestyle text
-    YearStarted yearStarted text
-    CleanStatus cleanStatus text
-    PhotoUrl photoUrl text
-    IsPartner isPartner boolean
-    IsCustomerPortal isCustomerPortal boolean
-    IsPersonAccount isPersonAccount boolean
-    Salutation salutation text
-    FirstName firstName text
-    MiddleName middleName text
-    LastName lastName text
-    Suffix suffix text
-    PersonContactId personContactId id
-    PersonEmail personEmail text
-    PersonTitle personTitle text
-    PersonDepartment personDepartment text
-    PersonBirthdate personBirthdate date
-    PersonHomePhone personHomePhone text
-    PersonMobilePhone personMobilePhone text
-    PersonMailingStreet personMailingStreet text
-    PersonMailingCity personMailingCity text
-    PersonMailingState personMailingState text
-    PersonMailingPostalCode personMailingPostalCode text
-    PersonMailingCountry personMailingCountry text
-"""
-
-_CONTACT_FIELDS = f"""
-    {_EVERY_OBJECT}
-    Name name text
-    Salutation salutation text
-    FirstName firstName text
-    MiddleName middleName text
-    LastName lastName text
-    Suffix suffix text
-    AccountId accountId id
-    Email email text
-    Phone phone text
-    MobilePhone mobilePhone text
-    HomePhone homePhone text
-    OtherPhone otherPhone text
-    AssistantName assistantName text
-    AssistantPhone assistantPhone text
-    Fax fax text
-    Title title text
-    TitleType titleType word
-    Department department text
-    DepartmentGroup departmentGroup word
-    BuyerAttributes buyerAttributes words
-    LeadSource leadSource text
-    Birthdate birthdate date
-    Description description text
-    {_address("Mailing", "mailing")}
-    {_address("Other", "other")}
-    ReportsToId reportsToId id
-    HasOptedOutOfEmail hasOptedOutOfEmail boolean
-    HasOptedOutOfFax hasOptedOutOfFax boolean
-    DoNotCall doNotCall boolean
-    IsEmailBounced isEmailBounced boolean
-    EmailBouncedReason emailBouncedReason text
-    EmailBouncedDate emailBouncedDate datetime
-    CleanStatus cleanStatus text
-    PhotoUrl photoUrl text
-"""
-
-_OPPORTUNITY_FIELDS = f"""
-    {_EVERY_OBJECT}
-    Name name text
-    Type type word
-    StageName stageName text
-    IsClosed isClosed boolean
-    IsWon isWon boolean
-    Amount amount number
-    ExpectedRevenue expectedRevenue number
-    Probability probability number
-    TotalOpportunityQuantity totalOpportunityQuantity number
-    CloseDate closeDate date
-    Fiscal fiscal text
-    FiscalYear fiscalYear integer
-    FiscalQuarter fiscalQuarter integer
-    ForecastCategory forecastCategory forecast
-    ForecastCategoryName forecastCategoryName text
-    NextStep nextStep text
-    Description description text
-    LeadSource leadSource text
-    AccountId accountId id
-    ContactId contactId id
-    CampaignId campaignId id
-    Pricebook2Id pricebookId id
-    HasOpportunityLineItem hasLineItems boolean
-    IsPrivate isPrivate boolean
-    PushCount pushCount integer
-    LastStageChangeDate lastStageChangeDate datetime
-"""
-
-_USER_FIELDS = f"""
-    Name name text
-    FirstName firstName text
-    MiddleName middleName text
-    LastName lastName text
-    Suffix suffix text
-    Email email text
-    Username username text
-    Alias alias text
-    CommunityNickname nickname text
-    Title title text
-    Department department text
-    Division division text
-    CompanyName companyName text
-    EmployeeNumber employeeNumber text
-    ManagerId managerId id
-    IsActive isActive boolean
-    UserType userType text
-    ProfileId profileId id
-    UserRoleId userRoleId id
-    Phone phone text
-    MobilePhone mobilePhone text
-    Extension extension text
-    Fax fax text
-    {_address("", "")}
-    TimeZoneSidKey timeZone text
-    LocaleSidKey locale text
-    LanguageLocaleKey language text
-    AboutMe aboutMe text
-    FullPhotoUrl photoUrl text
-    AccountId accountId id
-    ContactId contactId id
-    FederationIdentifier federationIdentifier text
-    CurrencyIsoCode currency text
-    CreatedDate createdDate datetime
-    CreatedById createdBy id
-"""
-
-_LEFT_OUT = frozenset(
-    """attributes Id id IsDeleted MasterRecordId deletedDate
-    SystemModstamp LastModifiedDate LastModifiedById LastModifiedBy LastActivityDate LastViewedDate LastReferencedDate
-    """.split()
-)
-"""What identity, order and deletion go by, and what moves without a change of meaning, on every object."""
-
-_LEFT_OUT_BY_OBJECT: Mapping[str, frozenset[str]] = {
-    "Account": frozenset(),
-    "Contact": frozenset({"LastCURequestDate", "LastCUUpdateDate"}),
-    # Open activities and overdue tasks change with the calendar, and move no SystemModstamp.
-    "Opportunity": frozenset(
-        {
-            "HasOpenActivity",
-            "HasOverdueTask",
-            "LastAmountChangedHistoryId",
-            "LastCloseDateChangedHistoryId",
-            "LastActivityInDays",
-        }
-    ),
-    "User": frozenset(
-        {
-            "LastLoginDate",
-            "LastPasswordChangeDate",
-            "NumberOfFailedLogins",
-            "PasswordExpirationDate",
-            "PasswordResetAttempt",
-            "PasswordResetLockoutDate",
-            "SuAccessExpirationDate",
-            "SmallPhotoUrl",
-            "MediumPhotoUrl",
-            "BannerPhotoUrl",
-            "SmallBannerPhotoUrl",
-            "MediumBannerPhotoUrl",
-            "EmailEncodingKey",
-        }
-    ),
-}
-
-_USER_SETTINGS = ("UserPreferences", "UserPermissions")
-"""Prefixes of User's many switches, which say how a person likes the screen, not who they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Parent:
-    """A relationship field: the parent record's Id and Name are taken from the object in it."""
-
-    id_field: str | None
-    name_field: str | None
-
-
-def _parents(*names: str) -> dict[str, _Parent]:
-    """``Account`` fills ``accountId`` and ``accountName``, when the record itself does not."""
-    made = {}
-    for name in names:
-        stem = name[0].lower() + name[1:]
-        made[name] = _Parent(f"{stem}Id", f"{stem}Name")
-    return made
-
-
-_PARENTS: Mapping[str, Mapping[str, _Parent]] = {
-    "Account": {**_parents("Owner", "Parent", "RecordType"), "CreatedBy": _Parent("createdBy", None)},
-    "Contact": {**_parents("Owner", "Account", "ReportsTo", "RecordType"), "CreatedBy": _Parent("createdBy", None)},
-    "Opportunity": {
-        **_parents("Owner", "Account", "Contact", "Campaign", "RecordType"),
-        "Pricebook2": _Parent("pricebookId", None),
-        "CreatedBy": _Parent("createdBy", None),
-    },
-    "User": {
-        **_parents("Manager", "Profile", "UserRole"),
-        "Account": _Parent("accountId", None),
-        "Contact": _Parent("contactId", None),
-        "CreatedBy": _Parent("createdBy", None),
-    },
-}
-
-_COMPOUND_ADDRESSES: Mapping[str, Mapping[str, str]] = {
-    "Account": {"BillingAddress": "billing", "ShippingAddress": "shipping", "PersonMailingAddress": "personMailing"},
-    "Contact": {"MailingAddress": "mailing", "OtherAddress": "other"},
-    "Opportunity": {},
-    "User": {"Address": ""},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class FieldRule:
-    """What becomes of a field: *name* in the structured data and how its value is read."""
-
-    name: str
-    kind: str
-    read: Reader
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectTable:
-    """How the records of one object are mapped, laid out for reading record after record.
-
-    *rules* holds a (name, reader) a field, None for those left out. *numbers* are the names that may hold numbers of
-    many digits. *addresses* gives for a compound address the name of each of its parts. *currency_beside* is the name
-    beside which the currency must stand, the connection's where the record tells none.
-    """
-
-    object_type: str
-    shard_type_id: str
-    fields: Mapping[str, FieldRule]
-    rules: Mapping[str, _Rule | None]
-    numbers: tuple[str, ...]
-    parents: Mapping[str, _Parent]
-    addresses: Mapping[str, Mapping[str, str]]
-    currency_beside: str | None
-
-
-def _field_rules(lines: str) -> dict[str, FieldRule]:
-    rules = {}
-    for line in lines.splitlines():
-        if line.strip():
-            source, name, kind = line.split()
-            rules[source] = FieldRule(name, kind, _READERS[kind])
-    return rules
-
-
-def _table(object_type: str, shard_type_id: str, lines: str, *, currency_beside: str | None = None) -> ObjectTable:
-    fields = _field_rules(lines)
-    names = {rule.name for rule in fields.values()}
-    rules: dict[str, _Rule | None] = {source: (rule.name, rule.read) for source, rule in fields.items()}
-    rules.update(dict.fromkeys(_LEFT_OUT | _LEFT_OUT_BY_OBJECT[object_type]))
-    addresses = {}
-    for compound, prefix in _COMPOUND_ADDRESSES[object_type].items():
-        parts = {part: prefix + part[0].upper() + part[1:] if prefix else part for part in _ADDRESS_PARTS}
-        addresses[compound] = {part: name for part, name in parts.items() if name in names}
-    return ObjectTable(
-        object_type=object_type,
-        shard_type_id=shard_type_id,
-        fields=fields,
-        rules=rules,
-        numbers=tuple(rule.name for rule in fields.values() if rule.kind in ("number", "integer")),
-        parents=_PARENTS[object_type],
-        addresses=addresses,
-        currency_beside=currency_beside,
-    )
-
-
-TABLES: Mapping[str, ObjectTable] = {
-    table.object_type: table
-    for table in (
-        _table("Account", "c_account", _ACCOUNT_FIELDS, currency_beside="annualRevenue"),
-        _table("Contact", "c_contact", _CONTACT_FIELDS),
-        _table("Opportunity", "c_opportunity", _OPPORTUNITY_FIELDS, currency_beside="name"),
-        _table("User", "c_user", _USER_FIELDS),
-    )
-}
-"""The objects with a shard type of their own."""
-
 _CANONICAL_OBJECT_TYPES = {name.lower(): name for name in TABLES}
 _OBJECT_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}\Z")
 _NO_RECORDS = re.compile(r"(?:AggregateResult|.*ChangeEvent|.*__e)\Z")
 _ABSOLUTE_URL = re.compile(r"https://[A-Za-z0-9.-]+(?::[0-9]+)?(?=/)")
-_UNKNOWN: _Rule = ("", read_text)
+_UNKNOWN: Rule = ("", read_text)
 
 
 def map_record(
@@ -541,7 +162,7 @@ def _structured_data(
     data: dict[str, Any] = {}
     custom: dict[str, Any] = {}
     exact: dict[str, str] = {}
-    nested: list[tuple[str, Mapping[str, Any]]] = []
+    nested: dict[str, Mapping[str, Any]] = {}
     rules = table.rules
     field = ""
     try:
@@ -556,24 +177,28 @@ def _structured_data(
                 stored = read(value)
                 if stored is not None:
                     data[name] = stored
-            elif isinstance(value, Mapping) and (field in table.parents or field in table.addresses):
-                nested.append((field, value))
-            elif table.object_type != "User" or not field.startswith(_USER_SETTINGS):
-                stored = _custom_value(field, value, exact)
-                if stored is not None:
-                    custom[field] = stored
-        for field, inner in nested:
+            elif value.__class__ is dict and (field in table.parents or field in table.addresses):
+                nested[field] = value
+            elif not field.startswith(table.settings):
+                _keep(field, value, custom, exact)
+        for field, inner in nested.items():
             _fill_from_nested(table, field, inner, data)
     except ValueError as error:
         detail = f"{table.object_type} {external_id}: {field[:80]}: {error}"
         raise MappingError(INVALID_RECORD, detail) from None
     _finish(table, data, default_currency)
-    for name in table.numbers:
+    _add_exact(table.numbers, data, exact)
+    return _with_extras(data, custom, exact)
+
+
+def _add_exact(names: Iterable[str], data: Mapping[str, Any], exact: dict[str, str]) -> None:
+    for name in names:
         number = data.get(name)
-        if number is not None:
-            text = exact_text(number)
-            if text is not None:
-                exact[name] = text
+        if number is not None and (text := exact_text(number)) is not None:
+            exact[name] = text
+
+
+def _with_extras(data: dict[str, Any], custom: dict[str, Any], exact: dict[str, str]) -> dict[str, Any]:
     if custom:
         data["customFields"] = custom
     if exact:
@@ -581,15 +206,17 @@ def _structured_data(
     return data
 
 
-def _custom_value(field: str, value: Any, exact: dict[str, str]) -> Any:
-    """The value of a field without a name of ours; the records of a child subquery are not this record's own."""
+def _keep(field: str, value: Any, custom: dict[str, Any], exact: dict[str, str]) -> None:
+    """Keep a field without a name of ours; the records of a child subquery are not this record's own."""
     if "\x00" in field:
         raise ValueError("the name has a NUL in it")
-    if isinstance(value, Mapping):
+    if value.__class__ is dict:
         if "totalSize" in value and "records" in value:
-            return None
+            return
         value = {key: inner for key, inner in value.items() if key != "attributes"}
-    return read_json(value, exact, f"customFields.{field}")
+    stored = read_json(value, exact, f"customFields.{field}")
+    if stored is not None:
+        custom[field] = stored
 
 
 def _fill_from_nested(table: ObjectTable, field: str, inner: Mapping[str, Any], data: dict[str, Any]) -> None:
@@ -645,7 +272,7 @@ def _status(data: Mapping[str, Any]) -> str | None:
 
 
 def _read_id_of(object_type: str) -> Reader:
-    """A reader of references to *object_type* alone: elsewhere OwnerId may be a queue's, AccountId of another object."""
+    """A reader of references to *object_type* alone: an OwnerId, for one, may be a queue's."""
     prefix = next(key for key, known in SALESFORCE_KEY_PREFIXES.items() if known.object_type == object_type)
 
     def read(value: Any) -> str | None:
@@ -657,7 +284,7 @@ def _read_id_of(object_type: str) -> Reader:
     return read
 
 
-_OPEN_FIELDS: Mapping[str, _Rule] = {
+_OPEN_FIELDS: Mapping[str, Rule] = {
     "Name": ("name", read_text),
     "Description": ("description", read_text),
     "Amount": ("amount", read_number),
@@ -684,17 +311,16 @@ def _open_data(
     field = ""
     try:
         for field, value in payload.items():
-            if value is None or field in _LEFT_OUT:
+            if value is None or field in LEFT_OUT:
                 continue
-            if field == "Owner" and isinstance(value, Mapping):
-                if (owner_name := value.get("Name")) is not None and (text := read_text(owner_name)) is not None:
+            if field == "Owner" and value.__class__ is dict:
+                owner_name = value.get("Name")
+                if owner_name is not None and (text := read_text(owner_name)) is not None:
                     data["ownerName"] = text
                 continue
             rule = _OPEN_FIELDS.get(field)
             if rule is None or not _took(rule, value, data):
-                stored = _custom_value(field, value, exact)
-                if stored is not None:
-                    custom[field] = stored
+                _keep(field, value, custom, exact)
     except ValueError as error:
         detail = f"{object_type} {external_id}: {field[:80]}: {error}"
         raise MappingError(INVALID_RECORD, detail) from None
@@ -702,17 +328,11 @@ def _open_data(
     data["name"] = fitting_name(name) if name else shard_type(shard_type_id).stand_in_name
     if default_currency and "amount" in data:
         data.setdefault("currency", default_currency)
-    amount_text = exact_text(data["amount"]) if "amount" in data else None
-    if amount_text is not None:
-        exact["amount"] = amount_text
-    if custom:
-        data["customFields"] = custom
-    if exact:
-        data["exactNumbers"] = exact
-    return data
+    _add_exact(("amount",), data, exact)
+    return _with_extras(data, custom, exact)
 
 
-def _took(rule: _Rule, value: Any, data: dict[str, Any]) -> bool:
+def _took(rule: Rule, value: Any, data: dict[str, Any]) -> bool:
     """Whether *value* is what the rule reads and went into *data*; an org's own object may use the name otherwise."""
     name, read = rule
     try:

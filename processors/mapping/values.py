@@ -46,36 +46,49 @@ def _scalar_text(value: Any) -> str:
 
 def read_number(value: Any) -> int | Decimal | None:
     """A number digit by digit: whole ones as int, others as Decimal. Text that is a number counts as one."""
-    if value.__class__ is int and -_SAFE_INTEGER < value < _SAFE_INTEGER:
+    kind = value.__class__
+    if kind is int and -_SAFE_INTEGER < value < _SAFE_INTEGER:
         whole: int = value
         return whole
-    if isinstance(value, str):
+    if kind is Decimal:
+        number = value
+    elif kind is str:
         text = value.strip()
         if not text:
             return None
         if len(text) > 400 or not _NUMBER_TEXT.match(text):
             raise ValueError(f"{value[:40]!r} is no number")
-        value = Decimal(text)
-    elif isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        number = Decimal(text)
+    elif kind is int:
+        number = Decimal(value)
+    elif kind is float:
+        number = Decimal(repr(value))
+    else:
         raise ValueError(f"is {_kind(value)}, not a number")
-    number = value if isinstance(value, Decimal) else Decimal(repr(value) if isinstance(value, float) else value)
+    if _is_short(number):
+        return codec.plain_number(number)
     if not number.is_finite():
         raise ValueError("is not a finite number")
-    if not number:
-        return 0
-    if abs(number.adjusted()) > _MAX_EXPONENT or len(number.as_tuple().digits) > _WIDE.prec:
+    digits = len(number.as_tuple().digits)
+    if abs(number.adjusted()) > _MAX_EXPONENT or digits > _WIDE.prec:
         raise ValueError("is a number beyond what JSON readers hold")
-    if len(number.as_tuple().digits) <= codec.MAX_NUMBER_DIGITS:
-        return codec.plain_number(number)
-    number = number.normalize(_WIDE)
-    return int(number) if number == number.to_integral_value() else number
+    if number == number.to_integral_value():
+        return int(number)
+    return number.normalize(_WIDE)
+
+
+def _is_short(number: Decimal) -> bool:
+    """Whether *number* is finite and written in at most 15 digits without an exponent, as nearly all are."""
+    text = str(number)
+    return len(text) <= codec.MAX_NUMBER_DIGITS and text[-1].isdigit() and "E" not in text
 
 
 def exact_text(number: int | Decimal) -> str | None:
     """The digits of a number that has more than 15 significant ones, None of any other."""
-    if number.__class__ is int and -_SAFE_INTEGER < number < _SAFE_INTEGER:
-        return None
-    if number.__class__ is Decimal and len(number.as_tuple().digits) <= codec.MAX_NUMBER_DIGITS:
+    if isinstance(number, int):
+        if -_SAFE_INTEGER < number < _SAFE_INTEGER:
+            return None
+    elif _is_short(number):
         return None
     exact = Decimal(number).normalize(_WIDE)
     return f"{exact:f}" if len(exact.as_tuple().digits) > codec.MAX_NUMBER_DIGITS else None
@@ -123,29 +136,34 @@ def read_moment(value: Any) -> str | None:
     """A moment as ``2026-12-31T09:30:00.000Z``. Without a zone it is UTC, as all that Salesforce keeps."""
     if not isinstance(value, str):
         raise ValueError(f"is {_kind(value)}, not a time")
-    text = value.strip()
-    if not text:
+    return _moment(value)
+
+
+# A record's stamps often name one moment, as do those of records saved together.
+@lru_cache(maxsize=4096)
+def _moment(text: str) -> str | None:
+    stripped = text.strip()
+    if not stripped:
         return None
     try:
-        moment = datetime.fromisoformat(text)
-        if _STORED_MOMENT.match(text):
-            return text[:23] + "Z"
+        moment = datetime.fromisoformat(stripped)
+        if _STORED_MOMENT.match(stripped):
+            return stripped[:23] + "Z"
         return to_text(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
-        raise ValueError(f"{value[:40]!r} is no time") from None
+        raise ValueError(f"{text[:40]!r} is no time") from None
 
 
 @lru_cache(maxsize=16384)
 def _canonical_id(text: str) -> str:
-    return salesforce_id(text)
+    return salesforce_id(text.strip())
 
 
 def read_salesforce_id(value: Any) -> str | None:
     """A reference to a record by its 18-character id."""
     if not isinstance(value, str):
         raise ValueError(f"is {_kind(value)}, not an id")
-    text = value.strip()
-    return _canonical_id(text) if text else None
+    return _canonical_id(value) if value else None
 
 
 @lru_cache(maxsize=4096)
