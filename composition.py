@@ -5,7 +5,7 @@ from functools import cache, cached_property
 
 from api.tokens import TokenKey, local_key
 from connections.registry import ConnectionRegistry
-from connections.secrets import EnvironmentSecretStore, SecretStore
+from connections.secrets import EnvironmentSecrets, SecretStore
 from ingestion.work import IngestionPorts
 from messaging.sqlite_bus import SqliteMessageBus
 from messaging.times import Clock, utc_now
@@ -94,7 +94,7 @@ def build(settings: Settings, *, clock: Clock = utc_now) -> Services:
         settings=settings,
         bus=SqliteMessageBus(settings.bus_file, clock=clock),
         store=SqliteShardStore(settings.store_file, clock=clock),
-        secrets=EnvironmentSecretStore(),
+        secrets=EnvironmentSecrets(),
         model=StaticEmbeddingModel(),
         token_key=TokenKey(local_key(settings.token_key_file), settings.token_issuer, settings.token_audience),
         meter=StageMeter(),

@@ -1,0 +1,262 @@
+"""Commands that run the app on this machine: up and demo."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, UsageError, run_async
+from cli.output import print_json, print_pairs, table
+
+if TYPE_CHECKING:
+    from composition import Services
+    from local.sandbox import Sandbox
+    from local.summary import Moment
+
+CompanyOption = Annotated[
+    Path | None, typer.Option("--company", help="The company directory to play; the sample company when left out.")
+]
+SAY_EVERY = 2.0
+"""Seconds between two lines of progress in a log."""
+
+
+def up(
+    data: DataOption = DEFAULT_DATA,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port of the HTTP door; 0 takes a free one.")] = 7071,
+    sandbox: Annotated[bool, typer.Option(help="Play a company through the vendor simulators.")] = True,
+    company: CompanyOption = None,
+    workers: Annotated[int, typer.Option(min=1, max=16, help="Worker processes.")] = 1,
+) -> int:
+    """The local host: every function of the app, timers and queues; ingests the sandbox and keeps serving."""
+    _check(company, sandbox)
+    with _sandbox(company, sandbox) as played:
+        environment = _environment(data, played)
+        return run_async(_serve(data, port, workers, environment, played))
+
+
+def demo(
+    data: DataOption = DEFAULT_DATA,
+    company: CompanyOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Ingest the sandbox until the pipeline is idle, print the summary, exit."""
+    _check(company, sandbox=True)
+    with _sandbox(company, wanted=True) as played:
+        if played is None:
+            raise AssertionError("the sandbox was asked for")
+        environment = _environment(data, played)
+        summary = run_async(_ingest(data, environment, played))
+    if json:
+        print_json(summary)
+    else:
+        _print_summary(summary)
+    if any(summary["queues"].values()) or summary["deadLettered"]:
+        raise CommandError("the pipeline is idle, but not empty: see 'shardline status'")
+    return 0
+
+
+def _check(company: Path | None, sandbox: bool) -> None:
+    if company is not None and not sandbox:
+        raise UsageError("--company plays a company, --no-sandbox plays none: give one of them")
+    if company is not None and not company.is_dir():
+        raise UsageError(f"--company: {company} is no directory")
+
+
+@contextmanager
+def _sandbox(company: Path | None, wanted: bool) -> "Iterator[Sandbox | None]":
+    from connections.secrets import SecretError
+    from local.company import CompanyError
+    from local.salesforce.server import SimulatorError
+    from local.sandbox import SAMPLE_COMPANY, play
+
+    with ExitStack() as stack:
+        try:
+            played = stack.enter_context(play(company or SAMPLE_COMPANY)) if wanted else None
+        except (CompanyError, SimulatorError, SecretError) as error:
+            raise CommandError(str(error)) from None
+        yield played
+
+
+def _environment(data: Path, played: "Sandbox | None") -> dict[str, str]:
+    """The environment of the app's processes, this one included."""
+    from local.home import prepare_home
+
+    environment = prepare_home(data, simulator=played.simulator if played else None)
+    return environment | (played.secrets if played else {})
+
+
+async def _ingest(data: Path, environment: Mapping[str, str], played: "Sandbox") -> dict[str, Any]:
+    """Run the app in this process until the company is ingested."""
+    from composition import services as app_services
+    from local.host.app_index import load_app
+    from local.host.worker import run_worker
+    from local.summary import summarize, until_idle
+
+    os.environ.update(environment)
+    services = app_services()
+    index = load_app("function_app")
+    stop = asyncio.Event()
+    started = time.perf_counter()
+    await services.bus.release_dead_owners()
+    await _register(services, played)
+    worker = asyncio.create_task(run_worker(index, services.bus, services.store, data / "host", stop))
+    try:
+        with _progress() as seen:
+            idle = asyncio.create_task(
+                until_idle(services, {(played.tenant_id, played.connection.connection_id)}, seen)
+            )
+            await asyncio.wait({idle, worker}, return_when=asyncio.FIRST_COMPLETED)
+            if worker.done():
+                idle.cancel()
+                await worker
+            await idle
+        seconds = time.perf_counter() - started
+        meter = services.meter
+        stages = {
+            stage: {"messages": meter.messages[stage], "seconds": round(meter.seconds[stage], 3)}
+            for stage in list(meter.messages)
+        }
+        return await summarize(services, played.tenant_id, seconds=seconds, events=meter.events, stages=stages)
+    finally:
+        stop.set()
+        await asyncio.gather(worker, return_exceptions=True)
+        await services.close()
+
+
+async def _register(services: "Services", played: "Sandbox") -> None:
+    """Register the sandbox's connection and ask for a poll at once."""
+    from messaging.contracts import SourceWork
+    from messaging.queues import SOURCE_WORK
+    from messaging.times import to_text
+
+    await services.connections.save(played.connection)
+    work = SourceWork(
+        tenant_id=played.tenant_id,
+        connection_id=played.connection.connection_id,
+        work="poll",
+        due_at=to_text(services.clock()),
+    )
+    await services.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)])
+
+
+async def _serve(data: Path, port: int, workers: int, environment: Mapping[str, str], played: "Sandbox | None") -> int:
+    """Run the host's processes until SIGINT or SIGTERM."""
+    from composition import build
+    from local.host.supervisor import HostOptions, Supervisor
+    from settings import HOME_FILE, load_settings
+
+    out = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    services = build(load_settings(data / HOME_FILE))
+    options = HostOptions(state_dir=data / "host", port=port, workers=workers, environment=environment)
+    supervisor = Supervisor(options, report=lambda line: out.print(line, markup=False))
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.set)
+    started = time.perf_counter()
+    try:
+        if played:
+            await services.bus.release_dead_owners()
+            await _register(services, played)
+        await supervisor.start()
+        try:
+            serving = asyncio.create_task(_tell(services, supervisor.port, played, started))
+            stopping = asyncio.create_task(asked.wait())
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not serving.done():
+                serving.cancel()
+            await asyncio.gather(serving, return_exceptions=not serving.done() or serving.cancelled())
+            await stopping
+            out.print("stopping", markup=False)
+        finally:
+            await supervisor.stop()
+    finally:
+        await services.close()
+    return 0
+
+
+async def _tell(services: "Services", port: int, played: "Sandbox | None", started: float) -> None:
+    """Show the first ingestion, then what there is and where."""
+    from local.summary import summarize, until_idle
+
+    pairs: dict[str, object] = {"Serving": f"http://localhost:{port}/api (health, search, shards, status)"}
+    if played:
+        with _progress() as seen:
+            await until_idle(services, {(played.tenant_id, played.connection.connection_id)}, seen)
+        seconds = time.perf_counter() - started
+        summary = await summarize(services, played.tenant_id, seconds=seconds, events={}, stages={})
+        _print_summary(summary)
+        pairs["Salesforce simulator"] = played.simulator
+        reader = await _some_reader(services, played.tenant_id)
+        if reader:
+            pairs["A reader's token"] = services.token_key.sign(played.tenant_id, reader, now=services.clock())
+            pairs["Try"] = "shardline search 'renewal at risk'"
+    pairs["Stop with"] = "Ctrl-C"
+    print_pairs(pairs)
+    sys.stdout.flush()
+
+
+async def _some_reader(services: "Services", tenant_id: str) -> str | None:
+    """The address of one of the company's users."""
+    from shards.store import ShardQuery
+
+    page = await services.store.query(ShardQuery(tenant_id, shard_type_ids=("c_user",)), limit=50)
+    addresses = (user.structured_data.get("email") for user in page.items)
+    return next((address for address in addresses if isinstance(address, str)), None)
+
+
+@contextmanager
+def _progress() -> "Iterator[Any]":
+    """Tells of each look at the pipeline: a live line on a terminal, now and then a plain line in a log."""
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal:
+        with console.status("starting") as live:
+            yield lambda moment: live.update(_words(moment))
+        return
+    said = time.perf_counter()
+
+    def say(moment: "Moment") -> None:
+        nonlocal said
+        if time.perf_counter() - said >= SAY_EVERY:
+            said = time.perf_counter()
+            console.print(_words(moment), markup=False)
+
+    yield say
+
+
+def _words(moment: "Moment") -> str:
+    behind = ", ".join(f"{count:,} to be {stage}" for stage, count in moment.behind.items() if count)
+    return f"{moment.waiting:,} messages unfinished" + (f"; shards: {behind}" if behind else "")
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console.print(table(f"Live shards of {summary['tenantId']}", ["type", "shards"], sorted(summary["shards"].items())))
+    console.print(table("Links", ["type", "links"], sorted(summary["links"].items())))
+    if any(stage["messages"] for stage in summary["stages"].values()):
+        console.print(
+            table(
+                "Stages of this run",
+                ["stage", "messages", "seconds"],
+                [[name, stage["messages"], stage["seconds"]] for name, stage in summary["stages"].items()],
+            )
+        )
+    pairs = {
+        "Deleted": f"{summary['deleted']:,}",
+        "Links waiting for their target": f"{summary['linksPending']:,}",
+        "Chunks with a vector": f"{summary['vectors']:,} of {summary['chunks']:,}",
+        "Parked": f"{summary['parked']:,}",
+        "Seconds": summary["seconds"],
+    }
+    total = sum(summary["events"].values())
+    if total:
+        pairs["Events"] = f"{total:,} ({summary['recordsPerSecond']:,} a second)"
+    print_pairs(pairs)

@@ -1,0 +1,67 @@
+"""The sandbox: the vendor simulators playing a company, and the connections that read it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from connections.connection import Connection, PolledObject, SalesforceAuth, Schedule
+from connections.secrets import environment_variable
+from local.company import DEFAULT_OBJECTS, load_company
+from local.salesforce.server import SimulatorProcess
+
+SAMPLE_COMPANY = Path(__file__).parent / "sample_company"
+"""The company that is played when none is named."""
+
+CONNECTION_ID = "salesforce-sandbox"
+SECRET_NAME = "salesforce-sandbox"  # noqa: S105 - the name of a secret, not one
+SANDBOX_DOMAIN = "sandbox.my"
+POLL_SECONDS = 5
+"""How soon a change in the simulator is asked for; loopback calls cost nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A company being played: its tenant, what leads the app to it, and the connection to register."""
+
+    tenant_id: str
+    simulator: str
+    secrets: dict[str, str]
+    connection: Connection
+
+
+@contextmanager
+def play(directory: Path, *, port: int = 0) -> Iterator[Sandbox]:
+    """Play the company of *directory* until the context ends.
+
+    Raises:
+        CompanyError: the directory can't be read as a company.
+        SimulatorError: the simulator does not start.
+        SecretError: the tenant's id can't be part of a variable's name.
+    """
+    company = load_company(directory)
+    variable = environment_variable(company.tenant_id, SECRET_NAME)
+    objects = [
+        *DEFAULT_OBJECTS,
+        *sorted(name for name in company.tables if name not in (*DEFAULT_OBJECTS, "Organization")),
+    ]
+    with SimulatorProcess(["--company", directory.absolute()], port=port) as simulator:
+        yield Sandbox(
+            tenant_id=company.tenant_id,
+            simulator=simulator.base_url,
+            secrets={variable: simulator.credentials.consumer_secret},
+            connection=Connection(
+                connection_id=CONNECTION_ID,
+                tenant_id=company.tenant_id,
+                system="salesforce",
+                name="Salesforce sandbox",
+                auth=SalesforceAuth(
+                    flow="client-credentials",
+                    domain=SANDBOX_DOMAIN,
+                    consumer_key=simulator.credentials.consumer_key,
+                    consumer_secret=f"secret:{company.tenant_id}/{SECRET_NAME}",
+                ),
+                objects=tuple(PolledObject(name=name) for name in objects),
+                schedule=Schedule(poll_seconds=POLL_SECONDS),
+            ),
+        )

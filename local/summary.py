@@ -1,0 +1,76 @@
+"""What a run has done, as `shardline demo` prints it."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from composition import Services
+from messaging.bus import QueueDepth
+
+SOURCES = ("salesforce", "slack", "gdrive")
+STAGES = ("normalize", "enrich", "prepare", "embed")
+LOOK_EVERY = 0.1
+
+
+class StandstillError(Exception):
+    """The pipeline can't become idle by itself; the message says what holds it and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where the pipeline is: messages that wait, are worked on or are due later, and shards behind each stage."""
+
+    waiting: int
+    behind: dict[str, int]
+
+
+async def until_idle(services: Services, connection_ids: set[tuple[str, str]], seen: Callable[[Moment], None]) -> None:
+    """Wait until no message waits, is worked on or is due later. *seen* is told of each look.
+
+    A stage sends what it makes before its own message is completed, so an empty bus is an idle pipeline.
+
+    Raises:
+        StandstillError: one of the connections has failed and waits for people.
+    """
+    while True:
+        depths = await services.bus.depths()
+        waiting = sum(_unfinished(depth) for depth in depths.values())
+        behind = {stage.value: count for stage, count in (await services.store.stages_behind()).items()}
+        seen(Moment(waiting, behind))
+        if not waiting:
+            return
+        for tenant_id, connection_id in connection_ids:
+            connection = await services.connections.get(tenant_id, connection_id)
+            if connection and connection.state == "error":
+                raise StandstillError(f"connection {connection_id} of {tenant_id} has failed: {connection.error}")
+        await asyncio.sleep(LOOK_EVERY)
+
+
+def _unfinished(depth: QueueDepth) -> int:
+    return depth.active + depth.locked + depth.scheduled
+
+
+async def summarize(
+    services: Services, tenant_id: str, *, seconds: float, events: Mapping[str, int], stages: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The summary of a run: *events* and *stages* count the run, the rest counts the store."""
+    counts = await services.store.counts(tenant_id)
+    depths = await services.bus.depths()
+    total = sum(events.values())
+    return {
+        "tenantId": tenant_id,
+        "events": {source: events.get(source, 0) for source in SOURCES},
+        "shards": counts.shards,
+        "deleted": counts.deleted,
+        "links": counts.links,
+        "linksPending": counts.links_pending,
+        "chunks": counts.chunks,
+        "vectors": counts.vectors,
+        "queues": {name: _unfinished(depth) for name, depth in depths.items()},
+        "parked": sum((await services.store.parked_counts(tenant_id)).values()),
+        "deadLettered": sum(depth.dead_lettered for depth in depths.values()),
+        "seconds": round(seconds, 3),
+        "recordsPerSecond": round(total / seconds, 1) if seconds > 0 else 0,
+        "stages": {stage: stages.get(stage, {"messages": 0, "seconds": 0}) for stage in STAGES},
+    }
