@@ -46,6 +46,7 @@ def _scalar_text(value: Any) -> str:
 
 def read_number(value: Any) -> int | Decimal | None:
     """A number digit by digit: whole ones as int, others as Decimal. Text that is a number counts as one."""
+    number: Decimal
     kind = value.__class__
     if kind is int and -_SAFE_INTEGER < value < _SAFE_INTEGER:
         whole: int = value
@@ -154,16 +155,18 @@ def _moment(text: str) -> str | None:
         raise ValueError(f"{text[:40]!r} is no time") from None
 
 
+# Owners, accounts and creators are the same few on many records.
 @lru_cache(maxsize=16384)
-def _canonical_id(text: str) -> str:
-    return salesforce_id(text.strip())
+def _canonical_id(text: str) -> str | None:
+    stripped = text.strip()
+    return salesforce_id(stripped) if stripped else None
 
 
 def read_salesforce_id(value: Any) -> str | None:
     """A reference to a record by its 18-character id."""
     if not isinstance(value, str):
         raise ValueError(f"is {_kind(value)}, not an id")
-    return _canonical_id(value) if value else None
+    return _canonical_id(value)
 
 
 @lru_cache(maxsize=4096)

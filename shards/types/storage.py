@@ -3,7 +3,7 @@
 from typing import Literal
 
 from shards.types.definition import JsonObject, Link, Moment, ShardType, StructuredData
-from shards.types.text import Fact, LongText, TextTemplate, as_text
+from shards.types.text import Fact, LongText, TextTemplate
 
 StorageProvider = Literal["gdrive", "sharepoint", "onedrive", "dropbox"]
 
@@ -52,7 +52,7 @@ FOLDER = ShardType(
     data=FolderData,
     chunking="own",
     links=(Link("parentExternalId", "child_of", "c_folder", _DRIVE_FILE, {"gdrive": "parents"}),),
-    text=TextTemplate(facts=(Fact("path", "Path", as_text),), texts=(LongText("description", "Description"),)),
+    text=TextTemplate(facts=(Fact("path", "Path"),), texts=(LongText("description", "Description"),)),
 )
 
 FILE = ShardType(
@@ -61,5 +61,5 @@ FILE = ShardType(
     data=FileData,
     chunking="own",
     links=(Link("parentFolderExternalId", "belongs_to", "c_folder", _DRIVE_FILE, {"gdrive": "parents"}),),
-    text=TextTemplate(facts=(Fact("path", "Path", as_text),), texts=(LongText("description", "Description"),)),
+    text=TextTemplate(facts=(Fact("path", "Path"),), texts=(LongText("description", "Description"),)),
 )

@@ -22,11 +22,6 @@ Form = Callable[[Any, Mapping[str, Any]], str]
 """Makes the words of a value, given also the whole structured data; empty when there is nothing to say."""
 
 
-def as_text(value: Any, _: Mapping[str, Any]) -> str:
-    """A text as it is."""
-    return value if isinstance(value, str) else ""
-
-
 def as_words(value: Any, _: Mapping[str, Any]) -> str:
     """``negotiation_review`` as ``negotiation review``."""
     return value.replace("_", " ") if isinstance(value, str) else ""
@@ -58,7 +53,8 @@ def as_day(value: Any, _: Mapping[str, Any]) -> str:
 
 def stage_words(value: Any, data: Mapping[str, Any]) -> str:
     """The stage in the company's own words, else in ours."""
-    return as_text(data.get("stageName"), data) or as_words(value, data)
+    stage_name = data.get("stageName")
+    return stage_name if isinstance(stage_name, str) else as_words(value, data)
 
 
 class Place:
@@ -70,15 +66,17 @@ class Place:
 
     def __call__(self, _: Any, data: Mapping[str, Any]) -> str:
         """The words, empty when the block is."""
-        return ", ".join(value for field in self._fields if isinstance(value := data.get(field), str))
+        values = [data.get(field) for field in self._fields]
+        return ", ".join([value for value in values if isinstance(value, str)])
 
 
 class Fact(NamedTuple):
-    """A line ``label: value``. *field* None: *form* looks at the whole data itself."""
+    """A line ``label: value``. *form* None: the value is a text that stands as it is. *field* None: *form* looks at the
+    whole data itself."""
 
     field: str | None
     label: str
-    form: Form = as_text
+    form: Form | None = None
 
 
 class LongText(NamedTuple):
@@ -122,13 +120,11 @@ class TextTemplate:
         get = data.get
         lines: list[str] = []
         for field, label, form in self.facts:
-            value = None
-            if field is not None:
-                value = get(field)
-                if value is None:
-                    continue
-            words = form(value, data)
-            if words:
+            value = get(field) if field else None
+            if value is None and field:
+                continue
+            words = form(value, data) if form else value
+            if words.__class__ is str and words:
                 lines.append(f"{label}: {words}")
         long: list[TextPart] = []
         for field, heading, by_field in self.texts:
