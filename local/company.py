@@ -8,9 +8,9 @@ like. How names are matched:
   trailing numbers and the words ``data`` and ``export`` say nothing. A name that ends in ``__c`` is a custom object
   as a whole. ``{"files": {"file name": "Object"}}`` in company.json overrides all that.
 * A column is a standard field when the two agree without case and underscores (``stage_name``, ``ISDELETED``);
-  ``sf_id`` is Id. A name that ends in ``__c`` is a custom field: its spelling stays, but for a lower-case ``__c``. Other
-  names without a capital become PascalCase. Two spellings of one name are one field, spelled as it came first. A name
-  with a leading underscore is the export tool's own column and left out.
+  ``sf_id`` is Id. A name that ends in ``__c`` is a custom field: its spelling stays, but for a lower-case ``__c``.
+  Other names without a capital become PascalCase. Two spellings of one name are one field, spelled as it came first.
+  A name with a leading underscore is the export tool's own column and left out.
 * An id that is no Salesforce id becomes one, always the same for the same object and text; so does every reference to
   it. A field refers to an object by its standard definition, or, for a column of whole numbers or ids, by the last word
   of its name (``primary_contact__c``). Rows without an id get one from their content. 15 characters become 18.

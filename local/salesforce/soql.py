@@ -20,8 +20,8 @@ MAX_OFFSET = 2000
 MAX_FIELDS_LIMIT = 200
 """Rows that a query with FIELDS(ALL) or FIELDS(CUSTOM) must limit itself to."""
 
-_KEYWORDS = frozenset(
-    "SELECT FROM WHERE AND OR NOT IN LIKE ORDER BY ASC DESC NULLS FIRST LAST LIMIT OFFSET GROUP HAVING".split()
+_KEYWORDS = frozenset({"SELECT", "FROM", "WHERE", "ORDER", "BY", "LIMIT", "OFFSET", "GROUP", "HAVING"}) | frozenset(
+    {"AND", "OR", "NOT", "IN", "LIKE", "ASC", "DESC", "NULLS", "FIRST", "LAST"}
 )
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -50,7 +50,7 @@ _ESCAPED = {
 
 @dataclass(frozen=True, slots=True)
 class LiteralValue:
-    """A literal: text for string, date and datetime, a Decimal, a bool, or ``None``. *pattern* keeps LIKE's escapes."""
+    """A literal: text for string, date and datetime, a Decimal, a bool, or ``None``. *raw* is a string as written."""
 
     kind: LiteralKind
     value: str | Decimal | bool | None
@@ -182,7 +182,7 @@ class _Parser:
         self._expect("SELECT")
         select, counts = self._select()
         self._expect("FROM")
-        name = self._name()
+        name = self._object_name()
         where = self._condition() if self._take("WHERE") else None
         order_by: list[SortKey] = []
         if self._take("ORDER"):
@@ -256,7 +256,7 @@ class _Parser:
     def _operator(self) -> Operator:
         for plain in ("=", "!=", "<", "<=", ">", ">=", "LIKE", "IN"):
             if self._take(plain):
-                return plain  # type: ignore[return-value]  # mypy widens the loop variable to str
+                return plain
         if self._take("NOT"):
             self._expect("IN")
             return "NOT IN"
@@ -301,6 +301,13 @@ class _Parser:
     def _name(self) -> Name:
         token = self._expect("word")
         return Name(token.text, token.position)
+
+    def _object_name(self) -> Name:
+        token = self._peek()
+        if token.kind in {"ORDER", "GROUP"}:  # objects whose names are keywords elsewhere
+            self._at += 1
+            return Name(token.text, token.position)
+        return self._name()
 
     def _peek(self) -> _Token:
         return self._tokens[self._at]

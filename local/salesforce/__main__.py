@@ -1,0 +1,77 @@
+"""``python -m local.salesforce``: the simulator as a process of its own.
+
+It prints one line, its address, when it takes calls, and ends when its standard input closes. Credentials come from the
+environment (``SHARDLINE_SIMULATOR_SALESFORCE_…``). What is wrong is one line on standard error: exit code 2 for a bad
+argument, 1 for a company directory that can't be read or a port in use.
+"""
+
+import argparse
+import gc
+import os
+import sys
+import threading
+from pathlib import Path
+
+import uvicorn
+
+from local.company import CompanyError, load_company
+from local.salesforce.contacts import contacts_company
+from local.salesforce.hostile import HostileCursor, hostile_company
+from local.salesforce.org import Org
+from local.salesforce.server import (
+    HOST,
+    SalesforceSimulator,
+    SimulatorError,
+    credentials_from_environment,
+    listen,
+)
+
+
+def main() -> int:
+    """Serve until standard input closes; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m local.salesforce", description="A Salesforce org on loopback.")
+    served = parser.add_mutually_exclusive_group(required=True)
+    served.add_argument("--company", type=Path, metavar="DIR", help="serve the exports of a company directory")
+    served.add_argument("--contacts", type=int, metavar="N", help="serve N made-up contacts, for measuring")
+    served.add_argument("--hostile", action="store_true", help="serve the hostile cursor, epoch by epoch")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0, the default, takes a free one")
+    arguments = parser.parse_args()
+    try:
+        simulator = _simulator(arguments)
+        listener = listen(arguments.port)
+    except (CompanyError, SimulatorError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    # The records stay; without this the collector would walk through all of them while pages are made.
+    gc.collect()
+    gc.freeze()
+    server = simulator.server()
+    threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
+    # The socket takes connections from the moment it listens; the server answers them as soon as it runs.
+    listener.listen()
+    sys.stdout.write(f"http://{HOST}:{listener.getsockname()[1]}\n")
+    sys.stdout.flush()
+    server.run(sockets=[listener])
+    return 0
+
+
+def _simulator(arguments: argparse.Namespace) -> SalesforceSimulator:
+    credentials = credentials_from_environment(os.environ)
+    if arguments.hostile:
+        org = Org(hostile_company())
+        play = HostileCursor(org)
+        simulator = SalesforceSimulator(org, credentials, play.set_epoch)
+        play.play_on(simulator.api)
+        return simulator
+    company = load_company(arguments.company) if arguments.company else contacts_company(arguments.contacts)
+    return SalesforceSimulator(Org(company), credentials)
+
+
+def _end_with_input(server: uvicorn.Server) -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    server.should_exit = True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
