@@ -102,8 +102,13 @@ async def _link(tenant_id: str, wanted: list[str], ports: EnrichmentPorts) -> tu
 
 
 def with_structured_links(shard: Shard, now: str) -> list[InternalRelationship]:
-    """The shard's links as its fields tell them now, beside those that are not of this method's making."""
-    told = _structured_links(shard, now) if shard.status != "deleted" else {}
+    """The shard's links as its fields tell them now, beside those that are not of this method's making.
+
+    A deleted shard has no fields left; it keeps the links that its deletion left it.
+    """
+    if shard.status == "deleted":
+        return shard.internal_relationships
+    told = _structured_links(shard, now)
     kept: list[InternalRelationship] = []
     for link in shard.internal_relationships:
         if link.belongs_to_people or link.method != STRUCTURED_FIELD or link.relationship_type == "merged_into":

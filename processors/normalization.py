@@ -13,6 +13,7 @@ from messaging.times import Clock, from_text, to_text
 from processors.delivery import Delivery
 from processors.mapping import Mapped, MappingError, map_record
 from processors.outcome import DONE, Later, Outcome, Park
+from processors.threads import REPLIES_TO
 from shards.identity import InvalidExternalIdError, canonical_external_id, link_id, salesforce_id, shard_id
 from shards.model import ExternalRelationship, InternalRelationship, Shard, ShardStatus, content_fingerprint
 from shards.ordering import Decision, Reading, decide, version_key
@@ -275,7 +276,7 @@ def _with_content(stored: Shard | None, record: _Record, newest: _Record, now: s
     if record.status != "deleted":
         links = [link for link in links if link.belongs_to_people or link.relationship_type != "merged_into"]
     else:
-        links = [link for link in links if link.belongs_to_people]
+        links = [link for link in links if link.belongs_to_people or link.relationship_type == REPLIES_TO]
         if record.redirect_to:
             links.append(_merged_into(record, now))
     return Shard(

@@ -10,6 +10,7 @@ from messaging.times import Clock, to_text
 from processors.chunking import pieces
 from processors.delivery import Delivery
 from processors.outcome import DONE, Outcome, Park
+from processors.threads import thread_parts, thread_root
 from shards.identity import chunk_id
 from shards.model import Chunk, Shard
 from shards.store import ChunkState, ShardStore, Stage
@@ -51,8 +52,26 @@ async def prepare(deliveries: Sequence[Delivery[EnrichmentJob]], ports: Preparat
             job = delivery.value
             if job.tenant_id == tenant_id and job.shard_id not in shards:
                 outcomes[index] = Park("shard-missing", f"there is no shard {job.shard_id} to prepare")
-        await _prepare_tenant(tenant_id, [(shard, jobs[shard.id]) for shard in shards.values()], ports)
+        work = [(shard, jobs[shard.id]) for shard in shards.values()]
+        work += await _roots_of_replies(tenant_id, work, ports.store)
+        await _prepare_tenant(tenant_id, work, ports)
     return outcomes
+
+
+async def _roots_of_replies(
+    tenant_id: str, work: Sequence[tuple[Shard, EnrichmentJob]], store: ShardStore
+) -> list[tuple[Shard, EnrichmentJob]]:
+    """The roots whose text holds the replies among *work*, where they are not in it themselves."""
+    present = {shard.id for shard, _ in work}
+    roots: dict[str, EnrichmentJob] = {}
+    for shard, job in work:
+        root = thread_root(shard)
+        if root is not None and root not in present:
+            roots[root] = job
+    if not roots:
+        return []
+    shards = await store.get_many(tenant_id, list(roots))
+    return [(shard, roots[shard.id]) for shard in shards.values()]
 
 
 async def _prepare_tenant(tenant_id: str, work: Sequence[tuple[Shard, EnrichmentJob]], ports: PreparationPorts) -> None:
@@ -60,7 +79,9 @@ async def _prepare_tenant(tenant_id: str, work: Sequence[tuple[Shard, Enrichment
         return
     states = await ports.store.chunk_states(tenant_id, [shard.id for shard, _ in work])
     now = to_text(ports.clock())
-    plans = [_plan(shard, job, states.get(shard.id, {}), now) for shard, job in work]
+    plans = [
+        _plan(shard, job, await shard_chunks(shard, now, ports.store), states.get(shard.id, {})) for shard, job in work
+    ]
 
     written = [chunk for plan in plans for chunk in plan.write]
     if written:
@@ -84,10 +105,10 @@ def _finished(shard: Shard) -> tuple[str, str, int]:
     return (shard.id, shard.shard_type_id, shard.revision)
 
 
-def _plan(shard: Shard, job: EnrichmentJob, stored: dict[str, ChunkState], now: str) -> _Plan:
+def _plan(shard: Shard, job: EnrichmentJob, chunks: Sequence[Chunk], stored: dict[str, ChunkState]) -> _Plan:
     plan = _Plan(shard, job, write=[], stale=[], without_vector=[])
     wanted = set()
-    for chunk in shard_chunks(shard, now):
+    for chunk in chunks:
         wanted.add(chunk.id)
         state = stored.get(chunk.id)
         same_text = state is not None and state.hash == chunk.hash
@@ -99,12 +120,17 @@ def _plan(shard: Shard, job: EnrichmentJob, stored: dict[str, ChunkState], now: 
     return plan
 
 
-def shard_chunks(shard: Shard, now: str) -> list[Chunk]:
-    """The chunks that a shard has as it stands; a deleted one, and one whose type is not searched, has none."""
+async def shard_chunks(shard: Shard, now: str, store: ShardStore) -> list[Chunk]:
+    """The chunks that a shard has as it stands.
+
+    None for a deleted shard, for one whose type is not searched, and for a reply, whose text is its thread's.
+    """
     kind = shard_type(shard.shard_type_id)
-    if not shard.is_live or not kind.searchable:
+    if not shard.is_live or not kind.searchable or thread_root(shard) is not None:
         return []
-    made = pieces(shard.name, kind.text_parts(shard.structured_data))
+    threaded = kind.chunking == "thread"
+    parts = await thread_parts(shard, store) if threaded else kind.text_parts(shard.structured_data)
+    made = pieces(shard.name, parts)
     return [
         Chunk(
             id=chunk_id(shard.id, ordinal),
