@@ -4,13 +4,16 @@ Numbers with a fraction are read as :class:`~decimal.Decimal` and written back d
 passes through a binary float.
 """
 
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any, TypeVar
 
 import msgspec
 
 MAX_NUMBER_DIGITS = 15
 """Significant digits that every JSON reader keeps (an IEEE 754 double holds any decimal of 15 digits)."""
+
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+"""Normalizing under the default context would round to 28 digits."""
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _canonical_encoder = msgspec.json.Encoder(decimal_format="number", order="sorted")
@@ -59,9 +62,9 @@ def plain_number(value: Decimal | float) -> int | Decimal:
         raise ValueError(f"{value} can't be written as a JSON number")
     if number == number.to_integral_value():
         return int(number)
-    return number.normalize()
+    return number.normalize(_EXACT)
 
 
 def significant_digits(number: int | Decimal) -> int:
     """How many significant decimal digits *number* has."""
-    return len(Decimal(number).normalize().as_tuple().digits)
+    return len(Decimal(number).normalize(_EXACT).as_tuple().digits)

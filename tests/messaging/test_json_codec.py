@@ -1,0 +1,60 @@
+"""The one JSON codec keeps every digit, and writes equal values as equal bytes."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from messaging import codec
+
+numbers = st.decimals(allow_nan=False, allow_infinity=False).filter(lambda number: abs(number.adjusted()) < 40)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=10) | numbers,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(values)
+def test_what_is_written_is_read_back_to_the_digit(value: Any) -> None:
+    assert codec.decode(codec.encode(value)) == value
+    assert json.loads(codec.encode(value), parse_float=Decimal, parse_int=Decimal) == value
+
+
+@given(st.decimals(min_value=10**29, max_value=10**30 - 1, places=0), st.integers(1, 29))
+def test_a_decimal_of_thirty_digits_survives(digits: Decimal, places: int) -> None:
+    number = Decimal((0, digits.as_tuple().digits, -places))
+    assert codec.decode(codec.encode({"amount": number})) == {"amount": number}
+
+
+@given(st.dictionaries(st.text(max_size=6), values, max_size=5))
+def test_canonical_bytes_do_not_depend_on_the_order_of_keys(value: dict[str, Any]) -> None:
+    backwards = dict(reversed(value.items()))
+    assert codec.canonical(value) == codec.canonical(backwards)
+    assert codec.decode(codec.canonical(value)) == value
+
+
+@given(numbers)
+def test_a_plain_number_is_equal_and_has_one_form(number: Decimal) -> None:
+    plain = codec.plain_number(number)
+    assert plain == number
+    assert isinstance(plain, int) == (number == number.to_integral_value())
+    assert codec.encode(plain) == codec.encode(
+        codec.plain_number(plain if isinstance(plain, Decimal) else Decimal(plain))
+    )
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), Decimal("-Infinity")])
+def test_what_json_can_not_carry_is_refused(number: float | Decimal) -> None:
+    with pytest.raises(ValueError, match="JSON number"):
+        codec.plain_number(number)
+
+
+@pytest.mark.parametrize(
+    ("number", "digits"), [(0, 1), (120000, 2), (Decimal("0.10"), 1), (Decimal("1234567890.123456"), 16)]
+)
+def test_significant_digits(number: int | Decimal, digits: int) -> None:
+    assert codec.significant_digits(number) == digits
