@@ -32,7 +32,6 @@ class Settings(BaseSettings):
     reconcile_after_seconds: int = Field(
         default=120, ge=1, description="How long a shard's stages may stand still before they are re-emitted."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="The least log level.")
 
     @field_validator("salesforce_simulator")
     @classmethod
