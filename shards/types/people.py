@@ -1,6 +1,6 @@
 """Users: the people whose names stand on records, as the sources know them."""
 
-from shards.types.definition import Link, Moment, ShardType, StructuredData
+from shards.types.definition import Link, Moment, Number, ShardType, StructuredData
 from shards.types.text import Fact, LongText, Place, TextTemplate
 
 
@@ -39,6 +39,9 @@ class UserData(StructuredData):
     postal_code: str | None = None
     country: str | None = None
     country_code: str | None = None
+    latitude: Number | None = None
+    longitude: Number | None = None
+    geocode_accuracy: str | None = None
     time_zone: str | None = None
     locale: str | None = None
     language: str | None = None
