@@ -1,0 +1,43 @@
+"""Bus and change feed of the sample app: a file bus with queues of its own, and a feed from a file of shards."""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+
+from messaging.queues import QueueProperties
+from messaging.sqlite_bus import SqliteMessageBus
+from shards.model import decode_shard
+from shards.store import Change
+
+QUEUES = {
+    name: QueueProperties(name, lock_duration=timedelta(seconds=30), max_delivery_count=3)
+    for name in ("first", "second", "slow", "stuck")
+}
+
+
+class FileFeed:
+    """One stored shard a line; a line's number is its position."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def changes(self, *, after: int, limit: int = 100) -> list[Change]:
+        lines = self._path.read_bytes().splitlines() if self._path.exists() else []
+        return [Change(number, decode_shard(line)) for number, line in enumerate(lines, 1) if number > after][:limit]
+
+
+@dataclass
+class HostedServices:
+    bus: SqliteMessageBus
+    store: FileFeed
+
+    async def close(self) -> None:
+        await self.bus.close()
+
+
+@cache
+def services() -> HostedServices:
+    folder = Path(os.environ["HOSTED_DATA"])
+    return HostedServices(SqliteMessageBus(folder / "bus.sqlite", QUEUES), FileFeed(folder / "feed.jsonl"))
