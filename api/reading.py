@@ -10,7 +10,7 @@ from processors.models.embedding import EmbeddingModel
 from shards.model import ANYONE_PRINCIPAL, Chunk, Shard, shard_document
 from shards.store import Hit, IncomingLink, SearchQuery, ShardQuery, ShardStore
 
-SHARD_ID = re.compile(r"sh_[a-z2-7]{32}\Z")
+SHARD_ID = re.compile(r"sh_[0-9a-f]{40}\Z")
 EXCERPT_CHARACTERS = 400
 INCOMING_AT_ONCE = 200
 

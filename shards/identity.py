@@ -1,20 +1,24 @@
 """One record, one shard: the shard's id is computed from the record's identity, on every path, by this module."""
 
 import re
-from base64 import b32encode
+from functools import lru_cache
 from hashlib import blake2b
+from string import ascii_lowercase, ascii_uppercase, digits
 
 SHARDLINE_SYSTEM = "shardline"
 """The system of shards that Shardline itself keeps (projects, connections, cursors)."""
 
 _SALESFORCE_ID = re.compile(r"[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?\Z")
-_SUFFIX_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+_CAPITALS = str.maketrans(dict.fromkeys(ascii_uppercase, "1") | dict.fromkeys(ascii_lowercase + digits, "0"))
+_SUFFIX = {f"{n:05b}"[::-1]: character for n, character in enumerate(ascii_uppercase + "012345")}
+"""The suffix character by which of a block's five characters are capitals, the first character first."""
 
 
 class InvalidExternalIdError(ValueError):
     """An external id that can't be one of its system's."""
 
 
+@lru_cache(maxsize=8192)
 def salesforce_id(text: str) -> str:
     """The 18-character form of a Salesforce id of 15 or 18 characters.
 
@@ -27,10 +31,8 @@ def salesforce_id(text: str) -> str:
     """
     if not _SALESFORCE_ID.match(text):
         raise InvalidExternalIdError(f"{text[:40]!r} is no Salesforce id of 15 or 18 letters and digits")
-    suffix = ""
-    for block in (text[0:5], text[5:10], text[10:15]):
-        bits = sum(1 << n for n, character in enumerate(block) if "A" <= character <= "Z")
-        suffix += _SUFFIX_ALPHABET[bits]
+    capitals = text.translate(_CAPITALS)
+    suffix = _SUFFIX[capitals[0:5]] + _SUFFIX[capitals[5:10]] + _SUFFIX[capitals[10:15]]
     if len(text) == 18 and text[15:].upper() != suffix:
         raise InvalidExternalIdError(f"{text!r} has the suffix {text[15:]}, its capitals ask for {suffix}")
     return text[:15] + suffix
@@ -50,7 +52,7 @@ def canonical_external_id(system: str, external_id: str) -> str:
 
 
 def shard_id(tenant_id: str, system: str, instance: str, object_type: str, external_id: str) -> str:
-    """The id of the shard of one record: ``sh_`` and 32 characters of a-z and 2-7.
+    """The id of the shard of one record: ``sh_`` and 40 hex digits.
 
     *external_id* and, for Salesforce, *instance* (the org id) may be in any of their forms. Each part is
     length-prefixed, so no two different records run together.
@@ -60,10 +62,12 @@ def shard_id(tenant_id: str, system: str, instance: str, object_type: str, exter
     """
     if system == "salesforce" and instance:
         instance = salesforce_id(instance)
-    parts = (tenant_id, system, instance, object_type, canonical_external_id(system, external_id))
-    text = "".join(f"{len(part)}:{part}" for part in parts)
-    digest = blake2b(text.encode(), digest_size=20, person=b"shardline-id").digest()
-    return "sh_" + b32encode(digest).decode().lower()
+    external_id = canonical_external_id(system, external_id)
+    text = (
+        f"{len(tenant_id)}:{tenant_id}{len(system)}:{system}{len(instance)}:{instance}"
+        f"{len(object_type)}:{object_type}{len(external_id)}:{external_id}"
+    )
+    return "sh_" + blake2b(text.encode(), digest_size=20, person=b"shardline-id").hexdigest()
 
 
 def derived_external_id(parent_external_id: str, mapping_name: str) -> str:
@@ -73,8 +77,8 @@ def derived_external_id(parent_external_id: str, mapping_name: str) -> str:
 
 def link_id(source_shard_id: str, relationship_type: str, target_shard_id: str) -> str:
     """The id of a link: the same link found twice is one link."""
-    text = "\x1f".join((source_shard_id, relationship_type, target_shard_id))
-    return "ln_" + b32encode(blake2b(text.encode(), digest_size=15).digest()).decode().lower()
+    text = f"{source_shard_id}\x1f{relationship_type}\x1f{target_shard_id}"
+    return "ln_" + blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def chunk_id(shard: str, ordinal: int) -> str:
