@@ -18,13 +18,9 @@ RECHECK = timedelta(minutes=15)
 """How long a count that is over the limit is believed; then one call is spent to learn the new one."""
 
 
-class BudgetState(msgspec.Struct, kw_only=True, rename="camel"):
-    """The budget as it is stored. *calls* counts Shardline's own calls by hour (``2026-11-22T19``)."""
+class ApiUsage(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """What is known of an org's calls. *calls* counts Shardline's own by hour (``2026-11-22T19``)."""
 
-    name: str
-    integration_id: str
-    integration_type: str = "salesforce"
-    last_sync_status: str = "success"
     used: int = 0
     limit: int = 0
     observed_at: str | None = None
@@ -36,28 +32,33 @@ class ApiBudget:
     """A budget in use: asked before each call, told of each answer.
 
     Args:
-        state: what was stored; it is changed in place.
+        usage: what was stored; it is changed in place.
         reserve_share: share of the org's calls that is left to others.
         own_share: share of the org's calls that Shardline may use in 24 hours.
     """
 
-    def __init__(self, state: BudgetState, *, reserve_share: float, own_share: float) -> None:
-        self.state = state
+    def __init__(self, usage: ApiUsage, *, reserve_share: float, own_share: float) -> None:
+        self.usage = usage
         self.made = 0
         """Calls made since this budget was loaded."""
         self._reserve_share = reserve_share
         self._own_share = own_share
         self._new_calls: dict[str, int] = {}
 
+    @property
+    def changed(self) -> bool:
+        """Whether there is something to store."""
+        return bool(self._new_calls)
+
     def closed_until(self, now: datetime) -> datetime | None:
         """When the next call may be made; None: now."""
-        state = self.state
-        if state.refused_until and (refused := from_text(state.refused_until)) > now:
+        usage = self.usage
+        if usage.refused_until and (refused := from_text(usage.refused_until)) > now:
             return refused
-        if not state.limit or state.observed_at is None:
+        if not usage.limit or usage.observed_at is None:
             return None
-        if state.used >= state.limit * (1 - self._reserve_share):
-            recheck = from_text(state.observed_at) + RECHECK
+        if usage.used >= usage.limit * (1 - self._reserve_share):
+            recheck = from_text(usage.observed_at) + RECHECK
             if recheck > now:
                 return recheck
         return self._own_share_until(now)
@@ -65,41 +66,38 @@ class ApiBudget:
     def count_call(self, now: datetime) -> None:
         """A call is being made."""
         hour = to_text(now)[:13]
-        for calls in (self.state.calls, self._new_calls):
+        for calls in (self.usage.calls, self._new_calls):
             calls[hour] = calls.get(hour, 0) + 1
         self.made += 1
 
     def observe(self, used: int, limit: int, now: datetime) -> None:
         """An answer said that *used* of *limit* calls are used."""
-        self.state.used, self.state.limit, self.state.observed_at = used, limit, to_text(now)
-        self.state.refused_until = None
+        self.usage.used, self.usage.limit, self.usage.observed_at = used, limit, to_text(now)
+        self.usage.refused_until = None
 
     def refuse(self, until: datetime) -> None:
         """The org refused a call because its limit is reached; nobody asks again before *until*."""
-        self.state.refused_until = to_text(until)
+        self.usage.refused_until = to_text(until)
 
-    def merge_into(self, stored: BudgetState, now: datetime) -> BudgetState:
+    def merge_into(self, stored: ApiUsage, now: datetime) -> ApiUsage:
         """What to store over *stored*: this budget's new calls added to it, the newer count kept, old hours dropped."""
         oldest = to_text(now - WINDOW)[:13]
         calls = {hour: count for hour, count in stored.calls.items() if hour >= oldest}
         for hour, count in self._new_calls.items():
             calls[hour] = calls.get(hour, 0) + count
-        newer = max(self.state, stored, key=lambda state: state.observed_at or "")
-        return BudgetState(
-            name=self.state.name,
-            integration_id=self.state.integration_id,
-            integration_type=self.state.integration_type,
+        newer = max(self.usage, stored, key=lambda usage: usage.observed_at or "")
+        return ApiUsage(
             used=newer.used,
             limit=newer.limit,
             observed_at=newer.observed_at,
-            refused_until=newer.refused_until or self.state.refused_until,
+            refused_until=newer.refused_until or self.usage.refused_until,
             calls=calls,
         )
 
     def _own_share_until(self, now: datetime) -> datetime | None:
         oldest = to_text(now - WINDOW)[:13]
-        counted = sorted((hour, count) for hour, count in self.state.calls.items() if hour >= oldest)
-        excess = sum(count for _, count in counted) - self.state.limit * self._own_share
+        counted = sorted((hour, count) for hour, count in self.usage.calls.items() if hour >= oldest)
+        excess = sum(count for _, count in counted) - self.usage.limit * self._own_share
         if excess < 0:
             return None
         for hour, count in counted:

@@ -1,5 +1,6 @@
 """A connection to a source, as it stands in its ``integration.connection`` shard."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,7 +13,7 @@ from shards.model import Acl, Shard, content_fingerprint
 CONNECTION_TYPE = "integration.connection"
 
 Flow = Literal["jwt-bearer", "client-credentials", "username-password"]
-ConnectionState = Literal["active", "paused", "error"]
+ConnectionStatus = Literal["active", "paused", "failed", "disconnected"]
 
 Reference = Annotated[str, Meta(pattern=r"^secret:[^/\s]+/[^/\s]+$")]
 """``secret:<tenant>/<name>``, see :mod:`connections.secrets`."""
@@ -86,7 +87,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         api_budget_share: share of the org's daily API calls that this connection may use.
         api_reserve_share: share of the org's daily API calls that is left to others: polling stops there.
         sweep_share: a sweep that misses more than this share of an object's records does nothing but say so.
-        error: what is wrong and what to do, while *state* is ``error``.
+        error_message: what is wrong and what to do, while *status* is ``failed``.
     """
 
     connection_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -104,8 +105,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     api_reserve_share: Share = 0.1
     sweep_share: Share = 0.1
     api_version: Annotated[str, Meta(pattern=r"^\d{2}\.0$")] = "59.0"
-    state: ConnectionState = "active"
-    error: str | None = None
+    status: ConnectionStatus = "active"
+    error_message: str | None = None
     created_at: str = ""
 
     @property
@@ -119,11 +120,11 @@ def connection_shard_id(tenant_id: str, connection_id: str) -> str:
     return shard_id(tenant_id, SHARDLINE_SYSTEM, "", CONNECTION_TYPE, connection_id)
 
 
-def connection_from(data: dict[str, Any], tenant_id: str) -> Connection:
-    """The connection of *tenant_id* in *data* (a shard's structuredData, or what an operator wrote).
+def connection_from(data: Mapping[str, Any], tenant_id: str) -> Connection:
+    """The connection of *tenant_id* that *data* describes: the fields of :class:`Connection` in camelCase.
 
     Raises:
-        InvalidConnectionError: *data* is none.
+        InvalidConnectionError: *data* is none; the message names the field, never its value.
     """
     try:
         return msgspec.convert({**data, "tenantId": tenant_id}, Connection)
@@ -132,15 +133,63 @@ def connection_from(data: dict[str, Any], tenant_id: str) -> Connection:
 
 
 def connection_data(connection: Connection) -> dict[str, Any]:
-    """The structuredData of the connection's shard."""
+    """What :func:`connection_from` reads."""
     data: dict[str, Any] = codec.decode(codec.encode(connection))
     del data["tenantId"]
     return data
 
 
+_SHOWN = ("name", "system", "status", "instance", "errorMessage")
+"""Fields with a place of their own in the structured data; the others are in ``settings``."""
+_REFERENCES = ("consumerSecret", "privateKey", "password", "securityToken")
+
+
+def structured_data(connection: Connection) -> dict[str, Any]:
+    """The structuredData of the connection's shard; what the shard type has no field for is in ``settings``."""
+    data = connection_data(connection)
+    shown = {key: value for key in _SHOWN if (value := data.pop(key))}
+    auth = data["auth"]
+    schedule = data.pop("schedule")
+    objects = data.pop("objects")
+    return {
+        **shown,
+        "objectTypes": [item["name"] for item in objects],
+        "pollIntervalSeconds": schedule["pollSeconds"],
+        "secretRefs": {key: auth.pop(key) for key in _REFERENCES if key in auth},
+        "settings": {
+            **data,
+            "fields": {item["name"]: item["fields"] for item in objects if item.get("fields")},
+            "sweepHours": schedule["sweepHours"],
+        },
+    }
+
+
+def stored_connection(shard: Shard) -> Connection:
+    """The connection in its shard.
+
+    Raises:
+        InvalidConnectionError: the shard holds none of this version.
+    """
+    data = shard.structured_data
+    try:
+        settings = dict(data["settings"])
+        fields = settings.pop("fields")
+        flat = {
+            **{key: data[key] for key in _SHOWN if key in data},
+            "objects": [{"name": name, "fields": fields.get(name, [])} for name in data["objectTypes"]],
+            "schedule": {"pollSeconds": data["pollIntervalSeconds"], "sweepHours": settings.pop("sweepHours")},
+            **settings,
+            "auth": {**settings["auth"], **data["secretRefs"]},
+        }
+        return connection_from(flat, shard.tenant_id)
+    except (KeyError, TypeError, InvalidConnectionError) as error:
+        problem = str(error) if isinstance(error, InvalidConnectionError) else f"{error} is missing or of another kind"
+        raise InvalidConnectionError(f"the stored connection {shard.id} of {shard.tenant_id}: {problem}") from None
+
+
 def connection_shard(connection: Connection, now: str, standing: Shard | None) -> Shard:
     """The shard to write, over *standing* when there is one. Nobody reads it through search: its acl is closed."""
-    data = connection_data(connection)
+    data = structured_data(connection)
     acl = Acl.of()
     return Shard(
         id=connection.shard_id,

@@ -8,14 +8,13 @@ import msgspec
 from connections.connection import (
     CONNECTION_TYPE,
     Connection,
-    ConnectionState,
+    ConnectionStatus,
     InvalidConnectionError,
-    connection_from,
     connection_shard,
     connection_shard_id,
+    stored_connection,
 )
 from messaging.times import Clock, to_text, utc_now
-from shards.model import Shard
 from shards.store import ShardQuery, ShardStore, ShardWrite
 
 INSTANCE_CACHE_SECONDS = 30.0
@@ -43,7 +42,7 @@ class ConnectionRegistry:
             InvalidConnectionError: what is stored is no connection of this version.
         """
         shard = await self._store.get(tenant_id, connection_shard_id(tenant_id, connection_id))
-        return None if shard is None or not shard.is_live else _connection(shard)
+        return None if shard is None or not shard.is_live else stored_connection(shard)
 
     async def of_tenant(self, tenant_id: str, *, system: str | None = None) -> list[Connection]:
         """The tenant's connections, of one system or of all, by id."""
@@ -52,7 +51,7 @@ class ConnectionRegistry:
         cursor: str | None = None
         while True:
             page = await self._store.query(query, limit=PAGE, cursor=cursor)
-            connections.extend(_connection(shard) for shard in page.items)
+            connections.extend(stored_connection(shard) for shard in page.items)
             cursor = page.cursor
             if cursor is None:
                 break
@@ -90,14 +89,16 @@ class ConnectionRegistry:
             raise AssertionError("a save always has something to write")
         return saved
 
-    async def set_state(
-        self, connection: Connection, state: ConnectionState, *, error: str | None = None
+    async def set_status(
+        self, connection: Connection, status: ConnectionStatus, *, error_message: str | None = None
     ) -> Connection | None:
-        """Set the connection's state, with what is wrong and what to do; None when it was removed meanwhile."""
+        """Set the connection's status, with what is wrong and what to do; None when it was removed meanwhile."""
         return await self._update(
             connection.tenant_id,
             connection.connection_id,
-            lambda standing: msgspec.structs.replace(standing, state=state, error=error) if standing else None,
+            lambda standing: (
+                msgspec.structs.replace(standing, status=status, error_message=error_message) if standing else None
+            ),
         )
 
     async def set_instance(self, connection: Connection, instance: str) -> Connection | None:
@@ -129,7 +130,7 @@ class ConnectionRegistry:
     ) -> Connection | None:
         for _ in range(WRITE_TRIES):
             shard = await self._store.get(tenant_id, connection_shard_id(tenant_id, connection_id))
-            standing = _connection(shard) if shard is not None and shard.is_live else None
+            standing = stored_connection(shard) if shard is not None and shard.is_live else None
             changed = change(standing)
             if changed is None or changed == standing:
                 return changed
@@ -145,10 +146,3 @@ class ConnectionRegistry:
 
 class ConnectionContendedError(Exception):
     """Others kept changing the connection while it was to be written."""
-
-
-def _connection(shard: Shard) -> Connection:
-    try:
-        return connection_from(shard.structured_data, shard.tenant_id)
-    except InvalidConnectionError as error:
-        raise InvalidConnectionError(f"the stored connection {shard.id} of {shard.tenant_id}: {error}") from None

@@ -165,7 +165,9 @@ class SalesforceClient:
         return QueryPage(answer["records"], more=not answer["done"])
 
     def _describe(self, object_type: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self._in_session().restful(f"sobjects/{object_type}/describe")
+        answer = self._in_session().restful(f"sobjects/{object_type}/describe")
+        if not isinstance(answer, dict):
+            raise TypeError("a describe is an object")
         return answer
 
     def _in_session(self) -> Salesforce:

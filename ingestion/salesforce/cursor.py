@@ -79,6 +79,12 @@ def begin(cursor: Cursor, *, began_at: str, bound: str, look_back: timedelta) ->
     return msgspec.structs.replace(cursor, walk=Walk(began_at=began_at, bound=bound, start=start, after=after))
 
 
+def bounded(cursor: Cursor, bound: str) -> Cursor:
+    """The cursor with its walk's bound at most *bound*."""
+    walk = _walk(cursor)
+    return msgspec.structs.replace(cursor, walk=msgspec.structs.replace(walk, bound=min(walk.bound, bound)))
+
+
 def condition(walk: Walk) -> str:
     """The SOQL condition of the walk's next page; empty for the first page of all rows."""
     position = walk.position or walk.after

@@ -1,0 +1,159 @@
+"""What polling keeps in ``integration.state``: one state a connection, one an object, one an org's API budget."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from connections.budget import ApiUsage
+from connections.connection import Connection
+from connections.lease import Lease
+from ingestion.salesforce.cursor import Cursor
+from ingestion.salesforce.fields import FieldList
+
+SyncStatus = Literal["pending", "success", "failed", "partial"]
+
+
+class ConnectionNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """*polled_due* and *swept_due* are the due times last done; *failures* counts runs in a row that failed."""
+
+    polled_due: str | None = None
+    swept_due: str | None = None
+    next_sweep_at: str | None = None
+    failures: int = 0
+
+
+class ConnectionMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How the polling of a connection stands, and who is at it."""
+
+    name: str
+    integration_id: str
+    integration_type: str
+    last_sync_status: SyncStatus
+    last_sync_at: str | None = None
+    next_sync_at: str | None = None
+    error_message: str | None = None
+    lease: Lease | None = None
+    metadata: ConnectionNotes = ConnectionNotes()
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A listing of all ids under way: *began_at*, the last id it came to, and in how many *parts* its ids are kept."""
+
+    began_at: str
+    after: str | None = None
+    count: int = 0
+    parts: int = 0
+
+
+class SweepNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Where the id sweep of an object stands.
+
+    *suspects* are ids that were missing from the last complete listing, begun at *suspected_at*; missing from the next
+    one too, they are gone. *refused* says why the sweep did nothing.
+    """
+
+    listing: Listing | None = None
+    suspects: tuple[str, ...] = ()
+    suspected_at: str | None = None
+    listed: int | None = None
+    deleted: int = 0
+    last_sweep_at: str | None = None
+    refused: str | None = None
+
+
+class ObjectNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """*page_size* and *uri_limit* are smaller than usual after Salesforce refused a page as too large."""
+
+    object_type: str
+    fields: FieldList | None = None
+    window: dict[str, str] = msgspec.field(default_factory=dict)
+    page_size: int | None = None
+    uri_limit: int | None = None
+    warning: str | None = None
+    sweep: SweepNotes = SweepNotes()
+
+
+class ObjectMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How the polling of one object of a connection stands."""
+
+    name: str
+    integration_id: str
+    integration_type: str
+    last_sync_status: SyncStatus
+    metadata: ObjectNotes
+    cursor: Cursor = Cursor()
+    last_sync_at: str | None = None
+    error_message: str | None = None
+
+
+class BudgetMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What is known of the API calls of an org, for all its connections."""
+
+    name: str
+    integration_id: str
+    integration_type: str
+    last_sync_status: SyncStatus
+    metadata: ApiUsage
+
+
+class ListingPart(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Ids of a listing under way; *metadata* has their hashes, packed, as base64 under ``ids``."""
+
+    name: str
+    integration_id: str
+    integration_type: str
+    last_sync_status: SyncStatus
+    metadata: Mapping[str, str]
+
+
+def connection_key(connection: Connection) -> str:
+    """Under which key :class:`ConnectionMemory` is kept."""
+    return connection.connection_id
+
+
+def object_key(connection: Connection, object_type: str) -> str:
+    """Under which key :class:`ObjectMemory` is kept."""
+    return f"{connection.connection_id}/{object_type}"
+
+
+def listing_key(connection: Connection, object_type: str, part: int) -> str:
+    """Under which key a :class:`ListingPart` is kept."""
+    return f"{connection.connection_id}/{object_type}/listing/{part}"
+
+
+def budget_key(instance: str) -> str:
+    """Under which key :class:`BudgetMemory` is kept: by org, not by connection."""
+    return f"salesforce/{instance}/api"
+
+
+def new_connection_memory(connection: Connection) -> ConnectionMemory:
+    """The memory of a connection that has never been polled."""
+    return ConnectionMemory(
+        name=connection.name or connection.connection_id,
+        integration_id=connection.connection_id,
+        integration_type=connection.system,
+        last_sync_status="pending",
+    )
+
+
+def new_object_memory(connection: Connection, object_type: str) -> ObjectMemory:
+    """The memory of an object that has never been polled."""
+    return ObjectMemory(
+        name=f"{connection.name or connection.connection_id}: {object_type}",
+        integration_id=connection.connection_id,
+        integration_type=connection.system,
+        last_sync_status="pending",
+        metadata=ObjectNotes(object_type=object_type),
+    )
+
+
+def new_budget_memory(connection: Connection, instance: str) -> BudgetMemory:
+    """The memory of an org's API calls before the first."""
+    return BudgetMemory(
+        name=f"API calls of {instance}",
+        integration_id=connection.connection_id,
+        integration_type=connection.system,
+        last_sync_status="success",
+        metadata=ApiUsage(),
+    )

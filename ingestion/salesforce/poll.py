@@ -1,0 +1,231 @@
+"""A poll: each object's walk from its cursor to the newest row, page by page.
+
+A page's events are sent before the cursor that follows them is saved, and the next page is asked for only then. So
+whenever a poll is cut off, the next one starts with the page it was in: the bus drops what it has, and nothing is lost.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import msgspec
+
+from connections.connection import Connection, PolledObject
+from connections.state import Saved
+from ingestion.salesforce.cursor import (
+    Cursor,
+    Position,
+    StuckWalkError,
+    Window,
+    advance,
+    begin,
+    bounded,
+    finish,
+    window_start,
+)
+from ingestion.salesforce.errors import ObjectError
+from ingestion.salesforce.events import page_events, stamp_text
+from ingestion.salesforce.memory import ObjectMemory, SyncStatus, new_object_memory, object_key
+from ingestion.salesforce.reader import ObjectReader, ReadPage
+from ingestion.salesforce.session import PollingPorts, Session, opened
+from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK
+from messaging.times import to_text
+
+log = logging.getLogger(__name__)
+
+BULK_AFTER_PAGES = 5
+"""A walk of more pages than this goes on in the bulk lane, so that it delays only itself."""
+
+NO_ROWS = (
+    "a read of all records gave none: the object is empty, or the user may not see its records (check sharing and "
+    "object permissions)"
+)
+
+
+@dataclass(slots=True)
+class ObjectReport:
+    """What a poll did for one object: *rows* read in *pages*, *events* sent. *error* says why it could not go on."""
+
+    rows: int = 0
+    pages: int = 0
+    events: int = 0
+    finished: bool = False
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class PollReport:
+    """What a poll did. *calls* are API calls. Not *finished*: time ran out, and the next poll goes on from there."""
+
+    objects: dict[str, ObjectReport] = field(default_factory=dict)
+    calls: int = 0
+    finished: bool = True
+
+    @property
+    def events(self) -> int:
+        """Events sent."""
+        return sum(report.events for report in self.objects.values())
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """What is wrong with objects, by object."""
+        return {name: report.error for name, report in self.objects.items() if report.error}
+
+
+async def poll(
+    connection: Connection,
+    ports: PollingPorts,
+    *,
+    object_types: Sequence[str] = (),
+    deadline: datetime | None = None,
+) -> PollReport:
+    """Poll the connection's objects, or those of *object_types* among them, until all are read or *deadline* is past.
+
+    Call it under the connection's lease. What is wrong with one object is in the report; the others go on.
+
+    Raises:
+        TransientError, BudgetExhaustedError, CredentialError: see :mod:`ingestion.salesforce.errors`.
+        StateMovedError: another worker polls the object; this one must stop.
+        BusUnavailableError, StoreUnavailableError: nothing is lost, ask again.
+    """
+    report = PollReport()
+    async with opened(connection, ports) as session:
+        for polled in connection.objects:
+            if object_types and polled.name not in object_types:
+                continue
+            done = report.objects[polled.name] = ObjectReport()
+            await _ObjectPoll(session, polled, done).run(deadline)
+            if not done.finished and not done.error:
+                report.finished = False
+                break
+        report.calls = session.budget.made
+    return report
+
+
+class _ObjectPoll:
+    """The poll of one object: reads, sends and saves a page at a time."""
+
+    def __init__(self, session: Session, polled: PolledObject, report: ObjectReport) -> None:
+        connection, ports = session.connection, session.ports
+        self._session = session
+        self._connection = connection
+        self._ports = ports
+        self._object = polled.name
+        self._polled = polled
+        self._report = report
+        self._origin = session.origin(polled.name)
+        self._look_back = timedelta(seconds=connection.look_back_seconds)
+        self._settle_lag = timedelta(seconds=connection.settle_lag_seconds)
+        self._saved: Saved[ObjectMemory]
+        self._window: Window
+        self._reader: ObjectReader
+
+    async def run(self, deadline: datetime | None) -> None:
+        ports = self._ports
+        self._saved = await ports.states.load(
+            self._connection.tenant_id,
+            object_key(self._connection, self._object),
+            new_object_memory(self._connection, self._object),
+        )
+        memory = self._saved.value
+        self._window = Window(memory.metadata.window, ceiling=ports.window_ceiling)
+        self._reader = ObjectReader(
+            self._session.client,
+            self._polled,
+            memory.metadata,
+            page_size=self._connection.page_size,
+            clock=ports.clock,
+        )
+        try:
+            await self._walk(memory.cursor, deadline)
+        except (ObjectError, StuckWalkError) as error:
+            log.warning("connection %s: %s", self._connection.connection_id, error)
+            self._report.error = str(error)
+            await self._save(self._saved.value.cursor, "failed", str(error))
+
+    async def _walk(self, cursor: Cursor, deadline: datetime | None) -> None:
+        ports, report = self._ports, self._report
+        while True:
+            if deadline is not None and ports.clock() >= deadline:
+                return
+            if cursor.walk is None:
+                began_at = ports.clock()
+                cursor = begin(
+                    cursor,
+                    began_at=to_text(began_at),
+                    bound=to_text(began_at - self._settle_lag),
+                    look_back=self._look_back,
+                )
+            if cursor.walk is None:
+                raise AssertionError("begin() has begun a walk")
+            page = await self._reader.page(cursor.walk)
+            report.pages += 1
+            report.rows += len(page.records)
+            if cursor.walk.pages == 0:
+                cursor = bounded(cursor, to_text(self._source_asked_at(page) - self._settle_lag))
+            cursor = await self._emit(page, cursor)
+            if page.final:
+                cursor = self._finished(cursor, page)
+                report.finished = True
+            await self._save(cursor, "success", None)
+            if page.final:
+                return
+
+    def _source_asked_at(self, page: ReadPage) -> datetime:
+        """When the page was asked for, by whichever of the two clocks is behind."""
+        source_time = self._session.client.source_time
+        if source_time is None:
+            return page.asked_at
+        return min(page.asked_at, source_time - (page.answered_at - page.asked_at))
+
+    async def _emit(self, page: ReadPage, cursor: Cursor) -> Cursor:
+        """The cursor behind *page*, once the bus has its events."""
+        if page.last is None:
+            return cursor
+        walk = cursor.walk
+        first_load = cursor.is_first_load and walk is not None and (walk.pages > 0 or not page.final)
+        flood = walk is not None and walk.pages >= BULK_AFTER_PAGES
+        queue = INGESTION_EVENTS_BULK if first_load or flood else INGESTION_EVENTS
+        events = page_events(
+            page.records, self._origin, queue=queue, read_at=to_text(page.asked_at), window=self._window
+        )
+        cursor = advance(
+            cursor, last=Position(stamp_text(page.last["SystemModstamp"]), page.last["Id"]), rows=len(page.records)
+        )
+        if events.messages:
+            await self._ports.bus.send(queue, events.messages)
+        self._report.events += len(events.messages)
+        self._window.keep(events.rows, window_start(cursor, self._look_back))
+        return cursor
+
+    def _finished(self, cursor: Cursor, page: ReadPage) -> Cursor:
+        self._reader.walked()
+        finished = finish(
+            cursor,
+            ended_at=to_text(page.answered_at),
+            look_back=self._look_back,
+            page_size=self._connection.page_size,
+        )
+        if finished.floor is not None:
+            self._window.forget_to(finished.floor.stamp)
+        return finished
+
+    async def _save(self, cursor: Cursor, status: SyncStatus, error: str | None) -> None:
+        standing = self._saved.value
+        notes = msgspec.structs.replace(self._reader.notes, window=self._window.stored(), sweep=standing.metadata.sweep)
+        warning = NO_ROWS if status == "success" and cursor.walk is None and cursor.is_first_load else error
+        memory = msgspec.structs.replace(
+            standing,
+            last_sync_status=status,
+            error_message=warning,
+            cursor=cursor,
+            metadata=notes,
+            last_sync_at=standing.last_sync_at,
+        )
+        if memory == standing:
+            return
+        memory = msgspec.structs.replace(memory, last_sync_at=to_text(self._ports.clock()))
+        self._saved = await self._ports.states.save(
+            self._connection.tenant_id, object_key(self._connection, self._object), self._saved, memory
+        )

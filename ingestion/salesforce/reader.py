@@ -1,0 +1,206 @@
+"""Reads pages of one object, and deals with what an object can do to a query on the way."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+import stamina
+
+from connections.connection import PolledObject
+from ingestion.salesforce.client import SalesforceClient
+from ingestion.salesforce.cursor import Walk, condition
+from ingestion.salesforce.errors import (
+    FieldError,
+    LocatorLostError,
+    ObjectError,
+    RequestTooLongError,
+    TransientError,
+)
+from ingestion.salesforce.fields import KEY_FIELDS, FieldList, choose
+from ingestion.salesforce.memory import ObjectNotes
+from ingestion.salesforce.soql import URI_LIMIT, field_groups, page_query
+from messaging.times import Clock, from_text, to_text
+
+T = TypeVar("T")
+
+ATTEMPTS = 4
+LONGEST_WAIT = timedelta(seconds=5)
+"""A pause that is longer is not waited for here: the work comes back later."""
+
+DESCRIBE_EVERY = timedelta(days=1)
+SMALLEST_PAGE = 50
+SMALLEST_URI = 2_000
+LOST_FIELDS = 50
+"""How many fields may turn out to be missing within one page before the object is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPage:
+    """Rows in the order of (SystemModstamp, Id). *last* is the last row read, with its key fields; *final*: no more."""
+
+    records: list[dict[str, Any]]
+    last: dict[str, Any] | None
+    final: bool
+    asked_at: datetime
+    answered_at: datetime
+
+
+class ObjectReader:
+    """Reads one object by its notes; :attr:`notes` has what was learnt on the way.
+
+    All calls raise the errors of :mod:`ingestion.salesforce.errors`, transient ones after several tries.
+    """
+
+    def __init__(
+        self, client: SalesforceClient, polled: PolledObject, notes: ObjectNotes, *, page_size: int, clock: Clock
+    ) -> None:
+        self.notes = notes
+        self._client = client
+        self._polled = polled
+        self._full_page = page_size
+        self._served = page_size
+        self._clock = clock
+
+    async def page(self, walk: Walk) -> ReadPage:
+        """The walk's next page."""
+        for _ in range(LOST_FIELDS):
+            fields = await self._fields()
+            try:
+                return await patiently(partial(self._read, walk, fields))
+            except FieldError as error:
+                await self._without_field(error)
+            except RequestTooLongError:
+                self._shorten()
+            except TransientError as error:
+                if not error.smaller or not self._shrink():
+                    raise
+        raise ObjectError(f"{self._polled.name}: more than {LOST_FIELDS} of its fields can't be read")
+
+    def walked(self) -> None:
+        """A walk has come to its end: pages may grow again."""
+        smaller = self.notes.page_size
+        if smaller is not None:
+            grown = smaller * 2
+            self.notes = msgspec.structs.replace(self.notes, page_size=grown if grown < self._full_page else None)
+
+    async def _read(self, walk: Walk, fields: FieldList) -> ReadPage:
+        name = self._polled.name
+        asked_at = self._clock()
+        limit = min(self.notes.page_size or self._full_page, self._served)
+        where = condition(walk)
+        groups = field_groups(name, fields.names, KEY_FIELDS, where, self.notes.uri_limit or URI_LIMIT)
+        page = await self._client.query(page_query(name, groups[0], where, limit), object_type=name)
+        answered_at = self._clock()
+        records = page.records
+        last = records[-1] if records else None
+        if last is not None and len(groups) > 1:
+            records = await self._merged(records, groups[1:], where, limit)
+        if page.more:
+            # Wide rows come in smaller responses than asked for. Asking for no more keeps no query locator open: a
+            # user has ten, and opening an eleventh takes another program's.
+            self._served = max(len(page.records), 1)
+        return ReadPage(
+            records=records,
+            last=last,
+            final=not page.more and len(page.records) < limit,
+            asked_at=asked_at,
+            answered_at=answered_at,
+        )
+
+    async def _merged(
+        self, records: Sequence[dict[str, Any]], groups: Sequence[Sequence[str]], where: str, limit: int
+    ) -> list[dict[str, Any]]:
+        """*records* with the fields of *groups*. A row that changed meanwhile is left out: the walk meets it again."""
+        name = self._polled.name
+        last = records[-1]
+        stamp, record_id = to_text(from_text(last["SystemModstamp"])), last["Id"]
+        upper = f"(SystemModstamp < {stamp} OR (SystemModstamp = {stamp} AND Id <= '{record_id}'))"
+        bounded = f"{where} AND {upper}" if where else upper
+        whole = {record["Id"]: record for record in records}
+        for group in groups:
+            parts: dict[str, dict[str, Any]] = {}
+            after = bounded
+            while True:
+                page = await self._client.query(page_query(name, group, after, limit), object_type=name)
+                parts.update((record["Id"], record) for record in page.records)
+                if not page.more or not page.records:
+                    break
+                reached = page.records[-1]
+                at = to_text(from_text(reached["SystemModstamp"]))
+                after = f"(SystemModstamp > {at} OR (SystemModstamp = {at} AND Id > '{reached['Id']}')) AND {upper}"
+            whole = {
+                key: record | part
+                for key, record in whole.items()
+                if (part := parts.get(key)) is not None and part["SystemModstamp"] == record["SystemModstamp"]
+            }
+        return list(whole.values())
+
+    async def _fields(self) -> FieldList:
+        fields = self.notes.fields
+        if (
+            fields is None
+            or from_text(fields.described_at) + DESCRIBE_EVERY <= self._clock()
+            or self._reconfigured(fields)
+        ):
+            fields = await self._describe(())
+        return fields
+
+    def _reconfigured(self, fields: FieldList) -> bool:
+        return any(field not in fields.names and field not in fields.absent for field in self._polled.fields)
+
+    async def _describe(self, refused: Sequence[str]) -> FieldList:
+        name = self._polled.name
+        described_at = to_text(self._clock())
+        described = await patiently(partial(self._client.describe, name))
+        fields = choose(described, self._polled.fields, described_at=described_at, refused=refused)
+        warning = None
+        if fields.absent:
+            warning = f"not read, because the login can't see them or queries refuse them: {', '.join(fields.absent)}"
+        self.notes = msgspec.structs.replace(self.notes, fields=fields, warning=warning)
+        return fields
+
+    async def _without_field(self, error: FieldError) -> None:
+        """Re-describe; a field that the describe still shows although queries refuse it is left out."""
+        before = self.notes.fields
+        refused = [] if before is None else [field for field in before.absent if field not in self._polled.fields]
+        after = await self._describe(refused)
+        if before is not None and after.names == before.names:
+            if error.field is None or error.field not in after.names or error.field in KEY_FIELDS:
+                raise ObjectError(str(error)) from None
+            await self._describe([*refused, error.field])
+
+    def _shorten(self) -> None:
+        shorter = (self.notes.uri_limit or URI_LIMIT) // 2
+        if shorter < SMALLEST_URI:
+            raise ObjectError(f"{self._polled.name}: Salesforce calls even short queries too long")
+        self.notes = msgspec.structs.replace(self.notes, uri_limit=shorter)
+
+    def _shrink(self) -> bool:
+        smaller = (self.notes.page_size or self._full_page) // 2
+        if smaller < SMALLEST_PAGE:
+            return False
+        self.notes = msgspec.structs.replace(self.notes, page_size=smaller)
+        return True
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """*call*'s result, asked for up to four times, with short pauses, while the errors are of the kind that pass."""
+    async for attempt in stamina.retry_context(
+        on=_pause, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=LONGEST_WAIT, wait_jitter=0.5
+    ):
+        with attempt:
+            return await call()
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _pause(error: Exception) -> bool | timedelta:
+    if isinstance(error, LocatorLostError):
+        return True
+    if not isinstance(error, TransientError) or error.smaller:
+        return False
+    if error.after is None:
+        return True
+    return error.after if error.after <= LONGEST_WAIT else False
