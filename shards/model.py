@@ -162,6 +162,15 @@ def decode_shard(data: bytes) -> Shard:
     return _shard_decoder.decode(data)
 
 
+def decode_shards(lines: bytes) -> list[Shard]:
+    """The stored shards in *lines*, one a line.
+
+    Raises:
+        codec.ValidationError: a line is no shard; the message names the field.
+    """
+    return _shard_decoder.decode_lines(lines)
+
+
 def shard_document(shard: Shard) -> dict[str, Any]:
     """The shard as users see it: the stored JSON object without what belongs to the store."""
     document: dict[str, Any] = codec.decode(codec.encode(shard))

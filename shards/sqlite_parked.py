@@ -1,0 +1,109 @@
+"""Parked messages in the store's own file, so that parking needs nothing but the store."""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from messaging import codec
+from messaging.sqlite import DataFileError, FileBusyError, SqliteFile
+from messaging.times import Clock, to_text
+from shards.cursors import decode_cursor, encode_cursor
+from shards.parked import ParkedMessage
+from shards.sqlite_rows import all_rows, json_text
+from shards.store import Page, StoreUnavailableError
+
+_decode = codec.decoder(ParkedMessage).decode
+
+
+@contextmanager
+def store_errors() -> Generator[None]:
+    """Turn what the file raises when it can't be read or written now into the port's own error."""
+    try:
+        yield
+    except (DataFileError, FileBusyError, OSError) as error:
+        raise StoreUnavailableError(str(error)) from error
+
+
+class SqliteParkedMessages:
+    """The twin of :class:`shards.parked.ParkedMessages` on one machine."""
+
+    def __init__(self, file: SqliteFile, clock: Clock) -> None:
+        self._file = file
+        self._clock = clock
+
+    async def park(self, messages: Sequence[ParkedMessage]) -> None:
+        """Keep the messages; one without a time is parked now."""
+        now = to_text(self._clock())
+        rows = []
+        for message in messages:
+            dated = message if message.parked_at else msgspec.structs.replace(message, parked_at=now)
+            rows.append((dated.id, dated.tenant_id, dated.reason, dated.queue, dated.parked_at, codec.encode(dated)))
+        with store_errors():
+            await self._file.write(
+                lambda connection: connection.executemany(
+                    "INSERT OR REPLACE INTO parked VALUES (?, ?, ?, ?, ?, ?)", rows
+                )
+            )
+
+    async def parked(
+        self,
+        tenant_id: str | None = None,
+        *,
+        reason: str | None = None,
+        queue: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[ParkedMessage]:
+        """Parked messages, oldest first.
+
+        Raises:
+            InvalidCursorError: *cursor* is none of this listing's.
+        """
+        where = ["1"]
+        bindings: dict[str, str | int] = {"limit": limit + 1}
+        for column, value in (("tenant", tenant_id), ("reason", reason), ("queue", queue)):
+            if value is not None:
+                where.append(f"{column} = :{column}")
+                bindings[column] = value
+        if cursor is not None:
+            bindings["after_time"], bindings["after_id"] = decode_cursor(cursor, str, str)
+            where.append("(parked_at, id) > (:after_time, :after_id)")
+        sql = f"SELECT message FROM parked WHERE {' AND '.join(where)} ORDER BY parked_at, id LIMIT :limit"
+        with store_errors():
+            rows = await self._file.run(lambda connection: all_rows(connection, sql, bindings))
+        items = [_decode(message) for (message,) in rows[:limit]]
+        more = len(rows) > limit and items
+        return Page(items, encode_cursor(items[-1].parked_at, items[-1].id) if more else None)
+
+    async def get_parked(self, parked_id: str) -> ParkedMessage | None:
+        """One parked message."""
+        with store_errors():
+            message = await self._file.run(
+                lambda connection: connection.execute("SELECT message FROM parked WHERE id = ?", (parked_id,)).get
+            )
+        return None if message is None else _decode(message)
+
+    async def remove_parked(self, parked_ids: Sequence[str]) -> int:
+        """Drop parked messages; how many there were."""
+        with store_errors():
+            return await self._file.write(
+                lambda connection: len(
+                    connection.execute(
+                        "DELETE FROM parked WHERE id IN (SELECT value FROM json_each(?)) RETURNING 1",
+                        (json_text(list(parked_ids)),),
+                    ).fetchall()
+                )
+            )
+
+    async def parked_counts(self, tenant_id: str | None = None) -> Mapping[str, int]:
+        """How many are parked, by reason."""
+        with store_errors():
+            rows = await self._file.run(
+                lambda connection: all_rows(
+                    connection,
+                    "SELECT reason, count(*) FROM parked WHERE ?1 IS NULL OR tenant = ?1 GROUP BY reason",
+                    (tenant_id,),
+                )
+            )
+        return dict(rows)
