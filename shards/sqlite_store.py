@@ -626,6 +626,22 @@ class SqliteShardStore(SqliteParkedMessages):
         with store_errors():
             return await self._file.run(read)
 
+    async def stages_behind(self) -> dict[Stage, int]:
+        """See :meth:`shards.store.ShardStore.stages_behind`."""
+
+        def read(connection: apsw.Connection) -> dict[Stage, int]:
+            [counts] = all_rows(
+                connection,
+                "SELECT coalesce(sum(enriched < normalized), 0), coalesce(sum(prepared < normalized), 0),"
+                " coalesce(sum(embedded < normalized), 0) FROM progress"
+                " WHERE min(enriched, prepared, embedded) < normalized",
+                (),
+            )
+            return dict(zip((Stage.ENRICHED, Stage.PREPARED, Stage.EMBEDDED), counts, strict=True))
+
+        with store_errors():
+            return await self._file.run(read)
+
     def _progress(self, connection: apsw.Connection, tenant_id: str, row: Sequence[Any]) -> Progress:
         shard_id, word, normalized, enriched, prepared, embedded, updated_ms = row
         return Progress(

@@ -193,6 +193,9 @@ class ShardStore(Protocol):
     async def lagging(self, *, before: str, limit: int = 1000) -> list[Progress]:
         """Shards of all tenants of which a stage is behind its revision and nothing moved since *before*."""
 
+    async def stages_behind(self) -> dict[Stage, int]:
+        """How many shards of all tenants each stage is behind on."""
+
     async def chunk_states(self, tenant_id: str, shard_ids: Sequence[str]) -> dict[str, dict[str, ChunkState]]:
         """By shard id, by chunk id."""
 
