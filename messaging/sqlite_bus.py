@@ -183,7 +183,7 @@ class SqliteMessageBus:
         self._clock = clock
         self._owner = f"{process_identity()}/{next(_instances)}"
         self._sent = {name: SentIds() for name in self._queues}
-        self._sends = 0
+        self._sends = dict.fromkeys(self._queues, 0)
         self._file = SqliteFile(
             path, schema=SCHEMA, version=SCHEMA_VERSION, application_id=APPLICATION_ID, page_size=PAGE_SIZE
         )
@@ -457,7 +457,9 @@ class SqliteMessageBus:
             connection.execute(
                 "UPDATE queue SET tail = ?, last_entry = ? WHERE id = ?", (tail, last_entry + 1, queue_id)
             )
-            self._prune_sent(connection, queue_id, sent, window_start)
+            self._sends[queue] += 1
+            if self._sends[queue] % PRUNE_EVERY == 0:
+                self._prune_sent(connection, queue_id, sent, window_start)
             return last_entry + 1, ids
 
         entry = self._file.transaction(write)
@@ -495,9 +497,6 @@ class SqliteMessageBus:
         return {id_bytes: message for id_bytes, message in by_id.items() if id_bytes not in duplicates}
 
     def _prune_sent(self, connection: apsw.Connection, queue: int, sent: SentIds, window_start: int) -> None:
-        self._sends += 1
-        if self._sends % PRUNE_EVERY:
-            return
         connection.execute(
             "DELETE FROM sent WHERE queue = :queue AND sent_at <= :start"
             " AND entry IN (SELECT entry FROM sent WHERE queue = :queue ORDER BY entry LIMIT :limit)",
@@ -510,21 +509,22 @@ class SqliteMessageBus:
     ) -> list[ReceivedMessage]:
         queue_id = self._ids[queue]
         now = self._now()
-        anything = connection.execute(
-            "SELECT tail > head OR EXISTS (SELECT 1 FROM delivery WHERE queue = :queue AND locked_until <= :now)"
-            " OR EXISTS (SELECT 1 FROM scheduled WHERE queue = :queue AND due_at <= :now)"
+        [(unreceived, again, due)] = _rows(
+            connection,
+            "SELECT tail > head, EXISTS (SELECT 1 FROM delivery WHERE queue = :queue AND locked_until <= :now),"
+            " EXISTS (SELECT 1 FROM scheduled WHERE queue = :queue AND due_at <= :now)"
             " FROM queue WHERE id = :queue",
             {"queue": queue_id, "now": now},
-        ).get
-        if not anything:
+        )
+        if not (unreceived or again or due):
             return []
         lock = _Lock(secrets.randbits(62), self._owner, now + duration)
 
         def take(connection: apsw.Connection) -> tuple[int, int] | None:
-            self._enqueue_due(connection, queue_id, now)
-            return self._take_again(connection, queue, max_messages, lock, now) or self._take_unreceived(
-                connection, queue_id, max_messages, lock
-            )
+            if due:
+                self._enqueue_due(connection, queue_id, now)
+            bounds = self._take_again(connection, queue, max_messages, lock, now) if again else None
+            return bounds or self._take_unreceived(connection, queue_id, max_messages, lock)
 
         taken = self._file.transaction(take)
         if taken is None:
@@ -533,7 +533,7 @@ class SqliteMessageBus:
         rows = connection.execute(
             "SELECT s.first, s.enqueued_at, d.count, s.data FROM delivery AS d"
             " JOIN segment AS s ON s.queue = d.queue AND s.first BETWEEN d.first AND d.last"
-            " WHERE d.queue = ? AND d.first BETWEEN ? AND ? AND d.token = ? ORDER BY s.first",
+            " WHERE d.queue = ? AND d.first BETWEEN ? AND ? AND d.token = ? ORDER BY d.first, s.first",
             (queue_id, *taken, lock.token),
         )
         token, locked_until = f"{lock.token:016x}", _moment(lock.locked_until)
