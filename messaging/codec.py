@@ -36,9 +36,12 @@ def decode(data: bytes | str) -> Any:
     """The JSON value in *data*.
 
     Raises:
-        DecodeError: *data* is no JSON.
+        DecodeError: *data* is no JSON, or none that can be held: nested too deep, a number beyond what Decimal takes.
     """
-    return _decoder.decode(data)
+    try:
+        return _decoder.decode(data)
+    except (RecursionError, UnicodeDecodeError, ArithmeticError) as error:
+        raise DecodeError(f"{type(error).__name__}: {error}") from None
 
 
 def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:

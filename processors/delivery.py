@@ -7,7 +7,7 @@ processed, copied for later, or parked. Only a failing bus makes it raise.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from time import perf_counter
@@ -34,6 +34,8 @@ MAX_ATTEMPTS = 6
 """How often a failing message is tried before it is parked; with the delays below that is about ten minutes."""
 FIRST_DELAY = timedelta(seconds=5)
 LONGEST_DELAY = timedelta(minutes=5)
+_DOUBLINGS = 16
+"""More change nothing: five seconds doubled so often are far beyond the longest delay."""
 
 
 class IncomingMessage(Protocol):
@@ -80,7 +82,7 @@ class DeliveryPorts:
 
 def backoff(attempt: int) -> timedelta:
     """How long the copy after failed try number *attempt* (from 1) waits: doubling, with a ceiling."""
-    return min(FIRST_DELAY * (1 << (attempt - 1)), LONGEST_DELAY)
+    return min(FIRST_DELAY * (1 << min(attempt - 1, _DOUBLINGS)), LONGEST_DELAY)
 
 
 async def consume(
@@ -172,7 +174,7 @@ def _decode(message: IncomingMessage, contract: type[C]) -> Delivery[C] | Park:
 
 async def _try_group(
     group: Sequence[int],
-    deliveries: Mapping[int, Delivery[C]],
+    deliveries: dict[int, Delivery[C]],
     messages: Sequence[IncomingMessage],
     process: Process[C],
     queue: str,
@@ -180,6 +182,7 @@ async def _try_group(
     try:
         return dict(zip(group, await process([deliveries[index] for index in group]), strict=True))
     except BusUnavailableError:
+        _note_broken_try(group, deliveries)
         raise
     except StoreUnavailableError as error:
         log.warning("%s: the store is away (%s); %d messages come back later", queue, error, len(group))
@@ -194,10 +197,17 @@ async def _try_group(
         if len(group) == 1:
             return {group[0]: _failed(messages[group[0]], error, queue)}
         log.warning("%s: a batch of %d failed (%s); trying its messages one by one", queue, len(group), error)
+    _note_broken_try(group, deliveries)
     outcomes: dict[int, Outcome] = {}
     for index in group:
         outcomes |= await _try_group([index], deliveries, messages, process, queue)
     return outcomes
+
+
+def _note_broken_try(group: Sequence[int], deliveries: dict[int, Delivery[C]]) -> None:
+    """A try that broke off may have written without emitting: the next one must know."""
+    for index in group:
+        deliveries[index] = replace(deliveries[index], redelivered=True)
 
 
 def _failed(message: IncomingMessage, error: Exception, queue: str) -> Outcome:
