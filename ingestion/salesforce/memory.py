@@ -157,3 +157,14 @@ def new_budget_memory(connection: Connection, instance: str) -> BudgetMemory:
         last_sync_status="success",
         metadata=ApiUsage(),
     )
+
+
+def new_listing_part(connection: Connection, object_type: str, ids: str) -> ListingPart:
+    """A part of a listing with *ids*, packed."""
+    return ListingPart(
+        name=f"{connection.name or connection.connection_id}: ids of {object_type}",
+        integration_id=connection.connection_id,
+        integration_type=connection.system,
+        last_sync_status="success",
+        metadata={"ids": ids},
+    )

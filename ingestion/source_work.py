@@ -1,0 +1,253 @@
+"""Work against sources: the timer asks for what is due, and one worker at a time does it under a lease."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import msgspec
+
+from connections.connection import Connection, InvalidConnectionError
+from connections.lease import new_lease
+from connections.state import Saved, StateError, StateMovedError
+from ingestion.salesforce.errors import BudgetExhaustedError, CredentialError, TransientError
+from ingestion.salesforce.memory import (
+    ConnectionMemory,
+    ConnectionNotes,
+    SyncStatus,
+    connection_key,
+    new_connection_memory,
+)
+from ingestion.salesforce.poll import poll
+from ingestion.salesforce.session import PollingPorts
+from ingestion.salesforce.sweep import sweep
+from messaging.contracts import SourceWork
+from messaging.queues import SOURCE_WORK
+from messaging.times import from_text, to_text
+from processors.outcome import DONE, Later, Outcome, Park
+from shards.store import ShardStore
+
+log = logging.getLogger(__name__)
+
+RUN_FOR = timedelta(seconds=30)
+"""How long one message works before a copy goes on: well within a queue's lock, and short enough that a worker which is
+ended over and over still gets the work done, message by message."""
+
+LEASE_FOR = timedelta(minutes=5)
+"""Longer than :data:`RUN_FOR` and the longest call together: Salesforce ends a query after two minutes."""
+
+BUSY_DELAY = timedelta(seconds=15)
+FIRST_DELAY = timedelta(seconds=15)
+LONGEST_DELAY = timedelta(minutes=15)
+BUDGET_DELAY = timedelta(minutes=30)
+"""After the org itself has refused a call: its limit is over a rolling day, and no answer says when it eases."""
+
+LOST_AFTER = timedelta(minutes=15)
+"""How long after its time a copy that should go on with the work is taken for lost."""
+
+CONFIRM_AFTER = timedelta(minutes=10)
+"""How long after a listing that misses records the second one is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePorts:
+    """What source work reaches the world through."""
+
+    polling: PollingPorts
+    store: ShardStore
+    run_for: timedelta = RUN_FOR
+    confirm_after: timedelta = CONFIRM_AFTER
+
+
+async def enqueue_due(ports: SourcePorts) -> int:
+    """Ask for the polls and sweeps that are due; how many were asked for.
+
+    The message's id is made of the due time, so a tick that fires twice, or before the last one's work is done, asks
+    once.
+
+    Raises:
+        BusUnavailableError, StoreUnavailableError: the next tick asks again.
+    """
+    polling = ports.polling
+    now = polling.clock()
+    due: list[SourceWork] = []
+    for connection in await polling.registry.all():
+        if connection.status != "active":
+            continue
+        memory = (await _load(connection, polling)).value
+        due.extend(_due(connection, memory, now))
+    if due:
+        await polling.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in due])
+    return len(due)
+
+
+def _due(connection: Connection, memory: ConnectionMemory, now: datetime) -> list[SourceWork]:
+    first = connection.created_at or to_text(now)
+    poll_at = memory.next_sync_at or first
+    sweep_at = memory.metadata.next_sweep_at or to_text(from_text(first) + _sweep_every(connection))
+    return [
+        SourceWork(tenant_id=connection.tenant_id, connection_id=connection.connection_id, work=work, due_at=due_at)
+        for work, due_at in (("poll", poll_at), ("sweep", sweep_at))
+        if from_text(due_at) <= now
+    ]
+
+
+async def handle_source_work(work: SourceWork, ports: SourcePorts) -> Outcome:
+    """Do *work*, or as much of it as fits into the time a message has.
+
+    Raises:
+        BusUnavailableError, StoreUnavailableError: nothing is lost, the same message works later.
+    """
+    polling = ports.polling
+    try:
+        connection = await polling.registry.get(work.tenant_id, work.connection_id)
+    except InvalidConnectionError as error:
+        return Park("connection-invalid", str(error))
+    if connection is None:
+        return Park(
+            "connection-unknown",
+            f"tenant {work.tenant_id} has no connection {work.connection_id}: make it, then replay, or drop this",
+        )
+    if connection.status != "active":
+        # Its status says why; once it is active again, the timer asks anew.
+        return DONE
+    leased = await _take(connection, work, polling)
+    if not isinstance(leased, Saved):
+        return leased
+    run = _Run(connection, work, ports)
+    try:
+        outcome, memory = await run.outcome(leased.value, polling.clock() + ports.run_for)
+    except BaseException:
+        # The message comes back, and should not find its own lease.
+        await _give_back(connection, polling, leased)
+        raise
+    try:
+        await _save(connection, polling, leased, msgspec.structs.replace(memory, lease=None))
+    except StateMovedError:
+        return Later(BUSY_DELAY, "the lease ran out, and another worker has taken the connection")
+    return outcome
+
+
+async def _take(connection: Connection, work: SourceWork, polling: PollingPorts) -> Saved[ConnectionMemory] | Outcome:
+    """The connection's memory with a lease of this worker; an outcome when there is nothing for it to do now."""
+    try:
+        saved = await _load(connection, polling)
+    except StateError as error:
+        return Park("state-invalid", str(error))
+    if _is_done(work, saved.value.metadata):
+        return DONE
+    now = polling.clock()
+    if saved.value.lease is not None and saved.value.lease.holds(now):
+        return Later(BUSY_DELAY, "another worker has the connection")
+    lease = new_lease(now, LEASE_FOR)
+    try:
+        return await _save(connection, polling, saved, msgspec.structs.replace(saved.value, lease=lease))
+    except StateMovedError:
+        return Later(BUSY_DELAY, "another worker has taken the connection")
+
+
+def _is_done(work: SourceWork, notes: ConnectionNotes) -> bool:
+    done = notes.polled_due if work.work == "poll" else notes.swept_due
+    return done is not None and from_text(work.due_at) <= from_text(done)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One try of one piece of work, and what is remembered of it."""
+
+    connection: Connection
+    work: SourceWork
+    ports: SourcePorts
+
+    async def outcome(self, memory: ConnectionMemory, deadline: datetime) -> tuple[Outcome, ConnectionMemory]:
+        connection, polling, wanted = self.connection, self.ports.polling, self.work.object_types
+        name, again = connection.connection_id, False
+        try:
+            if self.work.work == "poll":
+                polled = await poll(connection, polling, object_types=wanted, deadline=deadline)
+                finished, errors, objects = polled.finished, polled.errors, len(polled.objects)
+                log.info(
+                    "connection %s: poll sent %d events in %d calls",
+                    connection.connection_id,
+                    polled.events,
+                    polled.calls,
+                )
+            else:
+                swept = await sweep(connection, polling, self.ports.store, object_types=wanted, deadline=deadline)
+                finished, errors, objects, again = swept.finished, swept.errors, len(swept.objects), swept.again
+        except StateMovedError:
+            return Later(BUSY_DELAY, "another worker has taken the connection"), memory
+        except TransientError as error:
+            failures = memory.metadata.failures + 1
+            delay = max(error.after or timedelta(0), min(FIRST_DELAY * 2 ** min(failures - 1, 10), LONGEST_DELAY))
+            told = self._told(memory, "failed", str(error), failures=failures)
+            return Later(delay, str(error)), self._postponed(told, delay)
+        except BudgetExhaustedError as error:
+            delay = BUDGET_DELAY if error.until is None else max(error.until - polling.clock(), timedelta(seconds=1))
+            return Later(delay, str(error)), self._postponed(self._told(memory, "partial", str(error)), delay)
+        except CredentialError as error:
+            log.warning("connection %s of %s: %s", name, connection.tenant_id, error)
+            polling.clients.drop(connection)
+            await polling.registry.set_status(connection, "failed", error_message=str(error))
+            return DONE, self._scheduled(self._told(memory, "failed", str(error)), again)
+        if not finished:
+            return Later(timedelta(0), "there is more to read"), self._postponed(memory, timedelta(0))
+        status: SyncStatus = "success" if not errors else "failed" if len(errors) == objects else "partial"
+        told = self._told(memory, status, "; ".join(errors.values()) or None)
+        return DONE, self._scheduled(told, again)
+
+    def _told(
+        self, memory: ConnectionMemory, status: SyncStatus, error: str | None, *, failures: int = 0
+    ) -> ConnectionMemory:
+        return msgspec.structs.replace(
+            memory,
+            last_sync_status=status,
+            error_message=error,
+            last_sync_at=to_text(self.ports.polling.clock()),
+            metadata=msgspec.structs.replace(memory.metadata, failures=failures),
+        )
+
+    def _postponed(self, memory: ConnectionMemory, delay: timedelta) -> ConnectionMemory:
+        """*memory* with the timer asking again only if the copy that goes on after *delay* gets lost."""
+        at = to_text(self.ports.polling.clock() + delay + LOST_AFTER)
+        if self.work.work == "sweep":
+            return msgspec.structs.replace(memory, metadata=msgspec.structs.replace(memory.metadata, next_sweep_at=at))
+        return msgspec.structs.replace(memory, next_sync_at=at)
+
+    def _scheduled(self, memory: ConnectionMemory, again: bool) -> ConnectionMemory:
+        """*memory* with the work done and its next time: the interval after this one was due, or after now if late."""
+        connection, notes = self.connection, memory.metadata
+        now = self.ports.polling.clock()
+        due_at = to_text(from_text(self.work.due_at))
+        if self.work.work == "sweep":
+            next_at = now + (self.ports.confirm_after if again else _sweep_every(connection))
+            notes = msgspec.structs.replace(notes, swept_due=due_at, next_sweep_at=to_text(next_at))
+            return msgspec.structs.replace(memory, metadata=notes)
+        interval = timedelta(seconds=connection.schedule.poll_seconds)
+        next_at = from_text(due_at) + interval
+        if next_at <= now:
+            next_at = now + interval
+        notes = msgspec.structs.replace(notes, polled_due=due_at)
+        return msgspec.structs.replace(memory, next_sync_at=to_text(next_at), metadata=notes)
+
+
+def _sweep_every(connection: Connection) -> timedelta:
+    return timedelta(hours=connection.schedule.sweep_hours)
+
+
+async def _load(connection: Connection, polling: PollingPorts) -> Saved[ConnectionMemory]:
+    return await polling.states.load(
+        connection.tenant_id, connection_key(connection), new_connection_memory(connection)
+    )
+
+
+async def _save(
+    connection: Connection, polling: PollingPorts, saved: Saved[ConnectionMemory], memory: ConnectionMemory
+) -> Saved[ConnectionMemory]:
+    return await polling.states.save(connection.tenant_id, connection_key(connection), saved, memory)
+
+
+async def _give_back(connection: Connection, polling: PollingPorts, saved: Saved[ConnectionMemory]) -> None:
+    try:
+        await _save(connection, polling, saved, msgspec.structs.replace(saved.value, lease=None))
+    except Exception as error:  # noqa: BLE001 - the run's own error is the one to raise; this lease ends by itself
+        log.warning("connection %s: its lease could not be given back: %s", connection.connection_id, error)
