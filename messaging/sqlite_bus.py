@@ -1,10 +1,8 @@
 """The bus on one machine: queues in a SQLite file, for any number of processes on it.
 
-Messages are kept in segments, up to 64 of one send in one row, because a row costs far more than the bytes in it. The
-messages of a queue are numbered without gaps. Those from the queue's *head* on were never received; those before it
-are in *deliveries*, ranges of whole segments with their delivery count and lock. So sending, receiving and completing
-a batch are each a handful of statements, however many messages it has. Only when the messages of one range meet
-different ends is the range carved into segments of one message.
+The messages of a queue are numbered without gaps and kept in segments (:mod:`messaging.segments`). Those from the
+queue's *head* on were never received; those before it are in ranges with their delivery count and lock. So sending,
+receiving and completing a batch are each a handful of statements, however many messages it has.
 """
 
 import itertools
@@ -15,17 +13,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 import apsw
 import msgspec
 
-from messaging.bus import BusUnavailableError, DeadLetter, Message, Property, QueueDepth, ReceivedMessage
+from messaging import duplicate_window, segments
+from messaging.bus import BusUnavailableError, DeadLetter, Message, QueueDepth, ReceivedMessage
+from messaging.duplicate_window import DuplicateWindow, id_bytes
 from messaging.process_identity import is_dead, process_identity
 from messaging.queues import QUEUES, QueueProperties
-from messaging.sent_ids import ID_BYTES, SentIds
+from messaging.segments import MessageRange, Segment
 from messaging.sqlite import DataFileError, FileBusyError, SqliteFile
 from messaging.times import Clock, utc_now
 
@@ -36,7 +35,7 @@ APPLICATION_ID: Final = 0x53684C42
 
 SCHEMA_VERSION: Final = 1
 
-SCHEMA: Final = """
+_OWN_SCHEMA: Final = """
 CREATE TABLE queue (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -44,25 +43,6 @@ CREATE TABLE queue (
     tail INTEGER NOT NULL DEFAULT 1,        -- the number that the next message gets
     last_entry INTEGER NOT NULL DEFAULT 0   -- the last entry in sent
 ) STRICT;
-CREATE TABLE segment (
-    id INTEGER PRIMARY KEY,
-    queue INTEGER NOT NULL,
-    first INTEGER NOT NULL,
-    count INTEGER NOT NULL,
-    enqueued_at INTEGER NOT NULL,           -- all times in milliseconds since 1970
-    data BLOB NOT NULL                      -- MessagePack: [[message id, correlation id, properties, body], …]
-) STRICT;
-CREATE UNIQUE INDEX segment_place ON segment (queue, first, count);
-CREATE TABLE delivery (
-    queue INTEGER NOT NULL,
-    first INTEGER NOT NULL,
-    last INTEGER NOT NULL,
-    count INTEGER NOT NULL,                 -- how often the messages were received
-    token INTEGER,
-    owner TEXT,                             -- the process that holds the lock
-    locked_until INTEGER NOT NULL,          -- 0 when free
-    PRIMARY KEY (queue, first)
-) STRICT, WITHOUT ROWID;
 CREATE TABLE scheduled (
     id INTEGER PRIMARY KEY,
     queue INTEGER NOT NULL,
@@ -83,21 +63,12 @@ CREATE TABLE dead_letter (
     data BLOB NOT NULL                      -- as a segment's, of one message
 ) STRICT;
 CREATE UNIQUE INDEX dead_letter_place ON dead_letter (queue, sequence);
-CREATE TABLE sent (
-    queue INTEGER NOT NULL,
-    entry INTEGER NOT NULL,
-    sent_at INTEGER NOT NULL,
-    ids BLOB NOT NULL,                      -- 20 bytes an id, one behind the other
-    PRIMARY KEY (queue, entry)
-) STRICT, WITHOUT ROWID;
 """
+
+SCHEMA: Final = _OWN_SCHEMA + segments.SCHEMA + duplicate_window.SCHEMA
 
 PAGE_SIZE: Final = 8_192
 """Bytes a page: a segment of 64 bodies of 1 KiB fills eight. Measured by the bus bench against 4,096 and 16,384."""
-
-SEGMENT_MESSAGES: Final = 64
-SEGMENT_BYTES: Final = 256 * 1024
-"""A segment is closed when it has this many messages or body bytes: the smaller, the less a split receive rewrites."""
 
 TRANSACTION_MESSAGES: Final = 1_024
 TRANSACTION_BYTES: Final = 1024 * 1024
@@ -106,38 +77,10 @@ TRANSACTION_BYTES: Final = 1024 * 1024
 MOVED_AT_ONCE: Final = 256
 """Rows that one receive moves at most: scheduled messages that are due, messages that are given up on."""
 
-PRUNE_EVERY: Final = 16
-PRUNED_ENTRIES: Final = 64
-"""Every sixteenth send drops up to 64 expired entries of ``sent``: four times what comes in."""
-
 MAX_DELIVERY_COUNT_EXCEEDED: Final = "MaxDeliveryCountExceeded"
 """Service Bus's own reason."""
 
 _instances = itertools.count(1)
-
-
-class _Body(msgspec.Struct, array_like=True, gc=False):
-    """A message as it stands in a segment."""
-
-    message_id: str
-    correlation_id: str | None
-    properties: dict[str, Property]
-    body: bytes
-
-
-class _Range(NamedTuple):
-    """Messages *first* to *last* of a queue, received together, *received* times."""
-
-    first: int
-    last: int
-    received: int
-
-    @property
-    def size(self) -> int:
-        return self.last - self.first + 1
-
-    def numbers(self) -> range:
-        return range(self.first, self.last + 1)
 
 
 class _Lock(NamedTuple):
@@ -146,18 +89,8 @@ class _Lock(NamedTuple):
     locked_until: int
 
 
-_End = Callable[[apsw.Connection, int, _Range, Sequence[int]], None]
+_End = Callable[[apsw.Connection, int, MessageRange, Sequence[int]], None]
 """What becomes of some messages, in ascending order, of a range of the queue with this id."""
-
-
-class _Segment(NamedTuple):
-    first: int
-    enqueued_at: int
-    data: bytes
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[_Body]).decode
 
 
 class SqliteMessageBus:
@@ -182,13 +115,15 @@ class SqliteMessageBus:
         self._queues = dict(queues)
         self._clock = clock
         self._owner = f"{process_identity()}/{next(_instances)}"
-        self._sent = {name: SentIds() for name in self._queues}
-        self._sends = dict.fromkeys(self._queues, 0)
         self._file = SqliteFile(
             path, schema=SCHEMA, version=SCHEMA_VERSION, application_id=APPLICATION_ID, page_size=PAGE_SIZE
         )
         try:
             self._ids = self._file.run_now(self._register_queues)
+            self._windows = {
+                name: DuplicateWindow(self._ids[name], _milliseconds_of(queue.duplicate_detection_window))
+                for name, queue in self._queues.items()
+            }
             self._file.run_now(self._free_dead_owners)
         except BaseException:
             self._file.close()
@@ -199,7 +134,7 @@ class SqliteMessageBus:
         if queue not in self._queues:
             raise KeyError(queue)
         with _as_unavailable():
-            for batch in _batches(messages, TRANSACTION_MESSAGES, TRANSACTION_BYTES):
+            for batch in segments.batches(messages, TRANSACTION_MESSAGES, TRANSACTION_BYTES):
                 await self._file.run(partial(self._send, queue=queue, messages=batch, delay=delay))
 
     async def receive(
@@ -223,7 +158,7 @@ class SqliteMessageBus:
 
     async def complete(self, messages: Sequence[ReceivedMessage]) -> int:
         """See :meth:`messaging.bus.QueueReceiver.complete`."""
-        return await self._settle(messages, self._take_off)
+        return await self._settle(messages, segments.remove)
 
     async def abandon(self, messages: Sequence[ReceivedMessage]) -> int:
         """See :meth:`messaging.bus.QueueReceiver.abandon`."""
@@ -241,7 +176,7 @@ class SqliteMessageBus:
     async def dead_letter(self, messages: Sequence[ReceivedMessage], *, reason: str, description: str) -> int:
         """See :meth:`messaging.bus.QueueReceiver.dead_letter`."""
 
-        def bury(connection: apsw.Connection, queue: int, held: _Range, chosen: Sequence[int]) -> None:
+        def bury(connection: apsw.Connection, queue: int, held: MessageRange, chosen: Sequence[int]) -> None:
             self._bury(connection, queue, held, chosen, (reason, description))
 
         return await self._settle(messages, bury)
@@ -325,7 +260,7 @@ class SqliteMessageBus:
             )
         letters = []
         for sequence, delivery_count, enqueued_at, dead_lettered_at, reason, description, data in rows:
-            [message] = _decode(data)
+            [message] = segments.decode(data)
             letters.append(
                 DeadLetter(
                     queue=queue,
@@ -415,94 +350,46 @@ class SqliteMessageBus:
     def _send(
         self, connection: apsw.Connection, *, queue: str, messages: Sequence[Message], delay: timedelta | None
     ) -> None:
-        queue_id = self._ids[queue]
-        sent = self._sent[queue]
+        queue_id, window = self._ids[queue], self._windows[queue]
         now = self._now()
-        window_start = now - _milliseconds_of(self._queues[queue].duplicate_detection_window)
         due_at = now + _milliseconds_of(delay) if delay is not None else now
         by_id: dict[bytes, Message] = {}
         for message in messages:
-            by_id.setdefault(_id_bytes(message.message_id), message)
-
-        def not_sent() -> dict[bytes, Message]:
-            self._learn_sent(connection, queue_id, sent, window_start)
-            return self._without_duplicates(connection, queue_id, sent, window_start, by_id)
+            by_id.setdefault(id_bytes(message.message_id), message)
 
         # All but the writing is done before the lock is taken, and again only if another process has sent meanwhile.
-        fresh = not_sent()
+        window.learn(connection, connection.execute("SELECT last_entry FROM queue WHERE id = ?", (queue_id,)).get, now)
+        fresh = window.unsent(connection, by_id, now)
         if not fresh:
             return
-        segments = _segments_of(fresh.values())
+        packed = segments.packed(fresh.values())
 
         def write(connection: apsw.Connection) -> tuple[int, bytes] | None:
-            nonlocal fresh, segments
-            [(tail, last_entry)] = connection.execute("SELECT tail, last_entry FROM queue WHERE id = ?", (queue_id,))
-            if last_entry != sent.latest:
-                fresh = not_sent()
-                segments = _segments_of(fresh.values())
+            nonlocal fresh, packed
+            [(tail, last_entry)] = _rows(connection, "SELECT tail, last_entry FROM queue WHERE id = ?", (queue_id,))
+            if last_entry != window.latest:
+                window.learn(connection, last_entry, now)
+                fresh = window.unsent(connection, by_id, now)
+                packed = segments.packed(fresh.values())
             if not fresh:
                 return None
-            if due_at > now:
-                for count, data in segments:
+            for count, data in packed:
+                if due_at > now:
                     connection.execute(
                         "INSERT INTO scheduled (queue, due_at, count, data) VALUES (?, ?, ?, ?)",
                         (queue_id, due_at, count, data),
                     )
-            else:
-                for count, data in segments:
-                    self._append(connection, queue_id, _Segment(tail, now, data), count)
+                else:
+                    segments.append(connection, queue_id, Segment(tail, count, now, data))
                     tail += count
-            ids = b"".join(fresh)
-            connection.execute("INSERT INTO sent VALUES (?, ?, ?, ?)", (queue_id, last_entry + 1, now, ids))
-            connection.execute(
-                "UPDATE queue SET tail = ?, last_entry = ? WHERE id = ?", (tail, last_entry + 1, queue_id)
-            )
-            self._sends[queue] += 1
-            if self._sends[queue] % PRUNE_EVERY == 0:
-                self._prune_sent(connection, queue_id, sent, window_start)
-            return last_entry + 1, ids
+            entry, ids = last_entry + 1, b"".join(fresh)
+            connection.execute("UPDATE queue SET tail = ?, last_entry = ? WHERE id = ?", (tail, entry, queue_id))
+            window.record(connection, entry, ids, now)
+            return entry, ids
 
         entry = self._file.transaction(write)
         if entry is not None:
-            sent.add(*entry)
-
-    def _learn_sent(self, connection: apsw.Connection, queue: int, sent: SentIds, window_start: int) -> None:
-        """Take in what other processes have sent since the last look (at the first: what anyone has)."""
-        last_entry = connection.execute("SELECT last_entry FROM queue WHERE id = ?", (queue,)).get
-        if last_entry == sent.latest:
-            return
-        for entry, ids in connection.execute(
-            "SELECT entry, ids FROM sent WHERE queue = ? AND entry > ? AND sent_at > ? ORDER BY entry",
-            (queue, sent.latest, window_start),
-        ):
-            sent.add(entry, ids)
-        sent.latest = max(sent.latest, last_entry)
-
-    def _without_duplicates(
-        self, connection: apsw.Connection, queue: int, sent: SentIds, window_start: int, by_id: dict[bytes, Message]
-    ) -> dict[bytes, Message]:
-        ids = list(by_id)
-        candidates = sent.find(ids)
-        if not candidates:
-            return by_id
-        entries = {
-            entry: connection.execute(
-                "SELECT ids FROM sent WHERE queue = ? AND entry = ? AND sent_at > ?", (queue, entry, window_start)
-            ).get
-            or b""
-            for entry in set(candidates.values())
-        }
-        in_full = {entry: frozenset(_ids_in(ids)) for entry, ids in entries.items()}
-        duplicates = {ids[index] for index, entry in candidates.items() if ids[index] in in_full[entry]}
-        return {id_bytes: message for id_bytes, message in by_id.items() if id_bytes not in duplicates}
-
-    def _prune_sent(self, connection: apsw.Connection, queue: int, sent: SentIds, window_start: int) -> None:
-        connection.execute(
-            "DELETE FROM sent WHERE queue = :queue AND sent_at <= :start"
-            " AND entry IN (SELECT entry FROM sent WHERE queue = :queue ORDER BY entry LIMIT :limit)",
-            {"queue": queue, "start": window_start, "limit": PRUNED_ENTRIES},
-        )
-        sent.forget_before(connection.execute("SELECT min(entry) FROM sent WHERE queue = ?", (queue,)).get)
+            window.remember(*entry)
 
     def _receive(
         self, connection: apsw.Connection, *, queue: str, max_messages: int, duration: int
@@ -553,7 +440,7 @@ class SqliteMessageBus:
                     enqueued_at,
                     locked_until,
                 )
-                for number, stored in enumerate(_decode(data), first)
+                for number, stored in enumerate(segments.decode(data), first)
             ]
         return messages
 
@@ -585,7 +472,7 @@ class SqliteMessageBus:
         queue_id = self._ids[queue]
         most = self._queues[queue].max_delivery_count
         ranges = deque(
-            _Range(*row)
+            MessageRange(*row)
             for row in connection.execute(
                 "SELECT first, last, count FROM delivery WHERE queue = ? AND locked_until <= ? ORDER BY first LIMIT ?",
                 (queue_id, now, max(max_messages, MOVED_AT_ONCE)),
@@ -610,7 +497,7 @@ class SqliteMessageBus:
             elif taken:
                 break
             else:
-                ranges.extendleft(reversed(self._divide(connection, queue_id, held, max_messages)))
+                ranges.extendleft(reversed(segments.divide(connection, queue_id, held, max_messages)))
         return (taken[0], taken[-1]) if taken else None
 
     def _take_unreceived(
@@ -630,7 +517,7 @@ class SqliteMessageBus:
         if not count:
             return None
         if not size:
-            self._cut_segments(connection, queue, _Range(head, head + count - 1, 0), max_messages)
+            segments.cut(connection, queue, MessageRange(head, head + count - 1, 0), max_messages)
             size = max_messages
         connection.execute("INSERT INTO delivery VALUES (?, ?, ?, 1, ?, ?, ?)", (queue, head, head + size - 1, *lock))
         connection.execute("UPDATE queue SET head = ? WHERE id = ?", (head + size, queue))
@@ -668,7 +555,7 @@ class SqliteMessageBus:
             (queue, numbers[-1], numbers[0], token, self._now()),
         ).fetchall()
         settled = 0
-        for held in itertools.starmap(_Range, ranges):
+        for held in itertools.starmap(MessageRange, ranges):
             chosen = numbers[bisect_left(numbers, held.first) : bisect_right(numbers, held.last)]
             if chosen:
                 end(connection, queue, held, chosen)
@@ -676,9 +563,9 @@ class SqliteMessageBus:
         return settled
 
     async def _set_lock(self, messages: Sequence[ReceivedMessage], assignments: str, values: dict[str, int]) -> int:
-        def assign(connection: apsw.Connection, queue: int, held: _Range, chosen: Sequence[int]) -> None:
+        def assign(connection: apsw.Connection, queue: int, held: MessageRange, chosen: Sequence[int]) -> None:
             if len(chosen) < held.size:
-                self._carve(connection, queue, held, held.numbers())
+                segments.carve(connection, queue, held, held.numbers())
             connection.execute(
                 f"UPDATE delivery SET {assignments} WHERE queue = :queue"
                 " AND first IN (SELECT value FROM json_each(:firsts))",
@@ -687,22 +574,11 @@ class SqliteMessageBus:
 
         return await self._settle(messages, assign)
 
-    def _take_off(self, connection: apsw.Connection, queue: int, held: _Range, chosen: Sequence[int]) -> None:
-        """Delete *chosen*, some or all of the range."""
-        if len(chosen) < held.size:
-            gone = set(chosen)
-            self._carve(connection, queue, held, [number for number in held.numbers() if number not in gone])
-        else:
-            connection.execute(
-                "DELETE FROM segment WHERE queue = ? AND first BETWEEN ? AND ?", (queue, held.first, held.last)
-            )
-            connection.execute("DELETE FROM delivery WHERE queue = ? AND first = ?", (queue, held.first))
-
     def _bury(
         self,
         connection: apsw.Connection,
         queue: int,
-        held: _Range,
+        held: MessageRange,
         chosen: Sequence[int],
         why: tuple[str, str],
     ) -> None:
@@ -714,76 +590,13 @@ class SqliteMessageBus:
             " (queue, sequence, delivery_count, enqueued_at, dead_lettered_at, reason, description, data)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (queue, number, held.received, segment.enqueued_at, now, *why, _encode([stored]))
-                for segment in self._segments(connection, queue, held)
-                for number, stored in enumerate(_decode(segment.data), segment.first)
+                (queue, number, held.received, segment.enqueued_at, now, *why, segments.encode([stored]))
+                for segment in segments.read(connection, queue, held)
+                for number, stored in segment.messages()
                 if number in wanted
             ],
         )
-        self._take_off(connection, queue, held, chosen)
-
-    def _carve(self, connection: apsw.Connection, queue: int, held: _Range, kept: Sequence[int]) -> None:
-        """Leave only *kept* of the range, each in a range of its own under the same lock."""
-        self._cut_segments(connection, queue, held, 1, kept)
-        self._divide_delivery(connection, queue, held, [(number, number) for number in kept])
-
-    def _divide(self, connection: apsw.Connection, queue: int, held: _Range, largest: int) -> list[_Range]:
-        """Make of one range several, each of at most *largest* messages, under the same lock."""
-        parts = self._cut_segments(connection, queue, held, largest)
-        self._divide_delivery(connection, queue, held, parts)
-        return [_Range(first, last, held.received) for first, last in parts]
-
-    def _divide_delivery(
-        self, connection: apsw.Connection, queue: int, held: _Range, parts: Sequence[tuple[int, int]]
-    ) -> None:
-        [lock] = connection.execute(
-            "DELETE FROM delivery WHERE queue = ? AND first = ? RETURNING token, owner, locked_until",
-            (queue, held.first),
-        ).fetchall()
-        connection.executemany(
-            "INSERT INTO delivery VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(queue, first, last, held.received, *lock) for first, last in parts],
-        )
-
-    def _cut_segments(
-        self,
-        connection: apsw.Connection,
-        queue: int,
-        held: _Range,
-        largest: int,
-        kept: Sequence[int] | None = None,
-    ) -> list[tuple[int, int]]:
-        """Rewrite the segments of the range to ones of at most *largest* messages, of *kept* alone; their bounds."""
-        wanted = None if kept is None else set(kept)
-        segments = self._segments(connection, queue, held)
-        connection.execute(
-            "DELETE FROM segment WHERE queue = ? AND first BETWEEN ? AND ?", (queue, held.first, held.last)
-        )
-        bounds = []
-        for segment in segments:
-            messages = _decode(segment.data)
-            for offset in range(0, len(messages), largest):
-                part = messages[offset : offset + largest]
-                first = segment.first + offset
-                if wanted is None or first in wanted:
-                    self._append(connection, queue, _Segment(first, segment.enqueued_at, _encode(part)), len(part))
-                    bounds.append((first, first + len(part) - 1))
-        return bounds
-
-    def _segments(self, connection: apsw.Connection, queue: int, held: _Range) -> list[_Segment]:
-        return [
-            _Segment(*row)
-            for row in connection.execute(
-                "SELECT first, enqueued_at, data FROM segment WHERE queue = ? AND first BETWEEN ? AND ? ORDER BY first",
-                (queue, held.first, held.last),
-            )
-        ]
-
-    def _append(self, connection: apsw.Connection, queue: int, segment: _Segment, count: int) -> None:
-        connection.execute(
-            "INSERT INTO segment (queue, first, count, enqueued_at, data) VALUES (?, ?, ?, ?, ?)",
-            (queue, segment.first, count, segment.enqueued_at, segment.data),
-        )
+        segments.remove(connection, queue, held, chosen)
 
 
 def _rows(
@@ -800,54 +613,6 @@ def _as_unavailable() -> Iterator[None]:
         yield
     except (DataFileError, FileBusyError) as error:
         raise BusUnavailableError(str(error)) from error
-
-
-def _batches(messages: Iterable[Message], most: int, most_bytes: int) -> Iterator[list[Message]]:
-    """*messages* in lists of at most *most* messages and *most_bytes* body bytes (or one larger message)."""
-    batch: list[Message] = []
-    size = 0
-    for message in messages:
-        length = len(message.body)
-        if batch and (len(batch) == most or size + length > most_bytes):
-            yield batch
-            batch, size = [], 0
-        batch.append(message)
-        size += length
-    if batch:
-        yield batch
-
-
-def _segments_of(messages: Iterable[Message]) -> list[tuple[int, bytes]]:
-    """The messages as segments: how many, and the data."""
-    return [
-        (
-            len(batch),
-            _encode(
-                [
-                    (message.message_id, message.correlation_id, dict(message.properties), message.body)
-                    for message in batch
-                ]
-            ),
-        )
-        for batch in _batches(messages, SEGMENT_MESSAGES, SEGMENT_BYTES)
-    ]
-
-
-def _id_bytes(message_id: str) -> bytes:
-    """20 bytes that stand for the id: those it spells, when it is a digest in lower-case hexadecimal."""
-    if len(message_id) == 2 * ID_BYTES:
-        try:
-            spelt = bytes.fromhex(message_id)
-        except ValueError:
-            pass  # some other 40 characters
-        else:
-            if spelt.hex() == message_id:
-                return spelt
-    return blake2b(message_id.encode(), digest_size=ID_BYTES).digest()
-
-
-def _ids_in(ids: bytes) -> Iterator[bytes]:
-    return (ids[offset : offset + ID_BYTES] for offset in range(0, len(ids), ID_BYTES))
 
 
 def _by(messages: Iterable[ReceivedMessage], key: Callable[[ReceivedMessage], K]) -> dict[K, list[ReceivedMessage]]:

@@ -10,6 +10,7 @@ import pytest
 
 from messaging import sqlite, sqlite_bus
 from messaging.bus import BusUnavailableError, Message
+from messaging.duplicate_window import PRUNE_EVERY
 from messaging.queues import QUEUES, SHARD_EMISSION, QueueProperties
 from messaging.sqlite import DataFileError
 from messaging.sqlite_bus import SqliteMessageBus
@@ -130,7 +131,7 @@ async def test_the_file_uses_its_room_again(tmp_path: Path) -> None:
         sizes.append(await bus._file.run(lambda connection: connection.pragma("page_count")))
     entries = await bus._file.run(lambda connection: connection.execute("SELECT count(*) FROM sent").get)
     assert max(sizes[60:]) <= max(sizes[:60]) + 1, "after some windows of ten turns, nothing grows"
-    assert entries <= 10 + sqlite_bus.PRUNE_EVERY
+    assert entries <= 10 + PRUNE_EVERY
     await bus.close()
 
 
