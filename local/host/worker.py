@@ -96,6 +96,8 @@ class Worker:
         if missing:
             names = ", ".join(f.name for f in self._index.queues if f.queue in missing)
             raise HostError(f"queue {', '.join(sorted(missing))} of function {names} does not exist")
+        for note in self._index.notes:
+            _log.warning("%s", note)
         if self._only_queues:
             await self._run(stop, [], on_ready)
             return

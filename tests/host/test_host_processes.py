@@ -79,7 +79,7 @@ def get(port: int, path: str, host: str = "localhost", method: str = "GET") -> t
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - it is other processes that make it hold
             await asyncio.sleep(0.05)
 
 

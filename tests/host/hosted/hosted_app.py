@@ -75,7 +75,7 @@ def stuck(message: func.ServiceBusMessage) -> None:
     database_name="shardline",
     container_name="shards",
     feed_poll_delay=100,
-    start_from_beginning=True,
+    start_from_beginning=True,  # type: ignore[arg-type]  # annotated as a time; the extension takes a boolean
 )
 def follow(documents: func.DocumentList) -> None:
     note(kind="feed", ids=[document["id"] for document in documents])
