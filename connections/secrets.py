@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 _REFERENCE = re.compile(r"secret:(?P<tenant>[^/\s]+)/(?P<name>[^/\s]+)\Z")
-_ENVIRONMENT_PART = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z")
+_PLAIN = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z")
 
 
 class SecretError(Exception):
@@ -66,8 +66,7 @@ def secret_name(tenant_id: str, reference: str) -> str:
 class EnvironmentSecrets:
     """The one-machine twin: ``secret:acme-eu/sf-key`` is the variable ``SHARDLINE_SECRET_ACME_EU__SF_KEY``.
 
-    Tenant and name are upper-cased, single dashes become underscores, and two underscores part them, so that no two
-    references share a variable. Both must be lower-case letters and digits in groups with single dashes between.
+    See :func:`environment_variable` for the rule.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
@@ -82,19 +81,15 @@ class EnvironmentSecrets:
 
 
 def environment_variable(tenant_id: str, name: str) -> str:
-    """The variable that holds the secret *name* of *tenant_id*.
+    """The variable that holds the secret *name* of *tenant_id*; no two references share one.
 
-    Raises:
-        SecretError: the tenant or the name has characters that no variable can tell apart.
+    Tenant and name in lower-case letters, digits and single dashes are upper-cased, with underscores for dashes; any
+    other is an underscore and the hexadecimal digits of its UTF-8 bytes. Two underscores part tenant and name.
     """
-    for kind, text in (("tenant", tenant_id), ("secret name", name)):
-        if not _ENVIRONMENT_PART.match(text):
-            raise SecretError(
-                f"{kind} {text!r} can't be kept in an environment variable: use lower-case letters, digits and "
-                "single dashes"
-            )
-    return f"SHARDLINE_SECRET_{_upper(tenant_id)}__{_upper(name)}"
+    return f"SHARDLINE_SECRET_{_part(tenant_id)}__{_part(name)}"
 
 
-def _upper(text: str) -> str:
-    return text.upper().replace("-", "_")
+def _part(text: str) -> str:
+    if _PLAIN.match(text):
+        return text.upper().replace("-", "_")
+    return "_" + text.encode().hex().upper()

@@ -49,7 +49,7 @@ CONFIRM_AFTER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
-class SourcePorts:
+class IngestionPorts:
     """What source work reaches the world through."""
 
     polling: PollingPorts
@@ -58,7 +58,7 @@ class SourcePorts:
     confirm_after: timedelta = CONFIRM_AFTER
 
 
-async def enqueue_due(ports: SourcePorts) -> int:
+async def enqueue_due(ports: IngestionPorts) -> int:
     """Ask for the polls and sweeps that are due; how many were asked for.
 
     The message's id is made of the due time, so a tick that fires twice, or before the last one's work is done, asks
@@ -91,7 +91,7 @@ def _due(connection: Connection, memory: ConnectionMemory, now: datetime) -> lis
     ]
 
 
-async def handle_source_work(work: SourceWork, ports: SourcePorts) -> Outcome:
+async def handle_source_work(work: SourceWork, ports: IngestionPorts) -> Outcome:
     """Do *work*, or as much of it as fits into the time a message has.
 
     Raises:
@@ -156,7 +156,7 @@ class _Run:
 
     connection: Connection
     work: SourceWork
-    ports: SourcePorts
+    ports: IngestionPorts
 
     async def outcome(self, memory: ConnectionMemory, deadline: datetime) -> tuple[Outcome, ConnectionMemory]:
         connection, polling, wanted = self.connection, self.ports.polling, self.work.object_types
