@@ -25,7 +25,7 @@ from shards.model import Chunk, Shard, decode_shard, decode_shards, encode_shard
 from shards.search import Candidate, find_hits
 from shards.sqlite_filters import ALIASES, children, conditions
 from shards.sqlite_parked import SqliteParkedMessages, store_errors
-from shards.sqlite_rows import all_rows, json_rows, json_text, one_row, snapshot
+from shards.sqlite_rows import all_rows, json_rows, json_text, one_row, put_rows, snapshot
 from shards.sqlite_schema import (
     APPLICATION_ID,
     CHILD_BITS,
@@ -212,10 +212,9 @@ class SqliteShardStore(SqliteParkedMessages):
             write.shard.id: position for (write, _), position in zip(held, count(last - len(held) + 1), strict=False)
         }
         names = self._names
-        heads, slices, stale_origins, stale_links, renamed = [], [], [], [], []
+        heads, docs, stale_origins, stale_links, renamed = [], [], [], [], []
         origins: list[tuple[int, int, str]] = []
         links: list[tuple[int, int, int, int]] = []
-        offset = 0
         for write, head in held:
             shard, key = write.shard, keys[write.shard.id]
             position, name = positions[shard.id], shard.name
@@ -225,6 +224,7 @@ class SqliteShardStore(SqliteParkedMessages):
             heads.append(
                 (
                     key,
+                    tenant,
                     names.known_word(shard.shard_type_id),
                     shard_state(shard),
                     None if shard.redirect_to is None else keys[shard.redirect_to],
@@ -237,8 +237,7 @@ class SqliteShardStore(SqliteParkedMessages):
                     name,
                 )
             )
-            slices.append((key, position, offset + 1, len(write.doc)))
-            offset += len(write.doc)
+            docs.append((key, position, write.doc))
             first = key << CHILD_BITS
             if origins_hash != head.origins_hash:
                 origins.extend((first + n, *row) for n, row in enumerate(origin_rows))
@@ -250,22 +249,12 @@ class SqliteShardStore(SqliteParkedMessages):
                     stale_links.append(key)
             if head.name is not None and name != head.name:
                 renamed.append((key, name))
-        connection.execute(_PUT_HEADS, (tenant, json_text(heads)))
-        connection.execute(_PUT_DOCS, (b"".join(write.doc for write, _ in held), json_text(slices)))
-        if stale_origins:
-            connection.execute(_delete_children("externals"), (json_text(stale_origins),))
-        if origins:
-            connection.execute(
-                "INSERT INTO externals SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?)",
-                (json_text(origins),),
-            )
-        if stale_links:
-            connection.execute(_delete_children("links"), (json_text(stale_links),))
-        if links:
-            connection.execute(
-                "INSERT INTO links SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)",
-                (json_text(links),),
-            )
+        put_rows(connection, "INSERT OR REPLACE INTO heads", heads)
+        put_rows(connection, "INSERT OR REPLACE INTO docs", docs)
+        _delete_children(connection, "externals", stale_origins)
+        put_rows(connection, "INSERT INTO externals", origins)
+        _delete_children(connection, "links", stale_links)
+        put_rows(connection, "INSERT INTO links", links)
         if renamed:
             connection.execute(
                 f"INSERT OR REPLACE INTO {text_table(tenant)} (rowid, name, body)"
@@ -304,14 +293,12 @@ class SqliteShardStore(SqliteParkedMessages):
         return dict(zip(distinct, found, strict=True))
 
     def _with_new_keys(self, connection: apsw.Connection, tenant: int, keys: dict[str, int | None]) -> dict[str, int]:
-        [newest] = one_row(connection, "SELECT coalesce(max(key), 0) FROM ids", ())
+        if None not in keys.values():
+            return {name: key for name, key in keys.items() if key is not None}
+        [newest] = one_row(connection, "SELECT coalesce(max(key), 0) FROM ids")
         numbers = count(newest + 1)
         fresh = {name: next(numbers) for name, key in keys.items() if key is None}
-        if fresh:
-            connection.execute(
-                "INSERT INTO ids SELECT value ->> 0, ?, value ->> 1 FROM json_each(?)",
-                (tenant, json_text([(key, name) for name, key in fresh.items()])),
-            )
+        put_rows(connection, "INSERT INTO ids", [(key, tenant, name) for name, key in fresh.items()])
         return {name: fresh[name] if key is None else key for name, key in keys.items()}
 
     def _share(self, connection: apsw.Connection, tenant: int, held: Sequence[tuple[_Write, _StoredHead]]) -> None:
@@ -594,16 +581,20 @@ class SqliteShardStore(SqliteParkedMessages):
         tenant = self._learn_tenant(connection, tenant_id)
         self._learn(connection, words={shard_type_id for _, shard_type_id, _ in shards})
         now = _milliseconds(self._clock())
-        rows = json_text([(shard, self._names.known_word(kind), revision) for shard, kind, revision in shards])
 
         def write(connection: apsw.Connection) -> None:
-            connection.execute(_ADVANCE[stage], (tenant, rows, now))
-            if connection.changes() < len(shards):
-                # Either some have been here already, or some ids were never named.
-                keys = self._known_keys(connection, tenant, (shard for shard, _, _ in shards))
-                if None in keys.values():
-                    self._with_new_keys(connection, tenant, keys)
-                    connection.execute(_ADVANCE[stage], (tenant, rows, now))
+            ids = (shard for shard, _, _ in shards)
+            keys = self._with_new_keys(connection, tenant, self._known_keys(connection, tenant, ids))
+            put_rows(
+                connection,
+                f"INSERT INTO progress (key, type, {stage.value}, updated_ms)",
+                [(keys[shard], self._names.known_word(kind), revision, now) for shard, kind, revision in shards],
+                tail=f"""
+                    ON CONFLICT (key) DO UPDATE
+                    SET {stage.value} = excluded.{stage.value}, type = excluded.type, updated_ms = excluded.updated_ms
+                    WHERE excluded.{stage.value} > {stage.value}
+                """,
+            )
 
         self._file.transaction(write)
 
@@ -709,45 +700,61 @@ class SqliteShardStore(SqliteParkedMessages):
         )
         rows = {
             keys[chunk.shard_id] << CHILD_BITS | chunk.ordinal: (
-                self._names.known_word(chunk.shard_type_id),
                 self._names.known_scope(tenant, chunk.acl_scope),
-                chunk.hash,
-                chunk.updated_at,
-                json_text(chunk.place),
-                chunk.text,
+                self._names.known_word(chunk.shard_type_id),
+                chunk,
             )
             for chunk in chunks
         }
         stored = json_rows(
             connection,
-            "SELECT json_group_array(json_array(c.id, c.vector, c.scope, c.hash)) FROM json_each(?) AS j"
-            " CROSS JOIN chunks AS c ON c.id = j.value",
+            "SELECT json_group_array(json_array(c.id, c.vector, c.scope, c.hash, t.text)) FROM json_each(?) AS j"
+            " CROSS JOIN chunks AS c ON c.id = j.value CROSS JOIN texts AS t ON t.id = c.id",
             (json_text(list(rows)),),
         )
-        payload = json_text([(number, *row) for number, row in rows.items()])
-        connection.execute(_PUT_CHUNKS, (tenant, payload))
-        _count_chunks(connection, tenant, len(rows) - len(stored))
-        connection.execute(
-            f"INSERT {'OR REPLACE ' if stored else ''}INTO {text_table(tenant)} (rowid, name, body)"
-            " SELECT j.value ->> 0, coalesce(h.name, ''), j.value ->> 6 FROM json_each(?) AS j"
-            f" LEFT JOIN heads AS h ON h.key = (j.value ->> 0) >> {CHILD_BITS}"
-            " LEFT JOIN texts AS t ON t.id = (j.value ->> 0) WHERE t.text IS NOT (j.value ->> 6)",
-            (payload,),
+        texts = {row[0]: row[4] for row in stored}
+        shard_names = dict(
+            json_rows(
+                connection,
+                "SELECT json_group_array(json_array(h.key, h.name)) FROM json_each(?) AS j"
+                " CROSS JOIN heads AS h ON h.key = j.value",
+                (json_text(list(keys.values())),),
+            )
         )
-        connection.execute(
-            "INSERT OR REPLACE INTO texts SELECT value ->> 0, value ->> 4, value ->> 5, value ->> 6 FROM json_each(?)",
-            (payload,),
-        )
-        embedded = [row for row in stored if row[1] is not None]
-        _free(connection, [vector for number, vector, _, text_hash in embedded if rows[number][2] != text_hash])
-        _note_changes(
+        put_rows(
             connection,
+            "INSERT INTO chunks (id, tenant, type, scope, hash)",
+            [(number, tenant, word, scope, chunk.hash) for number, (scope, word, chunk) in rows.items()],
+            tail="""
+                ON CONFLICT (id) DO UPDATE SET type = excluded.type, scope = excluded.scope, hash = excluded.hash,
+                    vector = CASE WHEN hash = excluded.hash THEN vector END
+            """,
+        )
+        put_rows(
+            connection,
+            "INSERT OR REPLACE INTO texts",
+            [(number, chunk.updated_at, json_text(chunk.place), chunk.text) for number, (_, _, chunk) in rows.items()],
+        )
+        # The name is written into the index again by whatever write changes it.
+        put_rows(
+            connection,
+            f"INSERT {'OR REPLACE ' if stored else ''}INTO {text_table(tenant)} (rowid, name, body)",
             [
-                vector
-                for number, vector, scope, text_hash in embedded
-                if rows[number][2] == text_hash and rows[number][1] != scope
+                (number, shard_names.get(number >> CHILD_BITS, ""), chunk.text)
+                for number, (_, _, chunk) in rows.items()
+                if texts.get(number) != chunk.text
             ],
         )
+        _count_chunks(connection, tenant, len(rows) - len(stored))
+        embedded = [row for row in stored if row[1] is not None]
+        changed = [vector for number, vector, _, text_hash, _ in embedded if rows[number][2].hash != text_hash]
+        shared = [
+            vector
+            for number, vector, scope, text_hash, _ in embedded
+            if rows[number][2].hash == text_hash and rows[number][0] != scope
+        ]
+        _free(connection, changed)
+        _note_changes(connection, shared)
 
     async def delete_chunks(self, tenant_id: str, chunk_ids: Sequence[str]) -> None:
         """See :meth:`shards.store.ShardStore.delete_chunks`."""
@@ -866,7 +873,7 @@ class SqliteShardStore(SqliteParkedMessages):
         if tenant is None:
             return
         dimensions = vectors.shape[1]
-        data = np.ascontiguousarray(vectors, dtype="<f4").tobytes()
+        data, size = np.ascontiguousarray(vectors, dtype="<f4").tobytes(), 4 * dimensions
         # Ids that are none keep their place with a shard that is none, so that the rows stay in step with *vectors*.
         places = json_text([(*(_chunk_place(name) or ("", 0)), text_hash) for name, text_hash in chunks])
 
@@ -890,19 +897,18 @@ class SqliteShardStore(SqliteParkedMessages):
             slots.update(zip(homeless, reused + appended, strict=True))
             if not slots:
                 return
-            payload = json_text([(slots[number], number, rows[number][0]) for number in rows])
-            connection.execute(
-                "INSERT OR REPLACE INTO vectors SELECT value ->> 0, value ->> 1,"
-                " substr(?1, (value ->> 2) * ?2 + 1, ?2) FROM json_each(?3)",
-                (data, 4 * dimensions, payload),
+            put_rows(
+                connection,
+                "INSERT OR REPLACE INTO vectors",
+                [(slots[number], number, data[row * size : (row + 1) * size]) for number, (row, _) in rows.items()],
             )
-            if homeless:
-                connection.execute(
-                    "UPDATE chunks SET vector = given.vector FROM"
-                    " (SELECT value ->> 1 AS chunk, value ->> 0 AS vector FROM json_each(?)) AS given"
-                    " WHERE chunks.id = given.chunk",
-                    (payload,),
-                )
+            put_rows(
+                connection,
+                "UPDATE chunks SET vector = given.column2",
+                [(number, slots[number]) for number in homeless],
+                source="FROM {rows} AS given",
+                tail="WHERE chunks.id = given.column1",
+            )
             _free(connection, moved)
             _note_changes(connection, sorted(set(slots.values()) - set(appended)))
 
@@ -959,45 +965,12 @@ _STORED_HEADS = """
     FROM json_each(?2) AS j LEFT JOIN ids AS i ON i.tenant = ?1 AND i.id = j.value LEFT JOIN heads AS h ON h.key = i.key
 """
 
-_PUT_HEADS = """
-    INSERT OR REPLACE INTO heads (
-        tenant, key, type, state, redirect, scope, acl, position, updated_at, origins_hash, links_hash, name
-    )
-    SELECT ?, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-        value ->> 8, value ->> 9, value ->> 10
-    FROM json_each(?)
-"""
-
-_PUT_DOCS = """
-    INSERT OR REPLACE INTO docs
-    SELECT value ->> 0, value ->> 1, substr(?1, value ->> 2, value ->> 3) FROM json_each(?2)
-"""
-
-_PUT_CHUNKS = """
-    INSERT INTO chunks (tenant, id, type, scope, hash)
-    SELECT ?, value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHERE true
-    ON CONFLICT (id) DO UPDATE SET type = excluded.type, scope = excluded.scope, hash = excluded.hash,
-        vector = CASE WHEN hash = excluded.hash THEN vector END
-"""
-
 _CHUNK_COLUMNS = "SELECT c.id, i.id, c.type, t.text, c.hash, s.name, p.model, p.dimensions, t.updated_at, t.place"
 
 _NAMED_CHUNKS = (
     "json_each(?1) AS j CROSS JOIN ids AS i ON i.tenant = ?2 AND i.id = (j.value ->> 0)"
     f" CROSS JOIN chunks AS c ON c.id = (i.key << {CHILD_BITS} | (j.value ->> 1))"
 )
-
-_ADVANCE = {
-    stage: f"""
-        INSERT INTO progress (key, type, {stage.value}, updated_ms)
-        SELECT i.key, j.value ->> 1, j.value ->> 2, ?3 FROM json_each(?2) AS j
-        CROSS JOIN ids AS i ON i.tenant = ?1 AND i.id = (j.value ->> 0) WHERE true
-        ON CONFLICT (key) DO UPDATE
-        SET {stage.value} = excluded.{stage.value}, type = excluded.type, updated_ms = excluded.updated_ms
-        WHERE excluded.{stage.value} > {stage.value}
-    """
-    for stage in Stage
-}
 
 _COUNT_LINKS = f"""
     WITH RECURSIVE
@@ -1092,11 +1065,14 @@ def _hash(rows: Sequence[tuple[Any, ...]]) -> int:
     return int.from_bytes(blake2b(msgspec.msgpack.encode(rows), digest_size=7).digest(), "little")
 
 
-def _delete_children(table: str) -> str:
-    return (
-        f"DELETE FROM {table} WHERE id IN (SELECT e.id FROM json_each(?) AS j CROSS JOIN {table} AS e"
-        f" ON {children('e.id', 'j.value')})"
-    )
+def _delete_children(connection: apsw.Connection, table: str, keys: Sequence[int]) -> None:
+    """Delete what *table* has of the shards."""
+    if keys:
+        connection.execute(
+            f"DELETE FROM {table} WHERE id IN (SELECT e.id FROM json_each(?) AS j CROSS JOIN {table} AS e"
+            f" ON {children('e.id', 'j.value')})",
+            (json_text(keys),),
+        )
 
 
 def _types_of(connection: apsw.Connection, tenant: int) -> list[int]:
