@@ -149,7 +149,9 @@ def blank_record(table: ObjectTable) -> Record:
 def _read_settings(directory: Path) -> dict[str, Any]:
     path = directory / "company.json"
     settings: Any = {}
-    if path.exists() and not path.is_symlink():
+    if path.is_symlink():
+        logger.warning("%s is a link and was left out", path)
+    elif path.exists():
         try:
             settings = json.loads(path.read_text("utf-8-sig"))
         except (OSError, ValueError) as error:
@@ -195,9 +197,14 @@ def _file_map(settings: dict[str, Any]) -> dict[str, str]:
 
 def _csv_files(directory: Path, mapped: set[str]) -> Iterator[Path]:
     folder = directory / "salesforce"
+    found: list[Path] = []
     if folder.is_symlink():
         logger.warning("%s is a link and was left out", folder)
-    found = sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+    elif folder.is_dir():
+        try:
+            found = sorted(folder.iterdir())
+        except OSError as error:
+            raise CompanyError(f"salesforce: {error.strerror}; make the folder readable") from error
     missing = mapped - {path.name for path in found}
     if missing:
         raise CompanyError(f"company.json: files: there is no salesforce/{min(missing)}; correct or drop the entry")
@@ -217,7 +224,8 @@ def _object_of_file(path: Path) -> str:
     while words and (words[-1].lower() in _SILENT_WORDS or words[-1].isdigit()):
         words.pop()
     for length in range(min(_MOST_WORDS_OF_AN_OBJECT, len(words)), 0, -1):
-        for word in _singulars("".join(words[-length:]).lower()):
+        joined = "".join(words[-length:]).lower()
+        for word in (*_singulars(joined), *_singulars(joined.removesuffix("data"))):
             if word in _OBJECTS_BY_WORD:
                 return _OBJECTS_BY_WORD[word]
     said = f"{words[-1]!r} is" if words else "its name says"

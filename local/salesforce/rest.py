@@ -8,6 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from urllib.parse import parse_qs, unquote
 
 from starlette.requests import Request
@@ -114,6 +115,8 @@ class RestApi:
         else:
             with self.org.lock:
                 response = self._answer(call)
+        # Clients take the vendor's time from here, so it is the org's and not the machine's.
+        response.headers["Date"] = format_datetime(self.org.clock(), usegmt=True)
         self.calls.append(Call(request.method, path, call.soql, call.object, response.status_code))
         return response
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import requests
 import uvicorn
@@ -86,7 +86,13 @@ class SalesforceSimulator:
     def server(self) -> uvicorn.Server:
         """A server of the app, not yet running."""
         config = uvicorn.Config(
-            self.app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
+            self.app,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            date_header=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,
         )
         return uvicorn.Server(config)
 
@@ -141,6 +147,7 @@ class SimulatorProcess:
         self._arguments = [str(argument) for argument in arguments]
         self._port = port
         self._process: subprocess.Popen[str] | None = None
+        self._errors: threading.Thread | None = None
 
     @property
     def process_id(self) -> int | None:
@@ -171,14 +178,9 @@ class SimulatorProcess:
             self.stop()
             raise SimulatorError(said[-1] if said else "the simulator ended at once")
         # Nobody reads the pipe from here on; a thread does, or a full one would stop the process.
-        threading.Thread(target=self._forward_errors, daemon=True).start()
+        self._errors = threading.Thread(target=_forward, args=(process.stderr,), daemon=True)
+        self._errors.start()
         return self
-
-    def _forward_errors(self) -> None:
-        process = self._process
-        if process is not None and process.stderr is not None:
-            for line in process.stderr:
-                sys.stderr.write(line)
 
     def stop(self) -> None:
         """Close its standard input and wait for its end."""
@@ -192,6 +194,11 @@ class SimulatorProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if self._errors is not None:
+            self._errors.join(_STOP_SECONDS)  # it reads to the end of the pipe
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
 
     def control(self, path: str, body: Any = None, method: str | None = None) -> Any:
         """One call of the control route: ``control("/clock", {"advance": 60})``; without a body a GET.
@@ -217,6 +224,11 @@ class SimulatorProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _forward(errors: IO[str]) -> None:
+    for line in errors:
+        sys.stderr.write(line)
 
 
 def simulator_session(base_url: str) -> requests.Session:

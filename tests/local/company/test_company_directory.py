@@ -83,6 +83,8 @@ def test_rows_of_the_fivetran_sample_are_all_deleted(tmp_path: Path) -> None:
         ("accountData.csv", "Account"),
         ("export_2024-01-31_opportunities.csv", "Opportunity"),
         ("CONTACTS.CSV", "Contact"),
+        ("accountdata.csv", "Account"),
+        ("Contact (2).csv", "Contact"),
         ("users_export.csv", "User"),
         ("my_opportunity_line_items.csv", "OpportunityLineItem"),
         ("Invoice_Line__c.csv", "Invoice_Line__c"),
@@ -240,6 +242,11 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     other.mkdir()
     (other / "salesforce").symlink_to(company / "salesforce")
     assert load_company(other).tables["Account"].records == []
+    third = tmp_path / "third"
+    third.mkdir()
+    (tmp_path / "settings.json").write_text('{"tenantId": "secret"}')
+    (third / "company.json").symlink_to(tmp_path / "settings.json")
+    assert load_company(third).tenant_id == "sandbox"
 
 
 @pytest.mark.parametrize(

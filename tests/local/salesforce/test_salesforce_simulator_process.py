@@ -190,6 +190,7 @@ def test_it_does_not_outlive_a_parent_that_is_killed() -> None:
     assert requests.get(address + "/_control", timeout=10).status_code == 200
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
+    parent.stdout.close()
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:

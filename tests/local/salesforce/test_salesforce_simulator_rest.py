@@ -311,6 +311,14 @@ def test_too_many_requests_says_when_to_come_again(simulator: SalesforceSimulato
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
 
 
+def test_every_answer_carries_the_time_of_the_org(simulator: SalesforceSimulator, salesforce: Any) -> None:
+    simulator.org.clock.freeze(datetime(2025, 1, 1, 12, tzinfo=UTC))
+    simulator.api.faults.add("unavailable-html", skip=1)
+    for _ in range(2):
+        answer = requests.get(_base(salesforce) + "limits", headers=salesforce.headers, timeout=10)
+        assert answer.headers["Date"] == "Wed, 01 Jan 2025 12:00:00 GMT"
+
+
 def test_a_slow_answer_comes_late_and_whole(
     simulator: SalesforceSimulator, salesforce: Any, accounts: list[str]
 ) -> None:
