@@ -75,14 +75,32 @@ async def _roots_of_replies(
 
 
 async def _prepare_tenant(tenant_id: str, work: Sequence[tuple[Shard, EnrichmentJob]], ports: PreparationPorts) -> None:
-    if not work:
-        return
+    done: list[_Plan] = []
+    while work:
+        plans = await _write_chunks(tenant_id, work, ports)
+        overtaken = await _overtaken(tenant_id, plans, ports.store)
+        done.extend(plan for plan in plans if plan.shard.id not in overtaken)
+        shards = await ports.store.get_many(tenant_id, list(overtaken))
+        work = [(shard, overtaken[shard.id].job) for shard in shards.values()]
+
+    complete = [plan for plan in done if not plan.without_vector]
+    if complete:
+        await ports.store.advance(tenant_id, Stage.EMBEDDED, [_finished(plan.shard) for plan in complete])
+    jobs = [job for plan in done for job in _embedding_jobs(plan)]
+    if jobs:
+        await ports.bus.send(
+            EMBEDDING_JOBS, [job.to_message(EMBEDDING_JOBS, generation=job.generation) for job in jobs]
+        )
+
+
+async def _write_chunks(
+    tenant_id: str, work: Sequence[tuple[Shard, EnrichmentJob]], ports: PreparationPorts
+) -> list[_Plan]:
     states = await ports.store.chunk_states(tenant_id, [shard.id for shard, _ in work])
     now = to_text(ports.clock())
     plans = [
         _plan(shard, job, await shard_chunks(shard, now, ports.store), states.get(shard.id, {})) for shard, job in work
     ]
-
     written = [chunk for plan in plans for chunk in plan.write]
     if written:
         await ports.store.put_chunks(tenant_id, written)
@@ -90,15 +108,24 @@ async def _prepare_tenant(tenant_id: str, work: Sequence[tuple[Shard, Enrichment
     stale = [identifier for plan in plans for identifier in plan.stale]
     if stale:
         await ports.store.delete_chunks(tenant_id, stale)
+    return plans
 
-    complete = [plan for plan in plans if not plan.without_vector]
-    if complete:
-        await ports.store.advance(tenant_id, Stage.EMBEDDED, [_finished(plan.shard) for plan in complete])
-    jobs = [job for plan in plans for job in _embedding_jobs(plan)]
-    if jobs:
-        await ports.bus.send(
-            EMBEDDING_JOBS, [job.to_message(EMBEDDING_JOBS, generation=job.generation) for job in jobs]
-        )
+
+async def _overtaken(tenant_id: str, plans: Sequence[_Plan], store: ShardStore) -> dict[str, _Plan]:
+    """The plans whose shard has a newer revision by now, whose chunks they may just have written over.
+
+    Chunks have no condition to be written under. But a newer revision is known to the progress before it is prepared,
+    so of two preparations the one that writes last sees here that it must not have the last word.
+    """
+    touched = {plan.shard.id: plan for plan in plans if plan.write or plan.stale}
+    if not touched:
+        return {}
+    progress = await store.progress(tenant_id, list(touched))
+    return {
+        identifier: touched[identifier]
+        for identifier, known in progress.items()
+        if max(known.normalized, known.enriched, known.prepared) > touched[identifier].shard.revision
+    }
 
 
 def _finished(shard: Shard) -> tuple[str, str, int]:
