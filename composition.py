@@ -6,6 +6,9 @@ from functools import cache, cached_property
 from api.tokens import TokenKey, local_key
 from connections.registry import ConnectionRegistry
 from connections.secrets import EnvironmentSecrets, SecretStore
+from connections.state import StateStore
+from ingestion.salesforce.client import SalesforceClients
+from ingestion.salesforce.session import PollingPorts
 from ingestion.work import IngestionPorts
 from messaging.sqlite_bus import SqliteMessageBus
 from messaging.times import Clock, utc_now
@@ -39,6 +42,14 @@ class Services:
     def connections(self) -> ConnectionRegistry:
         """The registered connections."""
         return ConnectionRegistry(self.store, clock=self.clock)
+
+    @cached_property
+    def ingestion(self) -> IngestionPorts:
+        """The ports of work against sources."""
+        simulator = self.settings.salesforce_simulator
+        clients = SalesforceClients(self.secrets, simulator=str(simulator) if simulator else None, clock=self.clock)
+        states = StateStore(self.store, clock=self.clock)
+        return IngestionPorts(PollingPorts(self.bus, self.connections, states, clients, self.clock), self.store)
 
     @cached_property
     def delivery(self) -> DeliveryPorts:

@@ -59,8 +59,8 @@ async def _connections(services: "Services", now: datetime) -> list[dict[str, An
                 "connectionId": connection.connection_id,
                 "system": connection.system,
                 "instance": connection.instance,
-                "state": connection.state,
-                "error": connection.error or "; ".join(errors) or None,
+                "state": connection.status,
+                "error": connection.error_message or "; ".join(errors) or None,
                 "lastSyncAt": synced,
                 "lagSeconds": round((now - from_text(synced)).total_seconds()) if synced else None,
                 "cursors": {

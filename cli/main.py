@@ -1,10 +1,11 @@
 """``shardline``: the commands, and how they fail: one line, exit 2 for a wrong call, exit 1 for a failure."""
 
 import logging
+import os
 import sys
+from typing import Any
 
 import apsw
-import click
 import typer
 
 from cli import operating, reading, running
@@ -37,6 +38,9 @@ for command in (
 ):
     app.command()(command)
 
+WrongCallError: Any = typer.BadParameter.__mro__[1]
+"""The parser's own UsageError; which package it lives in depends on typer's version."""
+
 FAILURES = (
     CommandError,
     SettingsError,
@@ -54,13 +58,15 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         result = app(args=arguments, standalone_mode=False)
-    except (click.UsageError, UsageError) as error:
-        message = error.format_message() if isinstance(error, click.UsageError) else str(error)
-        return _fail(f"{message} (see 'shardline --help')", 2)
-    except (click.Abort, KeyboardInterrupt):
+    except WrongCallError as error:
+        return _fail(f"{error.format_message()} (see 'shardline --help')", 2)
+    except UsageError as error:
+        return _fail(f"{error} (see 'shardline --help')", 2)
+    except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # nobody reads on; the interpreter must not flush at its end
+        # Nobody reads on, and the interpreter would fail again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except FAILURES as error:
         return _fail(str(error) or type(error).__name__, 1)

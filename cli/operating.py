@@ -123,8 +123,8 @@ def connections(
                     known.instance or "not known before the first poll",
                     ", ".join(polled.name for polled in known.objects),
                     known.schedule.poll_seconds,
-                    known.state,
-                    known.error or "",
+                    known.status,
+                    known.error_message or "",
                 ]
                 for known in found
             ],

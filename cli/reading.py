@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from api import reading
-from api.requests import ProblemError, moment
+from api.problems import ProblemError
+from api.requests import moment
 from api.status import pipeline_status
 from cli.home import DEFAULT_DATA, DataOption, JsonOption, TenantOption, UsageError, run, the_tenant
 from cli.output import console, print_json, table

@@ -42,8 +42,9 @@ async def until_idle(services: Services, connection_ids: set[tuple[str, str]], s
             return
         for tenant_id, connection_id in connection_ids:
             connection = await services.connections.get(tenant_id, connection_id)
-            if connection and connection.state == "error":
-                raise StandstillError(f"connection {connection_id} of {tenant_id} has failed: {connection.error}")
+            if connection and connection.status == "failed":
+                problem = connection.error_message
+                raise StandstillError(f"connection {connection_id} of {tenant_id} has failed: {problem}")
         await asyncio.sleep(LOOK_EVERY)
 
 

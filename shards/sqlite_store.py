@@ -30,7 +30,6 @@ from shards.sqlite_schema import (
     APPLICATION_ID,
     CHILD_BITS,
     CHILD_MASK,
-    DELETED,
     LINK_STATUS,
     LIVE,
     SCHEMA,
@@ -536,7 +535,7 @@ class SqliteShardStore(SqliteParkedMessages):
                 )
             }
             [deleted] = one_row(
-                connection, "SELECT count(*) FROM heads WHERE tenant = ? AND state = ?", (tenant, DELETED)
+                connection, "SELECT count(*) FROM heads WHERE tenant = ? AND state <> ?", (tenant, LIVE)
             )
             chunks, vectors = one_row(
                 connection, "SELECT count(*), count(vector) FROM chunks WHERE tenant = ?", (tenant,)

@@ -140,7 +140,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class StoreCounts:
-    """What a tenant has: live shards by type, tombstones, chunks, vectors, live and pending links by type."""
+    """What a tenant has: live shards by type, tombstones (those of merged records too), chunks, vectors, and links.
+
+    *links* are active links of live shards whose target is alive, by type; *links_pending* those whose target is not.
+    """
 
     shards: dict[str, int] = field(default_factory=dict)
     deleted: int = 0

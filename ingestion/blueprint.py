@@ -1,0 +1,32 @@
+"""The way in: the timer that asks for what is due, and the queue function that does it."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import azure.functions as func
+
+from composition import services
+from ingestion.work import IngestionPorts, enqueue_due, handle_source_work
+from messaging.contracts import SourceWork
+from messaging.queues import SOURCE_WORK
+from processors.delivery import Delivery, consume
+from processors.outcome import Outcome
+
+blueprint = func.Blueprint()
+
+
+@blueprint.timer_trigger("timer", "%SHARDLINE_POLL_SCHEDULE%", run_on_startup=False, use_monitor=True)
+async def poll_due(timer: func.TimerRequest) -> None:
+    """Ask for the polls and sweeps that are due."""
+    await enqueue_due(services().ingestion)
+
+
+@blueprint.service_bus_queue_trigger("message", "ServiceBusConnection", SOURCE_WORK)
+async def work_on_source(message: func.ServiceBusMessage) -> None:
+    """Do a piece of work against a source, under the connection's lease."""
+    app = services()
+    await consume([message], SOURCE_WORK, SourceWork, partial(_each, ports=app.ingestion), app.delivery)
+
+
+async def _each(deliveries: Sequence[Delivery[SourceWork]], ports: IngestionPorts) -> list[Outcome]:
+    return [await handle_source_work(delivery.value, ports) for delivery in deliveries]
