@@ -100,7 +100,13 @@ class ChildProcess:
 
 def configure_logging() -> None:
     """Logs on stderr, one line an entry; INFO unless host.json says otherwise."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+        force=True,
+    )
 
 
 def run_child(child: ChildProcess, work: Callable[[ChildProcess], Awaitable[None]]) -> int:
@@ -122,10 +128,10 @@ def run_child(child: ChildProcess, work: Callable[[ChildProcess], Awaitable[None
     return RECYCLE_EXIT_CODE if child.recycle else 0
 
 
-def leave(code: int, *, stuck_threads: int) -> None:
+def leave(code: int, *, threads_running: int) -> None:
     """End the process with *code*, without waiting for threads that can't be ended."""
     sys.stdout.flush()
     sys.stderr.flush()
-    if stuck_threads:
+    if threads_running:
         os._exit(code)
     sys.exit(code)

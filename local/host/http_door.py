@@ -32,6 +32,7 @@ BODY_LIMIT_SETTING: Final = "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT"
 """Environment variable with the most bytes a request body may have, as on Azure."""
 DEFAULT_BODY_LIMIT: Final = 104_857_600
 _LOCAL_HOST: Final = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
+_log = logging.getLogger("Host.Http")
 _PROBLEM: Final = "application/problem+json"
 
 
@@ -54,6 +55,11 @@ class HttpDoor:
         self._invoker = invoker
         self._key = function_key.encode() if function_key else None
         self._body_limit = body_limit
+
+    @property
+    def function_count(self) -> int:
+        """How many functions have a route."""
+        return len(self._functions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; other kinds of connection are none of ours."""
@@ -234,6 +240,7 @@ async def serve(door: HttpDoor, listener: socket.socket, child: ChildProcess) ->
         ),
         child.ready,
     )
+    _log.info("serving %d functions on port %d", door.function_count, listener.getsockname()[1])
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopping = asyncio.create_task(child.stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -249,10 +256,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--socket-fd", type=int, required=True, help="descriptor of the listening socket")
     options = parser.parse_args(arguments)
     child = ChildProcess(options.ready_fd, options.grace)
-    stuck_threads = 0
+    threads_running = 0
 
     async def work(child: ChildProcess) -> None:
-        nonlocal stuck_threads
+        nonlocal threads_running
         index = load_app(options.app, options.host_json)
         index.settings.apply_log_levels()
         services = load_services(options.services)
@@ -263,13 +270,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             await serve(door, socket.socket(fileno=options.socket_fd), child)
         finally:
-            stuck_threads = invoker.stuck_threads
             invoker.close()
+            threads_running = invoker.threads_running
             await services.close()
 
     configure_logging()
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     code = run_child(child, work)
-    leave(code, stuck_threads=stuck_threads)
+    leave(code, threads_running=threads_running)
     return code
 
 

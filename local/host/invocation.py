@@ -89,6 +89,8 @@ class InvocationContext(func.Context):
 class Invoker:
     """Runs functions for all triggers of a process: async ones on the loop, others in a pool of threads.
 
+    *running* counts invocations, *threads_running* the threads that run a function, which may outlive its invocation.
+
     The pool has ``PYTHON_THREADPOOL_THREAD_COUNT`` threads, by default as many as the Python worker's own.
     A thread that outstays its function's time can't be ended, so *recycle* is called, and the process should give way
     to a fresh one, as Azure does with its worker.
@@ -100,7 +102,8 @@ class Invoker:
         threads = os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "")
         self._pool = ThreadPoolExecutor(int(threads) if threads.isdecimal() and int(threads) else None, "function")
         self.running = 0
-        self.stuck_threads = 0
+        self.threads_running = 0
+        self._threads_lock = threading.Lock()
 
     async def invoke(
         self, function: IndexedFunction, value: object, *, what: Callable[[], str], trace_parent: str | None = None
@@ -139,7 +142,6 @@ class Invoker:
             log.error("function %s %s (%s; invocation %s)", function.name, problem, what(), invocation_id)
             log.debug("traceback of invocation %s", invocation_id, exc_info=True)
             if timed_out and not function.is_async:
-                self.stuck_threads += 1
                 self._recycle()
             raise InvocationFailedError(invocation_id, timed_out=timed_out) from error
         finally:
@@ -151,8 +153,17 @@ class Invoker:
 
     async def _in_thread(self, function: IndexedFunction, arguments: dict[str, Any]) -> Any:
         context = contextvars.copy_context()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: context.run(function.call, **arguments))
+
+        def call() -> Any:
+            with self._threads_lock:
+                self.threads_running += 1
+            try:
+                return context.run(function.call, **arguments)
+            finally:
+                with self._threads_lock:
+                    self.threads_running -= 1
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     def close(self) -> None:
         """Take no more work; threads that still run are left to end by themselves."""

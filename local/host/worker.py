@@ -69,9 +69,9 @@ class Worker:
         return self._invoker.running
 
     @property
-    def stuck_threads(self) -> int:
-        """How many threads have outstayed their function's time and can't be ended."""
-        return self._invoker.stuck_threads
+    def threads_running(self) -> int:
+        """How many threads run a function now: after :meth:`run`, those that can't be ended."""
+        return self._invoker.threads_running
 
     def wake(self, queue: str) -> None:
         """Look at *queue* now: this process has sent to it. Call it from the worker's loop."""
@@ -123,6 +123,12 @@ class Worker:
             ]
         }
         stops = {asyncio.create_task(stop.wait()), asyncio.create_task(self._stop.wait())}
+        _log.info(
+            "running %d queue functions, %d timers, %d change feeds",
+            len(self._pumps),
+            len(timers),
+            len(self._followers),
+        )
         if on_ready is not None:
             on_ready()
         try:
@@ -189,10 +195,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only-queues", action="store_true", help="leave timers and feeds to another worker")
     options = parser.parse_args(arguments)
     child = ChildProcess(options.ready_fd, options.grace)
-    stuck_threads = 0
+    threads_running = 0
 
     async def work(child: ChildProcess) -> None:
-        nonlocal stuck_threads
+        nonlocal threads_running
         index = load_app(options.app, options.host_json)
         index.settings.apply_log_levels()
         services = load_services(options.services)
@@ -208,12 +214,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             await worker.run(child.stop, on_ready=child.ready)
         finally:
-            stuck_threads = worker.stuck_threads
+            threads_running = worker.threads_running
             await services.close()
 
     configure_logging()
     code = run_child(child, work)
-    leave(code, stuck_threads=stuck_threads)
+    leave(code, threads_running=threads_running)
     return code
 
 

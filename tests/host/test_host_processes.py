@@ -30,7 +30,10 @@ HOSTED = Path(__file__).parent / "hosted"
 QUEUES = {name: QueueProperties(name, max_delivery_count=3) for name in ("first", "second", "slow", "stuck")}
 PATIENCE = 30.0
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads process trees from /proc"),
+]
 
 
 @pytest.fixture
@@ -214,9 +217,12 @@ async def test_requests_wait_while_the_door_is_started_again(host: Host) -> None
     assert answer["pid"] != pid
 
 
-async def test_a_foreign_host_name_is_refused(host: Host) -> None:
+async def test_a_running_host_refuses_a_foreign_host_name_and_a_second_host_on_its_folder(host: Host) -> None:
     status, problem = await asyncio.to_thread(get, host.supervisor.port, "/api/hello/Ann", "evil.example")
     assert (status, problem["title"]) == (400, "Bad Request")
+    with pytest.raises(HostError, match=f"process {os.getpid()}.*already runs"):
+        await Host(host.options).supervisor.start()
+    assert (await host.get("/api/hello/Ann"))[0] == 200
 
 
 async def test_a_port_in_use_is_one_line_and_nothing_is_started(options: HostOptions) -> None:
@@ -228,12 +234,6 @@ async def test_a_port_in_use_is_one_line_and_nothing_is_started(options: HostOpt
         with pytest.raises(HostError, match=f"^port {port} is in use; .*--port$"):
             await host.supervisor.start()
     assert host.supervisor.worker_pids == []
-
-
-async def test_a_second_host_on_the_same_folder_is_refused(host: Host) -> None:
-    other = Host(host.options)
-    with pytest.raises(HostError, match=f"process {os.getpid()}.*already runs"):
-        await other.supervisor.start()
 
 
 async def test_an_app_that_cannot_be_indexed_fails_the_start_with_its_reason(options: HostOptions) -> None:
@@ -282,7 +282,6 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads process trees from /proc")
 def test_children_end_when_the_supervisor_is_killed_and_the_next_start_takes_over(options: HostOptions) -> None:
     with running_command(options) as process:
         port = int(wait_for_line(process, "serving on").rsplit(":", 1)[1])
