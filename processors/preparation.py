@@ -52,26 +52,12 @@ async def prepare(deliveries: Sequence[Delivery[EnrichmentJob]], ports: Preparat
             job = delivery.value
             if job.tenant_id == tenant_id and job.shard_id not in shards:
                 outcomes[index] = Park("shard-missing", f"there is no shard {job.shard_id} to prepare")
-        work = [(shard, jobs[shard.id]) for shard in shards.values()]
-        work += await _roots_of_replies(tenant_id, work, ports.store)
-        await _prepare_tenant(tenant_id, work, ports)
+        # A root's text holds its replies, so a reply's job is one of its root too.
+        replies = {root: jobs[shard.id] for shard in shards.values() if (root := thread_root(shard)) is not None}
+        shards |= await ports.store.get_many(tenant_id, [root for root in replies if root not in shards])
+        causes = jobs | replies
+        await _prepare_tenant(tenant_id, [(shard, causes[shard.id]) for shard in shards.values()], ports)
     return outcomes
-
-
-async def _roots_of_replies(
-    tenant_id: str, work: Sequence[tuple[Shard, EnrichmentJob]], store: ShardStore
-) -> list[tuple[Shard, EnrichmentJob]]:
-    """The roots whose text holds the replies among *work*, where they are not in it themselves."""
-    present = {shard.id for shard, _ in work}
-    roots: dict[str, EnrichmentJob] = {}
-    for shard, job in work:
-        root = thread_root(shard)
-        if root is not None and root not in present:
-            roots[root] = job
-    if not roots:
-        return []
-    shards = await store.get_many(tenant_id, list(roots))
-    return [(shard, roots[shard.id]) for shard in shards.values()]
 
 
 async def _prepare_tenant(tenant_id: str, work: Sequence[tuple[Shard, EnrichmentJob]], ports: PreparationPorts) -> None:
@@ -175,6 +161,12 @@ async def shard_chunks(shard: Shard, now: str, store: ShardStore) -> list[Chunk]
     ]
 
 
+def _reason(plan: _Plan) -> str:
+    """What changed the text. A root's revision stands still while replies change it; the reply tells its jobs apart."""
+    job = plan.job
+    return "changed" if job.shard_id == plan.shard.id else f"reply {job.shard_id} {job.revision}"
+
+
 def _embedding_jobs(plan: _Plan) -> list[EmbeddingJob]:
     return [
         EmbeddingJob(
@@ -183,6 +175,7 @@ def _embedding_jobs(plan: _Plan) -> list[EmbeddingJob]:
             shard_type_id=plan.shard.shard_type_id,
             revision=plan.shard.revision,
             chunks=plan.without_vector[start : start + MAX_CHUNKS_PER_JOB],
+            reason=_reason(plan),
             generation=plan.job.generation,
             correlation_id=plan.job.correlation_id,
             traceparent=plan.job.traceparent,
