@@ -133,7 +133,9 @@ class Invoker:
             if result is not None and not isinstance(function, HttpFunction):
                 # Azure fails such an invocation as well: there is no $return binding to take the value.
                 raise TypeError(f"returned a {type(result).__name__}; without a $return binding it must return None")
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             timed_out = limit.expired()
             if timed_out:
                 problem = f"took longer than the functionTimeout of {self._timeout:g} s"
@@ -159,6 +161,9 @@ class Invoker:
                 self.threads_running += 1
             try:
                 return context.run(function.call, **arguments)
+            except StopIteration as error:
+                # An asyncio future can't hold one, and would never be done.
+                raise RuntimeError("the function raised StopIteration") from error
             finally:
                 with self._threads_lock:
                     self.threads_running -= 1
@@ -168,6 +173,12 @@ class Invoker:
     def close(self) -> None:
         """Take no more work; threads that still run are left to end by themselves."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _is_cancelled() -> bool:
+    """Whether this task is asked to end, and a CancelledError so comes from outside the function."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _one_line(text: str) -> str:

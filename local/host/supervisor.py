@@ -133,11 +133,19 @@ class Supervisor:
 
     def _child(self, name: str, module: str, arguments: list[str], descriptors: tuple[int, ...]) -> "_Child":
         options = self._options
-        command = [sys.executable, "-m", module, "--app", options.app, "--services", options.services]
+        command = [sys.executable, "-P", "-m", module, "--app", options.app, "--services", options.services]
         command += ["--grace", str(options.grace.total_seconds()), *arguments]
         if options.host_json is not None:
             command += ["--host-json", str(options.host_json)]
-        environment = {**os.environ, **options.environment, "SHARDLINE_HOME": "local", "PYTHONUNBUFFERED": "1"}
+        # The child imports what this process would: no module of that name in the folder it happens to start in.
+        import_path = [options.environment.get("PYTHONPATH", ""), *(entry or str(Path.cwd()) for entry in sys.path)]
+        environment = {
+            **os.environ,
+            **options.environment,
+            "PYTHONPATH": os.pathsep.join(entry for entry in import_path if entry),
+            "PYTHONUNBUFFERED": "1",
+            "SHARDLINE_HOME": "local",
+        }
         return _Child(
             name,
             command,

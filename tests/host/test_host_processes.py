@@ -38,7 +38,7 @@ pytestmark = [
 
 @pytest.fixture
 def options(tmp_path: Path) -> HostOptions:
-    environment = {"HOSTED_DATA": str(tmp_path), "PYTHONPATH": f"{HOSTED}{os.pathsep}{Path.cwd()}"}
+    environment = {"HOSTED_DATA": str(tmp_path), "PYTHONPATH": f"{HOSTED}{os.pathsep}{HOSTED.parents[2]}"}
     return HostOptions(
         state_dir=tmp_path / "state",
         port=0,

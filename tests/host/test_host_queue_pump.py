@@ -177,21 +177,33 @@ async def test_a_batch_that_raises_comes_again_and_ends_as_dead_letters_while_th
     assert any(record.exc_info for record in caplog.records if record.levelno == logging.DEBUG)
 
 
-async def test_even_a_system_exit_of_a_function_is_only_its_own_failure(bus: SqliteMessageBus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), StopIteration(), TimeoutError()])
+async def test_whatever_a_function_raises_is_only_its_own_failure(
+    bus: SqliteMessageBus, tmp_path: Path, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
     app = func.FunctionApp()
-    calls = 0
+    calls = {"jobs": 0, "next": 0}
+
+    def fail_once(queue: str) -> None:
+        calls[queue] += 1
+        if calls[queue] == 1:
+            raise error
 
     @app.service_bus_queue_trigger(arg_name="message", connection="C", queue_name="jobs")
-    async def work(message: func.ServiceBusMessage) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
-            raise SystemExit(3)
+    async def on_the_loop(message: func.ServiceBusMessage) -> None:
+        fail_once("jobs")
+
+    @app.service_bus_queue_trigger(arg_name="messages", connection="C", queue_name="next", cardinality="many")
+    def in_a_thread(messages: Batch) -> None:
+        fail_once("next")
 
     await send(bus, 1)
+    await send(bus, 1, "next")
     async with working(app, bus, tmp_path):
         await until_settled(bus)
-    assert calls == 2
+        await until_settled(bus, "next")
+    assert calls == {"jobs": 2, "next": 2}
+    assert caplog.text.count("(message m000; invocation") == 2
 
 
 async def test_a_return_value_without_a_binding_fails_the_invocation_as_on_azure(
