@@ -1,5 +1,7 @@
 # Two commands: `make run` and `make test`. Both work from a fresh clone with python3.11 (or later), venv and make.
-PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(if $(shell command -v $(name)),$(name))))
+SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,\
+	$(shell $(name) -c '$(SUITABLE)' >/dev/null 2>&1 && echo $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
@@ -27,7 +29,7 @@ install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml
-	@test -n "$(PYTHON)" || { echo "python3.11 or later is needed: install python3.11 and python3.11-venv" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed: install python3.11 and python3.11-venv" >&2; exit 1; }
 	@echo "Installing into $(VENV) (once) ..." >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . >&2

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, HttpUrl, ValidationError, field_validator
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
 
 HOME_FILE = "home.env"
 """The file of a data folder that says how its local home runs; the local host writes it."""
@@ -24,6 +23,10 @@ class Settings(BaseSettings):
     data_dir: Path | None = Field(default=None, description="The folder of the local bus and store files.")
     salesforce_simulator: HttpUrl | None = Field(
         default=None, description="Address of a Salesforce simulator on this machine, asked in place of Salesforce."
+    )
+    function_key: SecretStr | None = Field(
+        default=None,
+        description="The key that opens the operators' routes of the local host; without it they are closed.",
     )
     token_issuer: str = Field(default="shardline-local", description="The issuer that reader tokens must name.")
     token_audience: str = Field(default="shardline", description="The audience that reader tokens must name.")

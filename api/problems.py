@@ -7,7 +7,7 @@ import azure.functions as func
 
 from messaging import codec
 
-TYPE_PREFIX = "https://shardline.dev/problems/"
+TYPE_PREFIX = "urn:shardline:problem:"
 
 
 @dataclass(frozen=True, slots=True)

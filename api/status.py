@@ -4,13 +4,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from messaging.times import from_text, to_text
-from shards.model import Shard
 from shards.store import ShardQuery
 
 if TYPE_CHECKING:
     from composition import Services
 
 STATE_TYPE = "integration.state"
+STATES_AT_ONCE = 200
 
 
 async def pipeline_status(services: "Services") -> dict[str, Any]:
@@ -49,13 +49,17 @@ async def pipeline_status(services: "Services") -> dict[str, Any]:
 
 async def _connections(services: "Services", now: datetime) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = []
+    states: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for connection in await services.connections.all():
-        states = await _states(services, connection.tenant_id, connection.connection_id)
-        synced = max((state.structured_data.get("lastSyncAt") or "" for state in states), default="") or None
-        errors = [state.structured_data["errorMessage"] for state in states if "errorMessage" in state.structured_data]
+        tenant = connection.tenant_id
+        if tenant not in states:
+            states[tenant] = await _states(services, tenant)
+        known = states[tenant].get(connection.connection_id, [])
+        synced = max((state.get("lastSyncAt") or "" for state in known), default="") or None
+        errors = sorted({state["errorMessage"] for state in known if state.get("errorMessage")})
         listed.append(
             {
-                "tenantId": connection.tenant_id,
+                "tenantId": tenant,
                 "connectionId": connection.connection_id,
                 "system": connection.system,
                 "instance": connection.instance,
@@ -64,16 +68,25 @@ async def _connections(services: "Services", now: datetime) -> list[dict[str, An
                 "lastSyncAt": synced,
                 "lagSeconds": round((now - from_text(synced)).total_seconds()) if synced else None,
                 "cursors": {
-                    str(state.structured_data.get("integrationId")): state.structured_data.get("cursor")
-                    for state in states
+                    state["metadata"]["objectType"]: state.get("cursor")
+                    for state in known
+                    if "objectType" in (state.get("metadata") or {})
                 },
             }
         )
     return listed
 
 
-async def _states(services: "Services", tenant_id: str, connection_id: str) -> list[Shard]:
-    page = await services.store.query(
-        ShardQuery(tenant_id, shard_type_ids=(STATE_TYPE,), connection_id=connection_id), limit=200
-    )
-    return page.items
+async def _states(services: "Services", tenant_id: str) -> dict[str, list[dict[str, Any]]]:
+    """What each connection of the tenant remembers, by connection id."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    cursor: str | None = None
+    while True:
+        query = ShardQuery(tenant_id, shard_type_ids=(STATE_TYPE,))
+        page = await services.store.query(query, limit=STATES_AT_ONCE, cursor=cursor)
+        for shard in page.items:
+            data = shard.structured_data
+            found.setdefault(str(data.get("integrationId")), []).append(data)
+        cursor = page.cursor
+        if cursor is None:
+            return found

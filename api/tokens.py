@@ -104,7 +104,7 @@ def _texts(claims: dict[str, Any], name: str) -> list[str]:
 
 
 def local_key(file: Path) -> bytes:
-    """The local home's key, made at first use and readable by its owner alone."""
+    """The local home's key in *file*, 32 bytes; made at first use and readable by its owner alone."""
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -8,10 +8,12 @@ from rich.table import Table
 
 from messaging import codec
 
+WIDE = 220
+
 
 def console() -> Console:
-    """Where people read; wide in a log, so that nothing is folded."""
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    """Where people read; wide in a file or pipe, so that nothing is folded."""
+    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
 
 
 def print_json(value: object) -> None:
@@ -39,8 +41,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def print_pairs(pairs: Mapping[str, object]) -> None:
-    """A line ``name: value`` for each."""
-    out = console()
+    """A line ``name: value`` for each, never folded: a token must stay one word."""
     width = max((len(name) for name in pairs), default=0)
     for name, value in pairs.items():
-        out.print(f"{name + ':':<{width + 1}} {value}", markup=False)
+        sys.stdout.write(f"{name + ':':<{width + 1}} {value}\n")
+    sys.stdout.flush()

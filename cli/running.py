@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, UsageError, run_async
-from cli.output import print_json, print_pairs, table
+from cli.output import console, print_json, print_pairs, table
 
 if TYPE_CHECKING:
     from composition import Services
@@ -168,7 +168,7 @@ async def _serve(data: Path, port: int, workers: int, environment: Mapping[str, 
             await _register(services, played)
         await supervisor.start()
         try:
-            serving = asyncio.create_task(_tell(services, supervisor.port, played, started))
+            serving = asyncio.create_task(_tell(services, data, supervisor.port, played, started))
             stopping = asyncio.create_task(asked.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not serving.done():
@@ -183,11 +183,12 @@ async def _serve(data: Path, port: int, workers: int, environment: Mapping[str, 
     return 0
 
 
-async def _tell(services: "Services", port: int, played: "Sandbox | None", started: float) -> None:
+async def _tell(services: "Services", data: Path, port: int, played: "Sandbox | None", started: float) -> None:
     """Show the first ingestion, then what there is and where."""
+    from local.home import FUNCTION_KEY_FILE
     from local.summary import summarize, until_idle
 
-    pairs: dict[str, object] = {"Serving": f"http://localhost:{port}/api (health, search, shards, status)"}
+    pairs: dict[str, object] = {"Serving": f"http://localhost:{port}/api  (health, search, shards, status)"}
     if played:
         with _progress() as seen:
             await until_idle(services, {(played.tenant_id, played.connection.connection_id)}, seen)
@@ -199,6 +200,7 @@ async def _tell(services: "Services", port: int, played: "Sandbox | None", start
         if reader:
             pairs["A reader's token"] = services.token_key.sign(played.tenant_id, reader, now=services.clock())
             pairs["Try"] = "shardline search 'renewal at risk'"
+    pairs["Function key (status)"] = data / FUNCTION_KEY_FILE
     pairs["Stop with"] = "Ctrl-C"
     print_pairs(pairs)
     sys.stdout.flush()
@@ -216,9 +218,9 @@ async def _some_reader(services: "Services", tenant_id: str) -> str | None:
 @contextmanager
 def _progress() -> "Iterator[Any]":
     """Tells of each look at the pipeline: a live line on a terminal, now and then a plain line in a log."""
-    console = Console(stderr=True, highlight=False)
-    if console.is_terminal:
-        with console.status("starting") as live:
+    err = Console(stderr=True, highlight=False, soft_wrap=True)
+    if err.is_terminal:
+        with err.status("starting") as live:
             yield lambda moment: live.update(_words(moment))
         return
     said = time.perf_counter()
@@ -227,7 +229,7 @@ def _progress() -> "Iterator[Any]":
         nonlocal said
         if time.perf_counter() - said >= SAY_EVERY:
             said = time.perf_counter()
-            console.print(_words(moment), markup=False)
+            err.print(_words(moment), markup=False)
 
     yield say
 
@@ -238,11 +240,11 @@ def _words(moment: "Moment") -> str:
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    console.print(table(f"Live shards of {summary['tenantId']}", ["type", "shards"], sorted(summary["shards"].items())))
-    console.print(table("Links", ["type", "links"], sorted(summary["links"].items())))
+    out = console()
+    out.print(table(f"Live shards of {summary['tenantId']}", ["type", "shards"], sorted(summary["shards"].items())))
+    out.print(table("Links", ["type", "links"], sorted(summary["links"].items())))
     if any(stage["messages"] for stage in summary["stages"].values()):
-        console.print(
+        out.print(
             table(
                 "Stages of this run",
                 ["stage", "messages", "seconds"],

@@ -4,7 +4,11 @@ import os
 import secrets
 from pathlib import Path
 
+from api.tokens import local_key
 from settings import HOME_FILE
+
+FUNCTION_KEY_FILE = "function.key"
+"""The file of a data folder that holds the key of the operators' routes."""
 
 DEFAULT_SCHEDULES = {
     "SHARDLINE_POLL_SCHEDULE": "*/5 * * * * *",
@@ -16,7 +20,8 @@ DEFAULT_SCHEDULES = {
 def prepare_home(data: Path, *, simulator: str | None) -> dict[str, str]:
     """Make the data folder and its settings file; the environment that the app's processes run in.
 
-    The file lets other commands find this home by its folder. It holds no secret.
+    The file lets other commands find this home by its folder. It holds no secret; the function key, which the
+    environment holds, is kept in a file of its own.
     """
     data = data.absolute()
     data.mkdir(parents=True, exist_ok=True)
@@ -30,7 +35,7 @@ def prepare_home(data: Path, *, simulator: str | None) -> dict[str, str]:
     temporary = data / f".{HOME_FILE}.{secrets.token_hex(4)}"
     temporary.write_text("\n".join(lines) + "\n")
     temporary.replace(data / HOME_FILE)
-    return environment
+    return environment | {"SHARDLINE_FUNCTION_KEY": local_key(data / FUNCTION_KEY_FILE).hex()}
 
 
 def _quoted(value: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from connections.connection import Connection, PolledObject, SalesforceAuth, Schedule
 from connections.secrets import environment_variable
 from local.company import DEFAULT_OBJECTS, load_company
+from local.salesforce.auth import Credentials
 from local.salesforce.server import SimulatorProcess
 
 SAMPLE_COMPANY = Path(__file__).parent / "sample_company"
@@ -16,6 +17,8 @@ SAMPLE_COMPANY = Path(__file__).parent / "sample_company"
 CONNECTION_ID = "salesforce-sandbox"
 SECRET_NAME = "salesforce-sandbox"  # noqa: S105 - the name of a secret, not one
 SANDBOX_DOMAIN = "sandbox.my"
+CONSUMER_KEY = "3MVG9.shardline.sandbox"
+"""The public half of the app's credentials: always the same, so that a second run changes no connection."""
 POLL_SECONDS = 5
 """How soon a change in the simulator is asked for; loopback calls cost nothing."""
 
@@ -45,7 +48,8 @@ def play(directory: Path, *, port: int = 0) -> Iterator[Sandbox]:
         *DEFAULT_OBJECTS,
         *sorted(name for name in company.tables if name not in (*DEFAULT_OBJECTS, "Organization")),
     ]
-    with SimulatorProcess(["--company", directory.absolute()], port=port) as simulator:
+    credentials = Credentials(consumer_key=CONSUMER_KEY)
+    with SimulatorProcess(["--company", directory.absolute()], credentials, port) as simulator:
         yield Sandbox(
             tenant_id=company.tenant_id,
             simulator=simulator.base_url,

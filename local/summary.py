@@ -11,6 +11,8 @@ from messaging.bus import QueueDepth
 SOURCES = ("salesforce", "slack", "gdrive")
 STAGES = ("normalize", "enrich", "prepare", "embed")
 LOOK_EVERY = 0.1
+BOOKKEEPING = "integration."
+"""The shard types that stand for no record: what connections remember."""
 
 
 class StandstillError(Exception):
@@ -55,14 +57,14 @@ def _unfinished(depth: QueueDepth) -> int:
 async def summarize(
     services: Services, tenant_id: str, *, seconds: float, events: Mapping[str, int], stages: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The summary of a run: *events* and *stages* count the run, the rest counts the store."""
+    """The summary of a run: *events* and *stages* count the run, the rest counts what the store has of records."""
     counts = await services.store.counts(tenant_id)
     depths = await services.bus.depths()
     total = sum(events.values())
     return {
         "tenantId": tenant_id,
         "events": {source: events.get(source, 0) for source in SOURCES},
-        "shards": counts.shards,
+        "shards": {kind: count for kind, count in counts.shards.items() if not kind.startswith(BOOKKEEPING)},
         "deleted": counts.deleted,
         "links": counts.links,
         "linksPending": counts.links_pending,
