@@ -1,14 +1,17 @@
 """Commands for operators: parked, replay, reconcile, connections, token."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from api.tokens import LIFETIME
-from cli.home import DEFAULT_DATA, DataOption, JsonOption, TenantOption, UsageError, run, the_tenant
+from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, TenantOption, UsageError, run, the_tenant
 from cli.output import console, print_json, print_json_lines, table
 from composition import Services
+from connections.connection import connection_from
+from messaging import codec
 from operations.reconciliation import reconcile as reconcile_now
 from operations.replay import ReplaySelection, select
 from operations.replay import replay as replay_messages
@@ -97,15 +100,23 @@ def reconcile(
 def connections(
     data: DataOption = DEFAULT_DATA,
     tenant: TenantOption = None,
+    add: Annotated[
+        Path | None,
+        typer.Option("--add", metavar="FILE", help="First register the connection in this JSON file, or change it."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """The registered connections, their state, and what to do about a failing one."""
+    described = _described(add) if add else None
+    if described is not None and tenant is None:
+        raise UsageError("--add needs --tenant: a connection belongs to one tenant")
 
     async def work(services: Services) -> list[Any]:
-        if tenant is not None:
+        if described is not None and tenant is not None:
+            await services.connections.save(connection_from(described, tenant))
+        elif tenant is not None:
             await the_tenant(services, tenant)
-            return await services.connections.of_tenant(tenant)
-        return await services.connections.all()
+        return await (services.connections.of_tenant(tenant) if tenant else services.connections.all())
 
     found = run(data, work)
     if json:
@@ -130,6 +141,16 @@ def connections(
             ],
         )
     )
+
+
+def _described(file: Path) -> dict[str, Any]:
+    try:
+        content = codec.decode(file.read_bytes())
+    except codec.DecodeError as error:
+        raise CommandError(f"{file} is no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise CommandError(f"{file} holds no JSON object")
+    return content
 
 
 def token(
