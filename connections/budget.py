@@ -32,13 +32,13 @@ class ApiBudget:
     """A budget in use: asked before each call, told of each answer.
 
     Args:
-        usage: what was stored; it is changed in place.
+        usage: what was stored.
         reserve_share: share of the org's calls that is left to others.
         own_share: share of the org's calls that Shardline may use in 24 hours.
     """
 
     def __init__(self, usage: ApiUsage, *, reserve_share: float, own_share: float) -> None:
-        self.usage = usage
+        self.usage = msgspec.structs.replace(usage, calls=dict(usage.calls))
         self.made = 0
         """Calls made since this budget was loaded."""
         self._reserve_share = reserve_share

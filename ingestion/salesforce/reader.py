@@ -32,7 +32,7 @@ LONGEST_WAIT = timedelta(seconds=5)
 
 DESCRIBE_EVERY = timedelta(days=1)
 SMALLEST_PAGE = 50
-SMALLEST_URI = 2_000
+SMALLEST_URI = 500
 LOST_FIELDS = 50
 """How many fields may turn out to be missing within one page before the object is given up."""
 
