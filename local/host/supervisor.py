@@ -225,12 +225,11 @@ class _Child:
             code = await process.wait()
             if loop.time() - started > _HEALTHY_AFTER:
                 pause = _FIRST_RESTART
-            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             if code == RECYCLE_EXIT_CODE:
                 self._report(f"[{self._name}] process {process.pid} gives way to a fresh one")
                 problem = ""
             else:
-                problem = f"process {process.pid} ended unexpectedly ({how})"
+                problem = f"process {process.pid} ended unexpectedly ({_how_ended(code)})"
             fresh = None
             while fresh is None:
                 if problem:
@@ -284,7 +283,7 @@ class _Child:
             await self._output
         if "error" in word:
             raise HostError(str(word["error"]))
-        raise HostError(f"the {self._name} process ended with code {code} before it was ready; its log says why")
+        raise HostError(f"the {self._name} process ended before it was ready ({_how_ended(code)}); its log says why")
 
     async def _relay(self, output: asyncio.StreamReader) -> None:
         """Pass the lines of *output* on; what is longer than a line may be goes in pieces."""
@@ -297,6 +296,10 @@ class _Child:
                 self._report(f"[{self._name}] {line.decode(errors='replace').rstrip()}")
         if rest:
             self._report(f"[{self._name}] {rest.decode(errors='replace').rstrip()}")
+
+
+def _how_ended(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 async def _read_all(descriptor: int) -> dict[str, Any]:

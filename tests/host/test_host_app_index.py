@@ -169,7 +169,9 @@ def test_a_retry_policy_is_noted_as_not_applied() -> None:
     assert index(decorate).notes == ("the retry policy of function tick is not applied on one machine",)
 
 
-def test_the_products_own_app_can_run_on_this_host() -> None:
+def test_the_products_own_app_can_run_on_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    for schedule in ("SHARDLINE_POLL_SCHEDULE", "SHARDLINE_RECONCILE_SCHEDULE"):
+        monkeypatch.setenv(schedule, "0 */5 * * * *")
     found = load_app("function_app")
     assert {queue.queue for queue in found.queues} >= {"ingestion-events", "shard-emission", "embedding-jobs"}
     assert found.timers
