@@ -39,11 +39,7 @@ async def reconcile(ports: ReconciliationPorts, *, after: timedelta) -> int:
     depths = await ports.bus.depths()
     waiting = [depths[queue].oldest_enqueued_at for queue in CHAIN_QUEUES]
     before = min([now, *(moment for moment in waiting if moment is not None)]) - after
-    behind = [
-        progress
-        for progress in await ports.store.lagging(before=to_text(before), limit=BATCH)
-        if not await _is_parked(progress, ports.parked)
-    ]
+    behind = await _behind(ports, to_text(before))
     if not behind:
         return 0
     generation = int(now.timestamp())
@@ -53,6 +49,18 @@ async def reconcile(ports: ReconciliationPorts, *, after: timedelta) -> int:
     await _send(ports.bus, ENRICHMENT_JOBS, jobs)
     log.info("reconciled %d shards: %d to enrich, %d to prepare", len(behind), len(emissions), len(jobs))
     return len(behind)
+
+
+async def _behind(ports: ReconciliationPorts, before: str) -> list[Progress]:
+    """Up to :data:`BATCH` shards that stand still, those left out whose message is parked."""
+    limit = BATCH
+    while True:
+        lagging = await ports.store.lagging(before=before, limit=limit)
+        behind = [progress for progress in lagging if not await _is_parked(progress, ports.parked)]
+        if len(behind) >= BATCH or len(lagging) < limit:
+            return behind[:BATCH]
+        # The parked ones stand still longest and come first, so they must not be all that is looked at.
+        limit *= 2
 
 
 async def _is_parked(progress: Progress, parked: ParkedMessages) -> bool:

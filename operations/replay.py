@@ -62,8 +62,16 @@ async def replay(ports: ReplayPorts, messages: list[ParkedMessage]) -> int:
     generation = int(ports.clock().timestamp())
     for queue, parked in by_queue.items():
         await ports.bus.send(queue, [_message(message, generation) for message in parked])
-        await ports.parked.remove_parked([message.id for message in parked])
+        await ports.parked.remove_parked(
+            [message.id for message in parked if await _is_the_same(ports.parked, message)]
+        )
     return len(messages)
+
+
+async def _is_the_same(kept: ParkedMessages, message: ParkedMessage) -> bool:
+    """Whether what is parked is still what was replayed: a worker may by now have parked it again under its id."""
+    standing = await kept.get_parked(message.id)
+    return standing is not None and standing.message_id == message.message_id
 
 
 def _message(parked: ParkedMessage, generation: int) -> Message:

@@ -178,14 +178,16 @@ async def _apply(
         etags = await ports.store.write_many(
             [ShardWrite(change.shard, change.stored.etag if change.stored else None) for change in changes]
         )
-        emissions.extend(
-            _emission(change) for change, etag in zip(changes, etags, strict=True) if etag is not None and change.counts
-        )
-        pending = {
-            change.shard.id: records[change.shard.id]
-            for change, etag in zip(changes, etags, strict=True)
-            if etag is None
-        }
+        contended: dict[str, list[_Record]] = {}
+        for change, etag in zip(changes, etags, strict=True):
+            readings = records[change.shard.id]
+            if etag is None:
+                contended[change.shard.id] = readings
+            elif change.counts:
+                emissions.append(_emission(change))
+            else:
+                unchanged.extend((change.shard, record) for record in readings if record.redelivered)
+        pending = contended
         if not pending:
             break
     emissions.extend(await _lost_emissions(tenant_id, unchanged, ports))
