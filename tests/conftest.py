@@ -1,0 +1,24 @@
+"""What tests of the chain share: an app over a folder of its own."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.chain.rig import Rig, current
+
+
+@pytest.fixture
+def chain_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lead the app's functions to the services of the rig that calls them."""
+    monkeypatch.setattr("processors.blueprint.services", current.get)
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, chain_functions: None) -> AsyncIterator[Rig]:
+    """The chain over a new folder."""
+    made = Rig(tmp_path / "data")
+    try:
+        yield made
+    finally:
+        await made.close()
