@@ -113,10 +113,12 @@ async def _read(index: int, delivery: Delivery[IngestionEvent], ports: Normaliza
                 f"the event names no instance, and the tenant has no single connection of {event.source}: "
                 "send the instance, or connect the source, then replay",
             )
-        if event.source == "salesforce":
-            instance = salesforce_id(instance)
         observed_at = _moment(event.observed_at)
         reading_version = event.source_version or mapped.source_version or observed_at
+        if event.source == "salesforce":
+            instance = salesforce_id(instance)
+            # Versions are compared as texts, and a producer may write the vendor's +0000.
+            reading_version = _moment(reading_version)
         read_at = _moment(event.read_at) if event.read_at else observed_at
         identity = (event.tenant_id, event.source, instance, mapped.object_type)
         this_shard = shard_id(*identity, mapped.external_id)
