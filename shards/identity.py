@@ -39,13 +39,14 @@ def salesforce_id(text: str) -> str:
 
 
 def canonical_external_id(system: str, external_id: str) -> str:
-    """The one form of *external_id* that identity goes by.
+    """The one form of *external_id* that identity goes by; a derived shard's too.
 
     Raises:
         InvalidExternalIdError: it can't be an id of *system*.
     """
     if system == "salesforce":
-        return salesforce_id(external_id)
+        parent, mark, mapping_name = external_id.partition("#")
+        return salesforce_id(parent) + mark + mapping_name
     if not external_id:
         raise InvalidExternalIdError("an external id can't be empty")
     return external_id

@@ -52,7 +52,7 @@ MIN_RANKED = 50
 """How many shards each ranking has at least, where there are so many."""
 
 FIRST_NEAREST = 256
-"""How many of the nearest chunks are tried first; most readers may see most of them."""
+"""How many of the nearest chunks are tried first."""
 
 
 class Candidate(NamedTuple):
@@ -248,17 +248,19 @@ class _Search:
         likeness[chunks == 0] = 0
         if self._query.principals is not None:
             likeness[~self._readable(matrix.scopes)] = 0
-        for most in (FIRST_NEAREST, 16 * FIRST_NEAREST):
-            if self._query.linked_to is not None or most > len(likeness):
-                break  # few shards pass, or few are there: ask for those that pass at once
-            found = _one_a_shard(self._allowed(_nearest(likeness, chunks, most)))
-            if len(found) >= self._ranked:
-                return found
+        if self._query.linked_to is None:
+            # Most readers may see most of what is near: look at the nearest before asking for all that passes.
+            for most in (FIRST_NEAREST, 16 * FIRST_NEAREST):
+                nearest = _nearest(likeness, chunks, most)
+                found = _one_a_shard(self._allowed(nearest))
+                if len(found) >= self._ranked or len(nearest) < most:
+                    return found
         likeness[~np.isin(chunks >> CHILD_BITS, self._allowed_shards())] = 0
         for step in count(1):
-            nearest = _nearest(likeness, chunks, FIRST_NEAREST * 4**step)
+            most = FIRST_NEAREST * 4**step
+            nearest = _nearest(likeness, chunks, most)
             found = _one_a_shard(self._allowed(nearest))
-            if len(found) >= self._ranked or len(nearest) < FIRST_NEAREST * 4**step:
+            if len(found) >= self._ranked or len(nearest) < most:
                 return found
         raise AssertionError("unreachable: the count is endless")
 

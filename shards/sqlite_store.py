@@ -107,10 +107,14 @@ class SqliteShardStore(SqliteParkedMessages):
         )
         super().__init__(file, clock)
         self._names = Names()
+        self._closed = False
         self._matrices = VectorMatrices(file.path)
 
     async def close(self) -> None:
-        """Give back the files."""
+        """Give back the files. Closing twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
         await self._file.run(lambda _: self._matrices.close())
         self._file.close()
 
@@ -388,7 +392,7 @@ class SqliteShardStore(SqliteParkedMessages):
             where.append("(h.updated_at, h.key) > (:after_time, :after_key)")
         given = (query.system, query.instance, query.object_type, query.external_id, query.connection_id)
         if all(part is None for part in given):
-            return _in_order(connection, where, bindings, types or _types_of(connection, tenant))
+            return _in_order(connection, where, bindings, _types_of(connection, tenant) if types is None else types)
         bindings["external_id"] = query.external_id
         bindings["origins"] = json_text(
             [
@@ -408,7 +412,7 @@ class SqliteShardStore(SqliteParkedMessages):
         [found] = one_row(connection, f"SELECT count(*) FROM (SELECT 1 {records} LIMIT {FEW_EXTERNALS + 1})", bindings)
         if found > FEW_EXTERNALS:
             where.append(f"EXISTS (SELECT 1 {records} AND {children('e.id')})")
-            return _in_order(connection, where, bindings, types or _types_of(connection, tenant))
+            return _in_order(connection, where, bindings, _types_of(connection, tenant) if types is None else types)
         where.append(f"h.key IN (SELECT e.id >> {CHILD_BITS} {records})")
         if types is not None:
             where.append("h.type IN (SELECT value FROM json_each(:types))")
@@ -519,7 +523,7 @@ class SqliteShardStore(SqliteParkedMessages):
         return [tenant_id for (tenant_id,) in rows]
 
     async def counts(self, tenant_id: str) -> StoreCounts:
-        """See :meth:`shards.store.ShardStore.counts`. A redirect counts as no shard; a link to it, as its end does."""
+        """See :meth:`shards.store.ShardStore.counts`. A link to a redirect counts as one to its end would."""
         with store_errors():
             return await self._file.run(partial(self._counts, tenant_id=tenant_id))
 

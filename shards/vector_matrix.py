@@ -80,13 +80,13 @@ class VectorMatrix:
 
     def is_current(self, connection: apsw.Connection) -> bool:
         """Whether the file has all that the tables have. Under either lock."""
-        return self._header() == self._wanted(connection)
+        return self._is(self._wanted(connection))
 
     def catch_up(self, connection: apsw.Connection) -> None:
         """Write what has changed in the tables to the file. Under the exclusive lock."""
         with snapshot(connection):
             wanted, header = self._wanted(connection), self._header()
-            if header == wanted:
+            if self._is(wanted):
                 return
             usable = (
                 header is not None
@@ -111,13 +111,17 @@ class VectorMatrix:
         if self._map is None or len(self._map) != size:
             self._rows = np.empty(0, self._row)
             self._map = mmap.mmap(self._file, size, access=mmap.ACCESS_READ)
-            self._rows = np.frombuffer(self._map, self._row, offset=_FIRST_ROW)
+            if size > _FIRST_ROW:
+                self._rows = np.frombuffer(self._map, self._row, offset=_FIRST_ROW)
 
     def close(self) -> None:
         """Give back the mapping and the file."""
         self._rows = np.empty(0, self._row)
         self._map = None
         os.close(self._file)
+
+    def _is(self, wanted: _Header) -> bool:
+        return self._header() == wanted and os.fstat(self._file).st_size == self._size(wanted.rows)
 
     def _size(self, rows: int) -> int:
         return _FIRST_ROW + rows * self._row.itemsize
