@@ -248,6 +248,8 @@ async def test_an_object_that_may_not_be_read_is_skipped_and_said(org: PolledOrg
 
 
 async def test_a_uri_that_is_too_long_after_all_is_asked_in_shorter_ones(org: PolledOrg) -> None:
+    for index in range(60):
+        org.org.add_field("Contact", Field(f"A_custom_field_{index}__c", "string"))
     org.org.create("Contact", {"LastName": "P"})
     org.api.faults.add(Fault(status=414, body="<html>", content_type="text/html", path="/query", times=4))
 
