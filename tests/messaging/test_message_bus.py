@@ -140,6 +140,14 @@ class MessageBusContract(ABC):
         assert await bus.dead_letter([lost], reason="r", description="d") == 0
         assert await bus.complete([held]) == 1
 
+    async def test_an_expired_lock_is_lost_before_anyone_else_has_the_message(self, bus: Bus) -> None:
+        await bus.send("work", [message(1)])
+        lost = await bus.receive("work", max_messages=1, lock_for=timedelta(seconds=2))
+        await self.pass_time(timedelta(seconds=3))
+        assert await bus.complete(lost) == 0
+        assert await bus.renew(lost) == 0
+        assert len(await self.receive_all(bus)) == 1
+
     async def test_a_renewed_lock_lasts(self, bus: Bus) -> None:
         await bus.send("work", [message(1), message(2)])
         received = await bus.receive("work", max_messages=2, lock_for=timedelta(seconds=3))
