@@ -33,7 +33,7 @@ class ConnectionRegistry:
         self._store = store
         self._clock = clock
         self._monotonic = monotonic
-        self._instances: dict[tuple[str, str], tuple[float, str | None]] = {}
+        self._instances: dict[tuple[str, str], tuple[float, str]] = {}
 
     async def get(self, tenant_id: str, connection_id: str) -> Connection | None:
         """The connection, None when the tenant has none of this id.
@@ -122,7 +122,9 @@ class ConnectionRegistry:
             return known[1]
         instances = {connection.instance for connection in await self.of_tenant(tenant_id, system=system)}
         answer = next(iter(instances)) or None if len(instances) == 1 else None
-        self._instances[key] = (now + INSTANCE_CACHE_SECONDS, answer)
+        if answer is not None:
+            # That there is none is not kept: events parked for it are replayed as soon as someone has connected.
+            self._instances[key] = (now + INSTANCE_CACHE_SECONDS, answer)
         return answer
 
     async def _update(
