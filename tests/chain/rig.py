@@ -4,9 +4,10 @@ A batch goes the way it goes in the host: received under a lock, handed over as 
 completed when the function returns and abandoned when it raises.
 """
 
-from collections import Counter
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from local.home import DEFAULT_SCHEDULES
 from local.host.app_index import index_app
 from local.host.host_json import read_host_json
 from local.host.queue_pump import to_service_bus_message
+from local.host.worker import run_worker
 from messaging import codec
 from messaging.bus import BusUnavailableError, Message, QueueDepth, ReceivedMessage
 from messaging.contracts import EventType, IngestionEvent, ShardEmission
@@ -28,7 +30,7 @@ from messaging.queues import (
     INGESTION_EVENTS_BULK,
     SHARD_EMISSION,
 )
-from messaging.times import to_text
+from messaging.times import to_text, utc_now
 from processors.models.embedding import EmbeddingModel, StaticEmbeddingModel
 from settings import Settings
 from shards.identity import salesforce_id, shard_id
@@ -122,12 +124,8 @@ class Rig:
             clock=self.clock,
         )
         self.bus, self.store = built.bus, built.store
-        self.sent: Counter[str] = Counter()
-        """Messages received for the first time, by queue: what was sent and not dropped as a duplicate."""
-        self._calls: dict[str, QueueCall] = {
-            function.queue: function.call
-            for function in index_app(app, read_host_json(HOST_JSON), environment=DEFAULT_SCHEDULES).queues
-        }
+        self.index = index_app(app, read_host_json(HOST_JSON), environment=DEFAULT_SCHEDULES)
+        self._calls: dict[str, QueueCall] = {function.queue: function.call for function in self.index.queues}
 
     def clock(self) -> datetime:
         """The present moment of this app."""
@@ -168,7 +166,6 @@ class Rig:
 
     async def call(self, queue: str, messages: Sequence[ReceivedMessage]) -> None:
         """Run the app's function of *queue* on a batch, without settling it."""
-        self.sent[queue] += sum(message.delivery_count == 1 for message in messages)
         current.set(self.services)
         await self._calls[queue]([to_service_bus_message(message) for message in messages])
 
@@ -188,6 +185,10 @@ class Rig:
         """Run the chain until nothing of *queues* (all of the chain's, in order) can be received now."""
         while any([await self.step(queue, max_messages=max_messages) for queue in queues or CHAIN_QUEUES]):
             pass
+
+    def handled(self, stage: str) -> int:
+        """How many messages of *stage* (normalize, enrich, prepare, embed) have been processed."""
+        return self.services.meter.messages[stage]
 
     async def run(self, *events: IngestionEvent) -> None:
         """Send events and run the chain until it is idle."""
@@ -224,6 +225,29 @@ class Rig:
         """Where the change feed stands: it moves with every write of a shard."""
         changes = await self.store.changes(after=0, limit=100_000)
         return changes[-1].position if changes else 0
+
+
+class HostedRig(Rig):
+    """The same app run by the local host's worker, at its own pace and in the real time."""
+
+    def clock(self) -> datetime:
+        """The present moment."""
+        return utc_now()
+
+    async def drain(self, *queues: str, max_messages: int = BATCH) -> None:
+        """Let a worker run until no message waits or is worked on. It chooses its batches, and takes all queues."""
+        current.set(self.services)
+        stop = asyncio.Event()
+        index = replace(self.index, http=(), timers=(), feeds=())
+        state = self.settings.store_file.parent / "host"
+        worker = asyncio.create_task(run_worker(index, self.bus, self.store, state, stop, only_queues=True))
+        try:
+            async with asyncio.timeout(30):
+                while any(depth.active or depth.locked for depth in (await self.bus.depths()).values()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)  # the bus is a file, which tells nobody that it is empty
+        finally:
+            stop.set()
+            await worker
 
 
 TIMES = ("createdAt", "updatedAt", "deletedAt")

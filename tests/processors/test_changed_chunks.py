@@ -68,12 +68,12 @@ async def test_only_the_chunk_that_changed_goes_on(rig: Rig, model: CountingMode
 
 async def test_a_change_beside_the_text_embeds_nothing(rig: Rig, model: CountingModel) -> None:
     await rig.run(event("Account", 1, 1, Name="Acme", Description=notes(3)))
-    jobs, texts = rig.sent[EMBEDDING_JOBS], len(model.texts)
+    jobs, texts = rig.handled("embed"), len(model.texts)
     before = await rig.chunks("Account", 1)
     rig.wait(60)
     await rig.run(event("Account", 1, 2, Name="Acme", Description=notes(3), Phone="+1 555 0100"))
     assert (await rig.shard("Account", 1)).revision == 2
-    assert rig.sent[EMBEDDING_JOBS] == jobs
+    assert rig.handled("embed") == jobs
     assert len(model.texts) == texts
     assert await rig.chunks("Account", 1) == before
     progress = (await rig.store.progress(TENANT, [id_of("Account", 1)]))[id_of("Account", 1)]
