@@ -125,9 +125,9 @@ class _Search:
         if words:
             terms = self._terms(words)
             if terms:
-                rankings.append(self._by_text(terms))
-            named, exact = self._by_name(words)
-            rankings.append(named)
+                rankings.append(self._by_text(terms)[: self._ranked])
+                named, exact = self._by_name(words, terms)
+                rankings.append(named)
         if matrix is not None and self._query.vector is not None:
             rankings.append(self._by_likeness(matrix, self._query.vector))
         return _fused(rankings, exact)[: self._query.limit]
@@ -220,8 +220,12 @@ class _Search:
         )
         return [(chunk, score) for chunk, score in rows]
 
-    def _by_name(self, words: Sequence[str]) -> tuple[list[int], set[int]]:
-        """Chunks of shards with all *words* in their name, shortest name first; those whose name is just the words."""
+    def _by_name(self, words: Sequence[str], terms: Sequence[_Term]) -> tuple[list[int], set[int]]:
+        """Chunks of shards with all *words* in their name, shortest name first; the shards called just that."""
+        wanted = set(words)
+        if not wanted <= {term.text for term in terms}:
+            return [], set()
+        drivers = [term.text for term in self._rare(terms) if term.text in wanted] or words
         rows = all_rows(
             self._connection,
             f"""
@@ -231,13 +235,13 @@ class _Search:
                 CROSS JOIN heads AS h ON h.key = c.id >> {CHILD_BITS}
                 WHERE {self._text} MATCH :match AND {" AND ".join(self._of_chunks)}
                 ORDER BY {self._text}.rowid DESC LIMIT {MAX_DRIVEN}
-            ) GROUP BY id >> {CHILD_BITS} ORDER BY length(name), 1 LIMIT {self._ranked}
+            ) GROUP BY id >> {CHILD_BITS} ORDER BY length(name), 1 LIMIT {4 * self._ranked}
             """,
-            {**self._bindings, "match": f"name : ({' AND '.join(_quoted(word) for word in words)})"},
+            {**self._bindings, "match": f"name : ({' AND '.join(_quoted(word) for word in drivers)})"},
         )
-        wanted = set(words)
-        exact = {chunk >> CHILD_BITS for chunk, name in rows if set(self._words(name)) == wanted}
-        return [chunk for chunk, _ in rows], exact
+        named = [(chunk, found) for chunk, name in rows if wanted <= (found := set(self._words(name)))]
+        exact = {chunk >> CHILD_BITS for chunk, found in named if found == wanted}
+        return [chunk for chunk, _ in named[: self._ranked]], exact
 
     # Likeness
 
@@ -301,8 +305,10 @@ def _space(connection: apsw.Connection, tenant: int, dimensions: int) -> int | N
 
 def _nearest(likeness: Vectors, chunks: Numbers, most: int) -> list[int]:
     """The chunks of the *most* greatest likenesses above 0, greatest first."""
-    rows = np.argpartition(likeness, -most)[-most:] if most < len(likeness) else np.arange(len(likeness))
-    rows = rows[likeness[rows] > 0]
+    # Zeros first: a partition among many equal numbers is slow.
+    rows = np.flatnonzero(likeness > 0)
+    if most < len(rows):
+        rows = rows[np.argpartition(likeness[rows], -most)[-most:]]
     rows = rows[np.argsort(-likeness[rows], kind="stable")]
     numbers: list[int] = chunks[rows].tolist()
     return numbers

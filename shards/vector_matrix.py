@@ -55,19 +55,12 @@ class VectorMatrix:
         )
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._map: mmap.mmap | None = None
+        self._mapped: _Header | None = None
         self._rows: npt.NDArray[Any] = np.empty(0, self._row)
-
-    @property
-    def chunks(self) -> Numbers:
+        self.chunks: Numbers = np.empty(0, np.int64)
         """The chunk of each row, 0 where the slot is free."""
-        chunks: Numbers = self._rows["chunk"]
-        return chunks
-
-    @property
-    def scopes(self) -> npt.NDArray[np.int32]:
+        self.scopes: npt.NDArray[np.int32] = np.empty(0, np.int32)
         """The acl scope of each row's chunk."""
-        scopes: npt.NDArray[np.int32] = self._rows["scope"]
-        return scopes
 
     def likeness(self, vector: Vectors) -> Vectors:
         """The cosine of *vector* with each row; 0 where the slot is free."""
@@ -107,12 +100,17 @@ class VectorMatrix:
 
     def map(self) -> None:
         """Bring the mapping in step with the file. Under either lock, once the file is current."""
-        size = os.fstat(self._file).st_size
-        if self._map is None or len(self._map) != size:
+        header = self._header()
+        if header == self._mapped or header is None:
+            return
+        if self._mapped is None or header.rows != self._mapped.rows:
             self._rows = np.empty(0, self._row)
-            self._map = mmap.mmap(self._file, size, access=mmap.ACCESS_READ)
-            if size > _FIRST_ROW:
+            self._map = mmap.mmap(self._file, self._size(header.rows), access=mmap.ACCESS_READ)
+            if header.rows:
                 self._rows = np.frombuffer(self._map, self._row, offset=_FIRST_ROW)
+        # Side by side they are read in a fraction of the time that it takes to pick them from between the vectors.
+        self.chunks, self.scopes = self._rows["chunk"].copy(), self._rows["scope"].copy()
+        self._mapped = header
 
     def close(self) -> None:
         """Give back the mapping and the file."""
