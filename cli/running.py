@@ -39,7 +39,8 @@ def up(
     _check(company, sandbox)
     with _sandbox(company, sandbox) as played:
         environment = _environment(data, played)
-        return run_async(_serve(data, port, workers, environment, played))
+        with _told():
+            return run_async(_serve(data, port, workers, environment, played))
 
 
 def demo(
@@ -53,7 +54,8 @@ def demo(
         if played is None:
             raise AssertionError("the sandbox was asked for")
         environment = _environment(data, played)
-        summary = run_async(_ingest(data, environment, played))
+        with _told():
+            summary = run_async(_ingest(data, environment, played))
     if json:
         print_json(summary)
     else:
@@ -83,6 +85,18 @@ def _sandbox(company: Path | None, wanted: bool) -> "Iterator[Sandbox | None]":
         except (CompanyError, SimulatorError, SecretError) as error:
             raise CommandError(str(error)) from None
         yield played
+
+
+@contextmanager
+def _told() -> "Iterator[None]":
+    """What keeps the host or the pipeline from running, as a failure of the command."""
+    from local.host.errors import HostError
+    from local.summary import StandstillError
+
+    try:
+        yield
+    except (HostError, StandstillError) as error:
+        raise CommandError(str(error)) from None
 
 
 def _environment(data: Path, played: "Sandbox | None") -> dict[str, str]:
@@ -159,8 +173,14 @@ async def _serve(data: Path, port: int, workers: int, environment: Mapping[str, 
     supervisor = Supervisor(options, report=lambda line: out.print(line, markup=False))
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        if asked.is_set():
+            supervisor.kill()
+        asked.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
+        loop.add_signal_handler(number, ask)
     started = time.perf_counter()
     try:
         if played:
@@ -168,12 +188,13 @@ async def _serve(data: Path, port: int, workers: int, environment: Mapping[str, 
             await _register(services, played)
         await supervisor.start()
         try:
-            serving = asyncio.create_task(_tell(services, data, supervisor.port, played, started))
+            telling = asyncio.create_task(_tell(services, data, supervisor.port, played, started))
             stopping = asyncio.create_task(asked.wait())
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not serving.done():
-                serving.cancel()
-            await asyncio.gather(serving, return_exceptions=not serving.done() or serving.cancelled())
+            await asyncio.wait({telling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if telling.done():
+                telling.result()
+            else:
+                telling.cancel()
             await stopping
             out.print("stopping", markup=False)
         finally:
@@ -186,12 +207,15 @@ async def _serve(data: Path, port: int, workers: int, environment: Mapping[str, 
 async def _tell(services: "Services", data: Path, port: int, played: "Sandbox | None", started: float) -> None:
     """Show the first ingestion, then what there is and where."""
     from local.home import FUNCTION_KEY_FILE
-    from local.summary import summarize, until_idle
+    from local.summary import StandstillError, summarize, until_idle
 
     pairs: dict[str, object] = {"Serving": f"http://localhost:{port}/api  (health, search, shards, status)"}
     if played:
-        with _progress() as seen:
-            await until_idle(services, {(played.tenant_id, played.connection.connection_id)}, seen)
+        try:
+            with _progress() as seen:
+                await until_idle(services, {(played.tenant_id, played.connection.connection_id)}, seen)
+        except StandstillError as error:
+            sys.stderr.write(f"shardline: {error}\n")
         seconds = time.perf_counter() - started
         summary = await summarize(services, played.tenant_id, seconds=seconds, events={}, stages={})
         _print_summary(summary)

@@ -18,7 +18,7 @@ class QueueProperties:
 
     name: str
     lock_duration: timedelta = timedelta(minutes=5)
-    max_delivery_count: int = 5
+    max_delivery_count: int = 10
     duplicate_detection_window: timedelta = timedelta(minutes=10)
 
 
