@@ -49,7 +49,6 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         watermark: every row stamped up to here that was visible when the last walk began has been read.
         tip: the newest row ever read, and *tip_since* when the walk ended that first came to it.
         floor: nothing at or before it needs to be read again.
-        window_rows: how many rows the last whole walk met, which is what a walk that finds nothing new costs.
         walk: the walk under way, None between two.
     """
 
@@ -57,7 +56,6 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     tip: Position | None = None
     tip_since: str | None = None
     floor: Position | None = None
-    window_rows: int = 0
     walk: Walk | None = None
 
     @property
@@ -108,7 +106,7 @@ def advance(cursor: Cursor, *, last: Position, rows: int) -> Cursor:
     )
 
 
-def finish(cursor: Cursor, *, ended_at: str, look_back: timedelta, page_size: int) -> Cursor:
+def finish(cursor: Cursor, *, ended_at: str, look_back: timedelta) -> Cursor:
     """The cursor after the walk's last page, which came at *ended_at*."""
     walk = _walk(cursor)
     tip, tip_since = cursor.tip, cursor.tip_since
@@ -122,8 +120,7 @@ def finish(cursor: Cursor, *, ended_at: str, look_back: timedelta, page_size: in
         watermark=watermark,
         tip=tip,
         tip_since=tip_since,
-        floor=tip if _is_settled(walk, tip, tip_since, look_back) and walk.rows > page_size else cursor.floor,
-        window_rows=walk.rows,
+        floor=tip if walk.pages > 1 and _is_settled(walk, tip, tip_since, look_back) else cursor.floor,
     )
 
 

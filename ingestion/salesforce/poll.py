@@ -205,7 +205,6 @@ class _ObjectPoll:
             cursor,
             ended_at=to_text(page.answered_at),
             look_back=self._look_back,
-            page_size=self._connection.page_size,
         )
         if finished.floor is not None:
             self._window.forget_to(finished.floor.stamp)

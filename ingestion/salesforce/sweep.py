@@ -162,15 +162,18 @@ class _Sweep:
         """A complete listing, its ids kept in parts; None when time ran out, with what there is kept for the next."""
         listing = self._notes.listing or Listing(began_at=to_text(self._clock()))
         batch: list[str] = []
+        limit = LISTING_PAGE
         while True:
             if deadline is not None and self._clock() >= deadline:
                 await self._save(msgspec.structs.replace(self._notes, listing=await self._keep(listing, batch)))
                 return None
             after = batch[-1] if batch else listing.after
-            soql = listing_query(self._object, after, LISTING_PAGE)
+            soql = listing_query(self._object, after, limit)
             page = await patiently(partial(self._session.client.query, soql, object_type=self._object))
             batch.extend(record["Id"] for record in page.records)
-            if not page.more and len(page.records) < LISTING_PAGE:
+            if page.more:
+                limit = max(len(page.records), 1)  # no query locator stays open, as in a walk
+            elif len(page.records) < limit:
                 return await self._keep(listing, batch)
             if len(batch) >= PART_IDS:
                 listing = await self._keep(listing, batch)

@@ -27,7 +27,7 @@ from ingestion.salesforce.sweep import SweepReport, sweep
 from ingestion.work import IngestionPorts
 from local.company import Company, default_org_id
 from local.salesforce.org import Org
-from local.salesforce.schema import ObjectTable, empty_table
+from local.salesforce.schema import empty_table
 from local.salesforce.server import SalesforceSimulator
 from messaging.bus import ReceivedMessage
 from messaging.contracts import IngestionEvent
@@ -225,8 +225,8 @@ class PolledOrg:
 
     def truth(self, object_type: str = "Contact") -> dict[str, Any]:
         """The live records of the org."""
-        table: ObjectTable | Any = self.org.tables[object_type]
-        return {str(record["Id"]): record for record in table.records.values() if not record.get("IsDeleted")}
+        records = self.org.tables[object_type].records.values()
+        return {str(record["Id"]): record for record in records if not record.get("IsDeleted")}
 
     def queries(self, object_type: str = "Contact") -> list[str]:
         """The queries that the org has answered or refused, oldest first."""

@@ -103,7 +103,7 @@ class Poller:
                 window.keep(fresh, window_start(cursor, look_back))
             final = len(page) < plan.page_size
             if final:
-                cursor = finish(cursor, ended_at=text(now + self._skew), look_back=look_back, page_size=plan.page_size)
+                cursor = finish(cursor, ended_at=text(now + self._skew), look_back=look_back)
                 if cursor.floor is not None:
                     window.forget_to(cursor.floor.stamp)
             if plan.cut == pages:

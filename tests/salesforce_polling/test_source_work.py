@@ -4,6 +4,7 @@ import asyncio
 import logging
 import platform
 from datetime import timedelta
+from typing import Literal
 
 import msgspec
 import pytest
@@ -22,12 +23,12 @@ from shards.types import validate
 from tests.salesforce_polling.polled_org import CONNECTION, TENANT, PolledOrg
 
 
-def work(org: PolledOrg, kind: str = "poll", connection: str = CONNECTION) -> SourceWork:
+def work(org: PolledOrg, kind: Literal["poll", "sweep"] = "poll", connection: str = CONNECTION) -> SourceWork:
     """Work due now."""
     return SourceWork(
         tenant_id=TENANT,
         connection_id=connection,
-        work=kind,  # type: ignore[arg-type]  # one of the literal's words
+        work=kind,
         due_at=to_text(org.clock()),
     )
 
