@@ -15,6 +15,9 @@ MAX_NUMBER_DIGITS = 15
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 """Normalizing under the default context would round to 28 digits."""
 
+LARGEST_EXPONENT = 308
+"""The decimal exponent of the largest IEEE 754 double."""
+
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _canonical_encoder = msgspec.json.Encoder(decimal_format="number", order="sorted")
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
@@ -58,10 +61,11 @@ def plain_number(value: Decimal | float) -> int | Decimal:
     """The number in the one form that is stored: whole numbers as int, others as a Decimal without trailing zeros.
 
     Raises:
-        ValueError: *value* is infinite or not a number, which JSON can't carry.
+        ValueError: *value* is infinite or not a number, which JSON can't carry, or beyond what other readers can.
     """
     number = value if isinstance(value, Decimal) else Decimal(repr(value))
-    if not number.is_finite():
+    # Written out, the int of 1e999999999 would fill the memory.
+    if not number.is_finite() or abs(number.adjusted()) > LARGEST_EXPONENT:
         raise ValueError(f"{value} can't be written as a JSON number")
     if number == number.to_integral_value():
         return int(number)

@@ -65,12 +65,6 @@ async def deliver(
     return outcomes
 
 
-async def give_back(rig: Rig, times: int) -> None:
-    """Let all messages be received and given back, as a host does that ends in the middle."""
-    for _ in range(times):
-        await rig.bus.abandon(await rig.receive(INGESTION_EVENTS))
-
-
 async def test_a_fresh_batch_is_processed_as_one(rig: Rig) -> None:
     await rig.send(*numbered(5))
     process = Recorder()
@@ -87,7 +81,7 @@ async def test_an_empty_batch_has_no_outcomes(rig: Rig) -> None:
 
 async def test_a_batch_that_comes_again_runs_one_message_at_a_time(rig: Rig) -> None:
     await rig.send(*numbered(3))
-    await give_back(rig, 1)
+    await rig.give_back(INGESTION_EVENTS, 1)
     process = Recorder()
     assert await deliver(rig, process) == [DONE] * 3
     assert [len(batch) for batch in process.batches] == [1, 1, 1]
@@ -96,7 +90,7 @@ async def test_a_batch_that_comes_again_runs_one_message_at_a_time(rig: Rig) -> 
 
 async def test_one_redelivered_message_makes_its_whole_batch_run_one_by_one(rig: Rig) -> None:
     await rig.send(*numbered(2))
-    await give_back(rig, 1)
+    await rig.give_back(INGESTION_EVENTS, 1)
     old = await rig.receive(INGESTION_EVENTS)
     await rig.send(event("Account", 9, 1, Name="New"))
     new = await rig.receive(INGESTION_EVENTS)
@@ -110,7 +104,7 @@ async def test_one_redelivered_message_makes_its_whole_batch_run_one_by_one(rig:
 
 async def test_the_last_delivery_but_one_is_parked_untried(rig: Rig) -> None:
     await rig.send(*numbered(2))
-    await give_back(rig, QUEUES[INGESTION_EVENTS].max_delivery_count - 2)
+    await rig.give_back(INGESTION_EVENTS)
     process = Recorder()
     outcomes = await deliver(rig, process)
     assert process.batches == []
@@ -295,7 +289,7 @@ async def test_what_cannot_be_parked_now_comes_back_and_is_parked_then(
 
 async def test_what_has_not_started_at_half_of_the_lock_goes_out_as_copies(rig: Rig) -> None:
     await rig.send(*numbered(3))
-    await give_back(rig, 1)
+    await rig.give_back(INGESTION_EVENTS, 1)
     half = QUEUES[INGESTION_EVENTS].lock_duration / 2
 
     async def slow(deliveries: Deliveries) -> list[Outcome]:

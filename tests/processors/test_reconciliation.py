@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from messaging.bus import Message
-from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS, SHARD_EMISSION
+from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS, QUEUES, SHARD_EMISSION
 from operations.reconciliation import reconcile
 from shards.store import StoreUnavailableError
 from tests.chain.rig import CHAIN_QUEUES, TENANT, Rig, event, record_id
