@@ -28,6 +28,7 @@ from messaging.queues import (
     ENRICHMENT_JOBS,
     INGESTION_EVENTS,
     INGESTION_EVENTS_BULK,
+    QUEUES,
     SHARD_EMISSION,
 )
 from messaging.times import to_text, utc_now
@@ -194,6 +195,11 @@ class Rig:
         """Send events and run the chain until it is idle."""
         await self.send(*events)
         await self.drain()
+
+    async def give_back(self, queue: str, times: int | None = None) -> None:
+        """Receive what waits and give it back, as a host does that ends in the middle; as often as it may be tried."""
+        for _ in range(QUEUES[queue].max_delivery_count - 2 if times is None else times):
+            await self.bus.abandon(await self.receive(queue))
 
     async def depth(self, queue: str) -> QueueDepth:
         """How many messages of *queue* wait."""
