@@ -85,7 +85,8 @@ CREATE TABLE progress (
     enriched INTEGER NOT NULL DEFAULT 0, prepared INTEGER NOT NULL DEFAULT 0, embedded INTEGER NOT NULL DEFAULT 0,
     updated_ms INTEGER NOT NULL
 );
-CREATE INDEX progress_lagging ON progress (updated_ms) WHERE min(enriched, prepared, embedded) < normalized;
+CREATE INDEX progress_lagging ON progress (updated_ms)
+    WHERE enriched < normalized OR prepared < normalized OR embedded < normalized;
 
 CREATE TABLE chunks (
     id INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, type INTEGER NOT NULL, scope INTEGER NOT NULL, vector INTEGER,
@@ -113,6 +114,9 @@ CREATE INDEX parked_by_tenant ON parked (tenant, parked_at, id);
 ``vectors`` rows are slots: they are given to another chunk, never removed, so that slot n is row n of the matrix file.
 ``vector_changes`` tells which slots below the newest one have changed since the matrix was last written.
 """
+
+IS_LAGGING = "(enriched < normalized OR prepared < normalized OR embedded < normalized)"
+"""The condition of the index ``progress_lagging``, in the words that SQLite knows it by."""
 
 AclKey = tuple[int, str, tuple[str, ...]]
 OriginKey = tuple[int, str, str, str, str]

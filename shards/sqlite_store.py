@@ -30,6 +30,7 @@ from shards.sqlite_schema import (
     APPLICATION_ID,
     CHILD_BITS,
     CHILD_MASK,
+    IS_LAGGING,
     LINK_STATUS,
     LIVE,
     SCHEMA,
@@ -408,20 +409,23 @@ class SqliteShardStore(SqliteParkedMessages):
         of_source = "e.origin IN (SELECT value FROM json_each(:origins))"
         if query.external_id is not None:
             of_source += " AND e.external_id = :external_id"
-        records = f"FROM externals AS e WHERE {of_source}"
-        [found] = one_row(connection, f"SELECT count(*) FROM (SELECT 1 {records} LIMIT {FEW_EXTERNALS + 1})", bindings)
+        [found] = one_row(
+            connection,
+            f"SELECT count(*) FROM (SELECT 1 FROM externals AS e WHERE {of_source} LIMIT {FEW_EXTERNALS + 1})",
+            bindings,
+        )
         if found > FEW_EXTERNALS:
-            where.append(f"EXISTS (SELECT 1 {records} AND {children('e.id')})")
+            # + has SQLite look at each shard's own records, not at all records of the source for each shard.
+            where.append(f"EXISTS (SELECT 1 FROM externals AS e WHERE {children('e.id')} AND +{of_source})")
             return _in_order(connection, where, bindings, _types_of(connection, tenant) if types is None else types)
-        where.append(f"h.key IN (SELECT e.id >> {CHILD_BITS} {records})")
         if types is not None:
             where.append("h.type IN (SELECT value FROM json_each(:types))")
             bindings["types"] = json_text(types)
         return _with_docs(
             connection,
-            # + keeps SQLite from walking heads in the order asked for instead of looking up the few keys.
-            f"SELECT h.updated_at, h.key FROM heads AS h WHERE {' AND '.join(where)}"
-            " ORDER BY +h.updated_at, h.key LIMIT :limit",
+            f"SELECT h.updated_at, h.key FROM (SELECT DISTINCT e.id >> {CHILD_BITS} AS key FROM externals AS e"
+            f" WHERE {of_source}) AS r CROSS JOIN heads AS h ON h.key = r.key WHERE {' AND '.join(where)}"
+            " ORDER BY h.updated_at, h.key LIMIT :limit",
             bindings,
         )
 
@@ -611,7 +615,7 @@ class SqliteShardStore(SqliteParkedMessages):
                 "SELECT t.id, i.id, p.type, p.normalized, p.enriched, p.prepared, p.embedded, p.updated_ms"
                 " FROM progress AS p CROSS JOIN ids AS i ON i.key = p.key"
                 " CROSS JOIN tenants AS t ON t.tenant = i.tenant"
-                " WHERE min(p.enriched, p.prepared, p.embedded) < p.normalized AND p.updated_ms < ?"
+                f" WHERE {IS_LAGGING} AND p.updated_ms < ?"
                 " ORDER BY p.updated_ms, p.key LIMIT ?",
                 (before_ms, limit),
             )
@@ -628,7 +632,7 @@ class SqliteShardStore(SqliteParkedMessages):
                 connection,
                 "SELECT coalesce(sum(enriched < normalized), 0), coalesce(sum(prepared < normalized), 0),"
                 " coalesce(sum(embedded < normalized), 0) FROM progress"
-                " WHERE min(enriched, prepared, embedded) < normalized",
+                f" WHERE {IS_LAGGING}",
                 (),
             )
             return dict(zip((Stage.ENRICHED, Stage.PREPARED, Stage.EMBEDDED), counts, strict=True))
