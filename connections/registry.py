@@ -1,7 +1,8 @@
 """The connections of all tenants, kept as shards of the type ``integration.connection``."""
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
@@ -15,7 +16,10 @@ from connections.connection import (
     stored_connection,
 )
 from messaging.times import Clock, to_text, utc_now
+from shards.model import Shard
 from shards.store import ShardQuery, ShardStore, ShardWrite
+
+log = logging.getLogger(__name__)
 
 INSTANCE_CACHE_SECONDS = 30.0
 """How long the answer to "which instance is this tenant's?" is kept: events without an instance ask it one by one."""
@@ -45,24 +49,27 @@ class ConnectionRegistry:
         return None if shard is None or not shard.is_live else stored_connection(shard)
 
     async def of_tenant(self, tenant_id: str, *, system: str | None = None) -> list[Connection]:
-        """The tenant's connections, of one system or of all, by id."""
-        query = ShardQuery(tenant_id, shard_type_ids=(CONNECTION_TYPE,))
-        connections: list[Connection] = []
-        cursor: str | None = None
-        while True:
-            page = await self._store.query(query, limit=PAGE, cursor=cursor)
-            connections.extend(stored_connection(shard) for shard in page.items)
-            cursor = page.cursor
-            if cursor is None:
-                break
+        """The tenant's connections, of one system or of all, by id.
+
+        Raises:
+            InvalidConnectionError: what is stored is no connection of this version.
+        """
+        connections = [stored_connection(shard) async for shard in self._shards(tenant_id)]
         return sorted(
             (connection for connection in connections if system in (None, connection.system)),
             key=lambda connection: connection.connection_id,
         )
 
     async def all(self) -> list[Connection]:
-        """The connections of every tenant."""
-        return [connection for tenant in await self._store.tenants() for connection in await self.of_tenant(tenant)]
+        """The connections of every tenant. One that can't be read is logged and left out: the others go on."""
+        connections: list[Connection] = []
+        for tenant in await self._store.tenants():
+            async for shard in self._shards(tenant):
+                try:
+                    connections.append(stored_connection(shard))
+                except InvalidConnectionError as error:
+                    log.error("%s", error)
+        return connections
 
     async def save(self, connection: Connection) -> Connection:
         """Write *connection*, new or over the one of its id; the same content again writes nothing.
@@ -126,6 +133,17 @@ class ConnectionRegistry:
             # That there is none is not kept: events parked for it are replayed as soon as someone has connected.
             self._instances[key] = (now + INSTANCE_CACHE_SECONDS, answer)
         return answer
+
+    async def _shards(self, tenant_id: str) -> AsyncIterator[Shard]:
+        query = ShardQuery(tenant_id, shard_type_ids=(CONNECTION_TYPE,))
+        cursor: str | None = None
+        while True:
+            page = await self._store.query(query, limit=PAGE, cursor=cursor)
+            for shard in page.items:
+                yield shard
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     async def _update(
         self, tenant_id: str, connection_id: str, change: Callable[[Connection | None], Connection | None]

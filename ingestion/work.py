@@ -39,7 +39,7 @@ BUSY_DELAY = timedelta(seconds=15)
 FIRST_DELAY = timedelta(seconds=15)
 LONGEST_DELAY = timedelta(minutes=15)
 BUDGET_DELAY = timedelta(minutes=30)
-"""After the org itself has refused a call: its limit is over a rolling day, and no answer says when it eases."""
+"""After a login that was refused because the org's limit is reached."""
 
 LOST_AFTER = timedelta(minutes=15)
 """How long after its time a copy that should go on with the work is taken for lost."""
@@ -73,7 +73,11 @@ async def enqueue_due(ports: IngestionPorts) -> int:
     for connection in await polling.registry.all():
         if connection.status != "active":
             continue
-        memory = (await _load(connection, polling)).value
+        try:
+            memory = (await _load(connection, polling)).value
+        except StateError as error:
+            log.error("connection %s can't be polled: %s", connection.connection_id, error)
+            continue
         due.extend(_due(connection, memory, now))
     if due:
         await polling.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in due])

@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 from xml.parsers.expat import ExpatError
@@ -46,6 +46,10 @@ warnings.filterwarnings("ignore", module=r"simple_salesforce\.login")
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+REFUSED_FOR = timedelta(minutes=30)
+"""How long nobody asks after the org has refused a call because its limit is reached: the limit is over a rolling day,
+and no answer says when it eases."""
 
 _USAGE = re.compile(r"(?<!-)\bapi-usage=(\d+)/(\d+)")
 
@@ -142,7 +146,13 @@ class SalesforceClient:
                     until,
                 )
             self.budget.count_call(now)
-        return await asyncio.to_thread(self._translated, call, object_type)
+        try:
+            return await asyncio.to_thread(self._translated, call, object_type)
+        except BudgetExhaustedError as error:
+            until = self._clock() + REFUSED_FOR
+            if self.budget is not None:
+                self.budget.refuse(until)
+            raise BudgetExhaustedError(f"{error}; going on at {to_text(until)}", until) from None
 
     def _translated(self, call: Callable[[], T], object_type: str | None) -> T:
         # A cancelled task leaves its thread running: the next call of this session waits for it here.

@@ -18,7 +18,7 @@ from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
 from messaging.times import to_text
 from processors.outcome import DONE, Later, Outcome, Park
-from shards.store import ShardQuery
+from shards.store import ShardQuery, ShardWrite
 from shards.types import validate
 from tests.salesforce_polling.polled_org import CONNECTION, TENANT, PolledOrg
 
@@ -182,7 +182,13 @@ async def test_the_orgs_own_refusal_waits_long(org: PolledOrg) -> None:
     outcome = await run(org, work(org))
 
     assert isinstance(outcome, Later)
-    assert outcome.delay >= timedelta(minutes=30)
+    assert timedelta(minutes=29) < outcome.delay <= timedelta(minutes=30)
+    calls = len(org.api.calls)
+    assert isinstance(await run(org, work(org)), Later)
+    assert len(org.api.calls) == calls
+    org.api.faults.clear()
+    org.pass_time(outcome.delay)
+    assert await run(org, work(org)) == DONE
 
 
 async def test_an_outage_backs_off_and_the_timer_does_not_pile_up_work(org: PolledOrg) -> None:
@@ -230,6 +236,21 @@ async def test_one_object_that_fails_makes_the_run_partial(org: PolledOrg) -> No
     memory = await org.connection_memory()
     assert memory.last_sync_status == "partial"
     assert "Nope__c" in str(memory.error_message)
+
+
+async def test_a_connection_that_cannot_be_read_holds_no_other_back(org: PolledOrg) -> None:
+    broken = msgspec.structs.replace(await org.connection(), connection_id="broken")
+    await org.registry.save(broken)
+    shard = await org.store.get(TENANT, broken.shard_id)
+    assert shard is not None
+    shard.structured_data.pop("settings")
+    assert all(await org.store.write_many([ShardWrite(shard, shard.etag)]))
+
+    assert [one.connection_id for one in await asked_for(org)] == [CONNECTION]
+    outcome = await run(org, work(org, connection="broken"))
+
+    assert isinstance(outcome, Park)
+    assert "settings" in outcome.detail
 
 
 async def test_work_of_an_unknown_connection_is_parked(org: PolledOrg) -> None:
