@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import apsw
 
 from shards.model import LinkStatus, Shard
-from shards.sqlite_rows import json_text
+from shards.sqlite_rows import json_text, put_rows
 
 APPLICATION_ID = 0x53484C53
 """``SHLS``: what marks a file as a shard store."""
@@ -45,6 +45,8 @@ CREATE TABLE origins (
     object_type TEXT NOT NULL, connection TEXT NOT NULL,
     UNIQUE (tenant, system, instance, object_type, connection)
 );
+
+CREATE TABLE origin_types (origin INTEGER NOT NULL, type INTEGER NOT NULL, PRIMARY KEY (origin, type)) WITHOUT ROWID;
 
 CREATE TABLE scopes (
     scope INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, name TEXT NOT NULL, acl INTEGER,
@@ -109,7 +111,9 @@ CREATE TABLE parked (
 CREATE INDEX parked_by_time ON parked (parked_at, id);
 CREATE INDEX parked_by_tenant ON parked (tenant, parked_at, id);
 """
-"""``heads.origins_hash`` and ``links_hash`` tell whether the rows in ``externals`` and ``links`` must be rewritten.
+"""``origin_types`` has the types that records of an origin were ever kept as, so that a query walks no others.
+
+``heads.origins_hash`` and ``links_hash`` tell whether the rows in ``externals`` and ``links`` must be rewritten.
 
 ``vectors`` rows are slots: they are given to another chunk, never removed, so that slot n is row n of the matrix file.
 ``vector_changes`` tells which slots below the newest one have changed since the matrix was last written.
@@ -160,6 +164,7 @@ class Names:
         self._origins: dict[OriginKey, int] = {}
         self._scopes: dict[tuple[int, str], int] = {}
         self._acls: dict[AclKey, int] = {}
+        self._origin_types: set[tuple[int, int]] = set()
 
     def tenant(self, connection: apsw.Connection, tenant_id: str) -> int | None:
         """The tenant's integer, None when nothing was ever written for it."""
@@ -200,7 +205,7 @@ class Names:
 
     def forget_some(self) -> None:
         """Keep the memory bounded; call it before asking what is missing, never between that and the use."""
-        for cache in (self._origins, self._scopes, self._acls):
+        for cache in (self._origins, self._scopes, self._acls, self._origin_types):
             if len(cache) > _CACHE_ENTRIES:
                 cache.clear()
 
@@ -219,6 +224,18 @@ class Names:
     def missing_acls(self, keys: Iterable[AclKey]) -> list[AclKey]:
         """Those of the acls that have to be learnt."""
         return [key for key in keys if key not in self._acls]
+
+    def missing_origin_types(self, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those of the pairs of an origin and a type that have to be written."""
+        return [pair for pair in pairs if pair not in self._origin_types]
+
+    def add_origin_types(self, connection: apsw.Connection, pairs: Sequence[tuple[int, int]]) -> None:
+        """Write the pairs that are new, within a write transaction of the caller."""
+        put_rows(connection, "INSERT OR IGNORE INTO origin_types", pairs)
+
+    def remember_origin_types(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Remember pairs that are committed."""
+        self._origin_types.update(pairs)
 
     def add(
         self,

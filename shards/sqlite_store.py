@@ -199,6 +199,17 @@ class SqliteShardStore(SqliteParkedMessages):
             origins={origin for write in writes for origin, _ in write.origins},
             acls={write.acl for write in writes},
         )
+        names = self._names
+        pairs = names.missing_origin_types(
+            {
+                (names.known_origin(origin), names.known_word(write.shard.shard_type_id))
+                for write in writes
+                for origin, _ in write.origins
+            }
+        )
+        if pairs:
+            self._file.transaction(lambda _: names.add_origin_types(connection, pairs))
+            names.remember_origin_types(pairs)
         return self._file.transaction(lambda _: self._write_planned(connection, tenant, writes))
 
     def _write_planned(self, connection: apsw.Connection, tenant: int, planned: Sequence[_Write]) -> list[int | None]:
@@ -417,7 +428,13 @@ class SqliteShardStore(SqliteParkedMessages):
         if found > FEW_EXTERNALS:
             # + has SQLite look at each shard's own records, not at all records of the source for each shard.
             where.append(f"EXISTS (SELECT 1 FROM externals AS e WHERE {children('e.id')} AND +{of_source})")
-            return _in_order(connection, where, bindings, _types_of(connection, tenant) if types is None else types)
+            kept_as = all_rows(
+                connection,
+                "SELECT DISTINCT type FROM origin_types WHERE origin IN (SELECT value FROM json_each(:origins))",
+                bindings,
+            )
+            walked = [number for (number,) in kept_as if types is None or number in types]
+            return _in_order(connection, where, bindings, walked)
         if types is not None:
             where.append("h.type IN (SELECT value FROM json_each(:types))")
             bindings["types"] = json_text(types)

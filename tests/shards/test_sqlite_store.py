@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from messaging.sqlite import DataFileError
 from shards.sqlite_store import SqliteShardStore
-from shards.store import SearchQuery, StoreUnavailableError
+from shards.store import SearchQuery, ShardQuery, StoreUnavailableError
 from tests.shards.samples import ACME, MODEL, chunk_of, id_of, make, unit, write, write_with_text
 from tests.shards.store_contract import ShardStoreContract, found
 
@@ -197,3 +197,24 @@ async def test_a_store_that_is_away_is_unavailable(
     await write(locked, make("B"))
     connection.close()
     await locked.close()
+
+
+async def test_a_source_with_many_records_is_walked_in_pages(
+    store: SqliteShardStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shards.sqlite_store.FEW_EXTERNALS", 3)
+    await write(
+        store,
+        *(make(f"A{n}", updated_at=f"2026-01-01T00:00:{n:02d}.000Z") for n in range(8)),
+        *(make(f"C{n}", kind="c_contact", object_type="Contact") for n in range(8)),
+        make("also", kind="c_note", updated_at="2026-01-02T00:00:00.000Z"),
+    )
+    query = ShardQuery(ACME, system="crm", object_type="Account")
+    first = await store.query(query, limit=5)
+    second = await store.query(query, limit=5, cursor=first.cursor)
+    names = [shard.name for shard in first.items + second.items]
+    assert names == [*(f"A{n}" for n in range(8)), "also"]
+    typed = await store.query(
+        ShardQuery(ACME, system="crm", object_type="Account", shard_type_ids=("c_note", "c_contact"))
+    )
+    assert [shard.name for shard in typed.items] == ["also"]
