@@ -107,9 +107,9 @@ def connections(
     json: JsonOption = False,
 ) -> None:
     """The registered connections, their state, and what to do about a failing one."""
-    described = _described(add) if add else None
-    if described is not None and tenant is None:
+    if add is not None and tenant is None:
         raise UsageError("--add needs --tenant: a connection belongs to one tenant")
+    described = _described(add) if add else None
 
     async def work(services: Services) -> list[Any]:
         if described is not None and tenant is not None:

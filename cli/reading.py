@@ -72,7 +72,7 @@ def status(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
 
 
 def search(
-    text: Annotated[str, typer.Argument(help="What to look for.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
     data: DataOption = DEFAULT_DATA,
     tenant: TenantOption = None,
     principal: Annotated[str | None, typer.Option(help="See only what this e-mail address may see.")] = None,
