@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import fcntl
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -27,6 +28,10 @@ from local.host.services import load_services
 from local.host.timers import Timer
 
 _log = logging.getLogger("Host.Worker")
+
+SWITCH_INTERVAL: Final = 0.0005
+"""Seconds that a thread may keep the interpreter while others want it. SQLite gives it up at each statement and must get
+it back soon: with Python's 5 ms, a transaction beside a busy event loop takes many times as long."""
 
 _LOCK_WAIT: Final = 40.0
 
@@ -92,6 +97,7 @@ class Worker:
             HostError: a function names a queue that does not exist, what a trigger remembers can't be read, or another
                 process holds the timers and feeds of this state folder.
         """
+        sys.setswitchinterval(SWITCH_INTERVAL)
         missing = {pump.function.queue for pump in self._pumps} - set(await self._bus.depths() if self._pumps else ())
         if missing:
             names = ", ".join(f.name for f in self._index.queues if f.queue in missing)
