@@ -30,8 +30,8 @@ from local.host.timers import Timer
 _log = logging.getLogger("Host.Worker")
 
 SWITCH_INTERVAL: Final = 0.0005
-"""Seconds that a thread may keep the interpreter while others want it. SQLite gives it up at each statement and must get
-it back soon: with Python's 5 ms, a transaction beside a busy event loop takes many times as long."""
+"""Seconds that a thread may keep the interpreter while others want it. SQLite gives it up at each statement and must
+get it back soon: with Python's 5 ms, a transaction beside a busy event loop takes many times as long."""
 
 _LOCK_WAIT: Final = 40.0
 
