@@ -80,6 +80,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     Attributes:
         instance: the instance's own id (Salesforce: the 18-character org id), empty until the first login.
+        base_url: where people open the instance's records, empty until the first login.
+        default_currency: ISO 4217 code of an org with a single currency, whose records do not say which.
         settle_lag_seconds: the stored cursor stays this far behind the moment of reading.
         look_back_seconds: how long a transaction may stay open after it has stamped a row; each poll reads that far
             back behind its cursor.
@@ -96,6 +98,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     name: str
     auth: SalesforceAuth
     instance: str = ""
+    base_url: str = ""
+    default_currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$")] | None = None
     objects: tuple[PolledObject, ...] = tuple(PolledObject(name=name) for name in DEFAULT_OBJECTS)
     schedule: Schedule = Schedule()
     settle_lag_seconds: Annotated[int, Meta(ge=0)] = 60
@@ -139,7 +143,7 @@ def connection_data(connection: Connection) -> dict[str, Any]:
     return data
 
 
-_SHOWN = ("name", "system", "status", "instance", "errorMessage")
+_SHOWN = ("name", "system", "status", "instance", "baseUrl", "defaultCurrency", "errorMessage")
 """Fields with a place of their own in the structured data; the others are in ``settings``."""
 _REFERENCES = ("consumerSecret", "privateKey", "password", "securityToken")
 

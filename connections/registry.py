@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -21,11 +22,19 @@ from shards.store import ShardQuery, ShardStore, ShardWrite
 
 log = logging.getLogger(__name__)
 
-INSTANCE_CACHE_SECONDS = 30.0
+CACHE_SECONDS = 30.0
 """How long the answer to "which instance is this tenant's?" is kept: events without an instance ask it one by one."""
 
 WRITE_TRIES = 5
 PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What a connection tells of its records: where people open them, and their currency where they name none."""
+
+    base_url: str = ""
+    default_currency: str | None = None
 
 
 class ConnectionRegistry:
@@ -37,6 +46,7 @@ class ConnectionRegistry:
         self._store = store
         self._clock = clock
         self._monotonic = monotonic
+        self._facts: dict[tuple[str, str], tuple[float, SourceFacts]] = {}
         self._instances: dict[tuple[str, str], tuple[float, str]] = {}
 
     async def get(self, tenant_id: str, connection_id: str) -> Connection | None:
@@ -89,7 +99,8 @@ class ConnectionRegistry:
                         "make a new connection for another instance"
                     )
                 instance = standing.instance
-            return msgspec.structs.replace(connection, created_at=created_at, instance=instance)
+            base_url = connection.base_url or (standing.base_url if standing else "")
+            return msgspec.structs.replace(connection, created_at=created_at, instance=instance, base_url=base_url)
 
         saved = await self._update(connection.tenant_id, connection.connection_id, put)
         if saved is None:
@@ -108,19 +119,36 @@ class ConnectionRegistry:
             ),
         )
 
-    async def set_instance(self, connection: Connection, instance: str) -> Connection | None:
-        """Record the instance that the first login found; None when the connection was removed meanwhile."""
+    async def set_instance(self, connection: Connection, instance: str, base_url: str) -> Connection | None:
+        """Record where a login leads: the instance, and where people open it; None when the connection was removed."""
         return await self._update(
             connection.tenant_id,
             connection.connection_id,
-            lambda standing: msgspec.structs.replace(standing, instance=instance) if standing else None,
+            lambda standing: (
+                msgspec.structs.replace(standing, instance=instance, base_url=base_url) if standing else None
+            ),
         )
+
+    async def facts(self, tenant_id: str, connection_id: str) -> SourceFacts:
+        """What the connection tells of its records; nothing when the tenant has none of this id.
+
+        The answer is kept for :data:`CACHE_SECONDS`.
+        """
+        key = (tenant_id, connection_id)
+        now = self._monotonic()
+        known = self._facts.get(key)
+        if known and known[0] > now:
+            return known[1]
+        connection = await self.get(tenant_id, connection_id)
+        facts = SourceFacts(connection.base_url, connection.default_currency) if connection else SourceFacts()
+        self._facts[key] = (now + CACHE_SECONDS, facts)
+        return facts
 
     async def resolve_instance(self, tenant_id: str, system: str) -> str | None:
         """The instance of the tenant's only connection of *system*; None when there is none or several.
 
         Two connections of one instance (another user's login, say) are one. The answer is kept for
-        :data:`INSTANCE_CACHE_SECONDS`.
+        :data:`CACHE_SECONDS`.
         """
         key = (tenant_id, system)
         now = self._monotonic()
@@ -131,7 +159,7 @@ class ConnectionRegistry:
         answer = next(iter(instances)) or None if len(instances) == 1 else None
         if answer is not None:
             # That there is none is not kept: events parked for it are replayed as soon as someone has connected.
-            self._instances[key] = (now + INSTANCE_CACHE_SECONDS, answer)
+            self._instances[key] = (now + CACHE_SECONDS, answer)
         return answer
 
     async def _shards(self, tenant_id: str) -> AsyncIterator[Shard]:
@@ -158,6 +186,7 @@ class ConnectionRegistry:
             [etag] = await self._store.write_many([ShardWrite(written, shard.etag if shard else None)])
             if etag is not None:
                 self._instances.pop((tenant_id, changed.system), None)
+                self._facts.pop((tenant_id, changed.connection_id), None)
                 return changed
         raise ConnectionContendedError(
             f"connection {connection_id} of {tenant_id} is being changed by others; try again"

@@ -11,7 +11,7 @@ from messaging.contracts import ChangeType, IngestionEvent, ShardEmission
 from messaging.queues import SHARD_EMISSION
 from messaging.times import Clock, from_text, to_text
 from processors.delivery import Delivery
-from processors.mapping import Mapped, MappingError, map_record
+from processors.mapping import DEFAULT_CURRENCY, Mapped, MappingError, map_record
 from processors.outcome import DONE, Later, Outcome, Park
 from processors.threads import REPLIES_TO
 from shards.identity import InvalidExternalIdError, canonical_external_id, link_id, salesforce_id, shard_id
@@ -28,11 +28,23 @@ SYSTEM_TYPES = {"salesforce": "crm", "gdrive": "storage", "slack": "messaging"}
 """The ``systemType`` of each source; others are ``custom``."""
 
 
-class InstanceResolver(Protocol):
-    """Finds the instance of an event that names none."""
+class SourceFacts(Protocol):
+    """What a connection tells of its records."""
+
+    @property
+    def base_url(self) -> str: ...
+    @property
+    def default_currency(self) -> str | None: ...
+
+
+class Connections(Protocol):
+    """What normalization asks of the connections that its events came by."""
 
     async def resolve_instance(self, tenant_id: str, system: str) -> str | None:
         """The instance of the tenant's only connection of *system*; None when there is none or several."""
+
+    async def facts(self, tenant_id: str, connection_id: str) -> SourceFacts:
+        """What the connection tells of its records; nothing when there is no such connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +53,7 @@ class NormalizationPorts:
 
     store: ShardStore
     bus: MessageBus
-    instances: InstanceResolver
+    connections: Connections
     clock: Clock
 
 
@@ -58,6 +70,7 @@ class _Record:
     structured_data: dict[str, Any]
     status: ShardStatus
     redirect_to: str | None
+    external_url: str | None
     reading: Reading
 
 
@@ -103,10 +116,19 @@ async def normalize(deliveries: Sequence[Delivery[IngestionEvent]], ports: Norma
 async def _read(index: int, delivery: Delivery[IngestionEvent], ports: NormalizationPorts) -> _Record | Park:
     event = delivery.value
     try:
-        mapped = map_record(event.source, event.object_type, event.payload, event.event_type, event.source_id)
+        facts = await ports.connections.facts(event.tenant_id, event.connection_id) if event.connection_id else None
+        currency = (facts.default_currency if facts else None) or DEFAULT_CURRENCY
+        mapped = map_record(
+            event.source,
+            event.object_type,
+            event.payload,
+            event.event_type,
+            event.source_id,
+            default_currency=currency,
+        )
         if mapped.external_id != canonical_external_id(event.source, event.source_id):
             return Park("invalid-record", f"sourceId is {event.source_id!r}, the payload is of {mapped.external_id!r}")
-        instance = event.instance or await ports.instances.resolve_instance(event.tenant_id, event.source)
+        instance = event.instance or await ports.connections.resolve_instance(event.tenant_id, event.source)
         if not instance:
             return Park(
                 "instance-unknown",
@@ -134,6 +156,7 @@ async def _read(index: int, delivery: Delivery[IngestionEvent], ports: Normaliza
     status: ShardStatus = "deleted" if mapped.deleted else "active"
     structured_data = {} if mapped.deleted else mapped.structured_data
     redirect_to = winner if mapped.deleted and winner != this_shard else None
+    base_url = facts.base_url if facts and event.source == "salesforce" else ""
     fingerprint = content_fingerprint(structured_data, None, mapped.acl, status, redirect_to)
     return _Record(
         index=index,
@@ -145,6 +168,7 @@ async def _read(index: int, delivery: Delivery[IngestionEvent], ports: Normaliza
         structured_data=structured_data,
         status=status,
         redirect_to=redirect_to,
+        external_url=mapped.external_url or (f"{base_url}/{mapped.external_id}" if base_url else None),
         reading=Reading(reading_version, read_at, fingerprint),
     )
 
@@ -249,7 +273,7 @@ def _relationship(record: _Record, newest: _Record, now: str) -> ExternalRelatio
         system_type=SYSTEM_TYPES.get(record.event.source, "custom"),
         object_type=record.mapped.object_type,
         external_id=record.mapped.external_id,
-        external_url=record.mapped.external_url,
+        external_url=record.external_url,
         last_synced_at=now,
         source_version=newest.reading.source_version,
         read_at=newest.reading.read_at,

@@ -90,6 +90,11 @@ class SalesforceClient:
         self.source_time: datetime | None = None
         """What the clock of Salesforce said with its last answer."""
 
+    @property
+    def base_url(self) -> str:
+        """Where people open the org's records (``https://acme.my.salesforce.com``), empty before the first login."""
+        return f"https://{self._library.sf_instance}" if self._library is not None else ""
+
     async def org_id(self) -> str:
         """The 18-character id of the org that the login leads to; logs in when there is no session yet."""
         async with self._turn:

@@ -60,14 +60,14 @@ async def opened(connection: Connection, ports: PollingPorts) -> AsyncIterator[S
     """
     client = ports.clients.of(connection)
     instance = await patiently(client.org_id)
-    if not connection.instance:
-        await ports.registry.set_instance(connection, instance)
-    elif connection.instance != instance:
+    if connection.instance and connection.instance != instance:
         ports.clients.drop(connection)
         raise CredentialError(
             f"the login now leads to the org {instance}, but the connection is of {connection.instance} (was a sandbox "
             "refreshed?): make a new connection"
         )
+    if (connection.instance, connection.base_url) != (instance, client.base_url):
+        await ports.registry.set_instance(connection, instance, client.base_url)
     key, empty = budget_key(instance), new_budget_memory(connection, instance)
     stored = await ports.states.load(connection.tenant_id, key, empty)
     budget = ApiBudget(

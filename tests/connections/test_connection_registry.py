@@ -86,7 +86,7 @@ async def test_the_instance_of_the_only_connection_is_found(store: SqliteShardSt
     await registry.save(connection())
     assert await registry.resolve_instance("acme", "salesforce") is None
 
-    await registry.set_instance(connection(), ORG)
+    await registry.set_instance(connection(), ORG, "https://acme.my.salesforce.com")
     assert await registry.resolve_instance("acme", "salesforce") == ORG
     assert await registry.resolve_instance("other", "salesforce") is None
 

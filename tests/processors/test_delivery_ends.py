@@ -354,7 +354,7 @@ async def test_the_next_stage_hears_of_a_shard_although_the_bus_was_away_when_it
     await rig.send(*numbered(2))
     flaky: Any = FailingBus(rig, 1)
     real = rig.services.normalization
-    process = partial(normalize, ports=NormalizationPorts(real.store, flaky, real.instances, real.clock))
+    process = partial(normalize, ports=NormalizationPorts(real.store, flaky, real.connections, real.clock))
     assert await deliver(rig, process) == [DONE, DONE]
     assert (await rig.depth(SHARD_EMISSION)).active == 2
 
