@@ -146,12 +146,15 @@ async def _ingest(data: Path, environment: Mapping[str, str], played: "Sandbox")
 
 
 async def _register(services: "Services", played: "Sandbox") -> None:
-    """Register the sandbox's connection and ask for a poll at once."""
+    """Register the sandbox's connection and ask for a poll at once, though the last one be a moment ago."""
+    from ingestion.work import enqueue_due
     from messaging.contracts import SourceWork
     from messaging.queues import SOURCE_WORK
     from messaging.times import to_text
 
     await services.connections.save(played.connection)
+    if await enqueue_due(services.ingestion):
+        return
     work = SourceWork(
         tenant_id=played.tenant_id,
         connection_id=played.connection.connection_id,

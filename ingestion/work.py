@@ -35,7 +35,8 @@ ended over and over still gets the work done, message by message."""
 LEASE_FOR = timedelta(minutes=5)
 """Longer than :data:`RUN_FOR` and the longest call together: Salesforce ends a query after two minutes."""
 
-BUSY_DELAY = timedelta(seconds=15)
+BUSY_DELAY = timedelta(seconds=2)
+"""Work that was asked for twice finds the first done by then; a look at the lease costs one read."""
 FIRST_DELAY = timedelta(seconds=15)
 LONGEST_DELAY = timedelta(minutes=15)
 BUDGET_DELAY = timedelta(minutes=30)
@@ -169,7 +170,8 @@ class _Run:
             if self.work.work == "poll":
                 polled = await poll(connection, polling, object_types=wanted, deadline=deadline)
                 finished, errors, objects = polled.finished, polled.errors, len(polled.objects)
-                log.info(
+                log.log(
+                    logging.INFO if polled.events else logging.DEBUG,
                     "connection %s: poll sent %d events in %d calls",
                     connection.connection_id,
                     polled.events,
