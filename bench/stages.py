@@ -39,7 +39,7 @@ QUEUES_OF_STAGE = {
 }
 """The queues whose functions are the stage, in the order a record passes them."""
 
-LOOK_EVERY = 0.01
+LOOK_EVERY = 0.05
 GIVE_UP_AFTER = 1_800
 
 

@@ -35,8 +35,8 @@ SWITCH_INTERVAL: Final = 0.0005
 get it back soon: with Python's 5 ms, a transaction beside a busy event loop takes many times as long."""
 
 COLLECTOR_THRESHOLDS: Final = (20_000, 20, 50)
-"""A batch makes tens of thousands of objects, hardly any in circles. Under Python's own 700 the collector goes over them
-again and again, for a sixth of a stage's time."""
+"""A batch makes tens of thousands of objects, hardly any in circles. Under Python's own 700 the collector goes over
+them again and again, for a sixth of a stage's time."""
 
 _LOCK_WAIT: Final = 40.0
 
