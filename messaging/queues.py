@@ -23,13 +23,15 @@ class QueueProperties:
 
 
 QUEUES: Final[dict[str, QueueProperties]] = {
-    name: QueueProperties(name)
-    for name in (
-        INGESTION_EVENTS,
-        INGESTION_EVENTS_BULK,
-        SHARD_EMISSION,
-        ENRICHMENT_JOBS,
-        EMBEDDING_JOBS,
-        SOURCE_WORK,
+    properties.name: properties
+    for properties in (
+        QueueProperties(INGESTION_EVENTS),
+        QueueProperties(INGESTION_EVENTS_BULK),
+        QueueProperties(SHARD_EMISSION),
+        QueueProperties(ENRICHMENT_JOBS),
+        QueueProperties(EMBEDDING_JOBS),
+        # A poll may run for minutes and keeps what it has read, so a host that ends in the middle of it is no sign
+        # that the work is what ended it.
+        QueueProperties(SOURCE_WORK, max_delivery_count=100),
     )
 }

@@ -74,6 +74,12 @@ TRANSACTION_MESSAGES: Final = 1_024
 TRANSACTION_BYTES: Final = 1024 * 1024
 """A larger send is several transactions, so that none keeps other writers waiting for more than some milliseconds."""
 
+SMALLER_EACH_TIME: Final = 4
+"""By how much the batches of messages shrink with each time that they came back: of 256, then 64, 16, 4 and 1.
+
+So work goes on though the receiver is ended again and again, and a message that ends it is alone in the end.
+"""
+
 MOVED_AT_ONCE: Final = 256
 """Rows that one receive moves at most: scheduled messages that are due, messages that are given up on."""
 
@@ -468,7 +474,10 @@ class SqliteMessageBus:
     def _take_again(
         self, connection: apsw.Connection, queue: str, max_messages: int, lock: _Lock, now: int
     ) -> tuple[int, int] | None:
-        """Lock free messages that were received before; their ranges' bounds. Dead-letters those that may no more."""
+        """Lock free messages that were received before; their ranges' bounds. Dead-letters those that may no more.
+
+        The oftener they came back, the fewer are taken together.
+        """
         queue_id = self._ids[queue]
         most = self._queues[queue].max_delivery_count
         ranges = deque(
@@ -479,25 +488,27 @@ class SqliteMessageBus:
             )
         )
         taken: list[int] = []
-        room, given_up = max_messages, 0
-        while ranges and room and given_up < MOVED_AT_ONCE:
+        room, size, given_up = max_messages, 0, 0
+        while ranges and given_up < MOVED_AT_ONCE:
             held = ranges.popleft()
             if held.received >= most:
                 why = MAX_DELIVERY_COUNT_EXCEEDED, f"received {held.received} times, the most that {queue} allows"
                 self._bury(connection, queue_id, held, held.numbers(), why)
                 given_up += held.size
-            elif held.size <= room:
+                continue
+            room = min(room, max(1, max_messages // SMALLER_EACH_TIME**held.received))
+            if size + held.size <= room:
                 connection.execute(
                     "UPDATE delivery SET count = count + 1, token = ?, owner = ?, locked_until = ?"
                     " WHERE queue = ? AND first = ?",
                     (*lock, queue_id, held.first),
                 )
                 taken.append(held.first)
-                room -= held.size
+                size += held.size
             elif taken:
                 break
             else:
-                ranges.extendleft(reversed(segments.divide(connection, queue_id, held, max_messages)))
+                ranges.extendleft(reversed(segments.divide(connection, queue_id, held, room)))
         return (taken[0], taken[-1]) if taken else None
 
     def _take_unreceived(

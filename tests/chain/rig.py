@@ -199,7 +199,10 @@ class Rig:
     async def give_back(self, queue: str, times: int | None = None) -> None:
         """Receive what waits and give it back, as a host does that ends in the middle; as often as it may be tried."""
         for _ in range(QUEUES[queue].max_delivery_count - 2 if times is None else times):
-            await self.bus.abandon(await self.receive(queue))
+            held: list[ReceivedMessage] = []
+            while received := await self.receive(queue):
+                held += received
+            await self.bus.abandon(held)
 
     async def depth(self, queue: str) -> QueueDepth:
         """How many messages of *queue* wait."""

@@ -162,3 +162,36 @@ async def test_more_messages_fall_due_or_out_at_once_than_one_receive_moves(tmp_
         assert await bus.receive(SHARD_EMISSION, max_messages=64) == []
     assert len(await bus.dead_letters(SHARD_EMISSION, limit=1_000)) == 900
     await bus.close()
+
+
+async def test_messages_that_come_back_come_in_ever_smaller_batches(tmp_path: Path) -> None:
+    """One of them may be what ends the receiver: in the end it is alone, and the others get through."""
+    bus = SqliteMessageBus(tmp_path / "bus")
+    await bus.send(SHARD_EMISSION, messages(range(300)))
+    sizes = []
+    for _ in range(6):
+        received = await bus.receive(SHARD_EMISSION, max_messages=256)
+        sizes.append(len(received))
+        assert len({item.delivery_count for item in received}) == 1
+        if received[0].message_id == "m0":
+            await bus.abandon(received)
+    assert sizes == [256, 64, 16, 4, 1, 1]
+    assert received[0].delivery_count == 6
+    assert sorted(await drained(bus, 256)) == sorted(f"m{number}" for number in range(300))
+    await bus.close()
+
+
+async def test_a_message_that_ends_its_receiver_takes_no_other_along(tmp_path: Path) -> None:
+    bus = SqliteMessageBus(tmp_path / "bus")
+    await bus.send(SHARD_EMISSION, messages(range(300)))
+    done: list[str] = []
+    while received := await bus.receive(SHARD_EMISSION, max_messages=256):
+        ids = [item.message_id for item in received]
+        if "m77" in ids:
+            await bus.abandon(received)
+        else:
+            done += ids
+            await bus.complete(received)
+    assert sorted(done) == sorted(f"m{number}" for number in range(300) if number != 77)
+    assert [letter.message_id for letter in await bus.dead_letters(SHARD_EMISSION)] == ["m77"]
+    await bus.close()

@@ -33,8 +33,7 @@ async def park_events(rig: Rig, *, tenant_id: str = TENANT, count: int = 1) -> N
 async def test_a_replayed_message_runs_as_if_it_were_new(rig: Rig) -> None:
     await rig.send(event("Opportunity", 1, 1, Name="Deal", AccountId=record_id("Account", 1)))
     await rig.drain(INGESTION_EVENTS)
-    for _ in range(QUEUES[SHARD_EMISSION].max_delivery_count - 2):
-        await rig.bus.abandon(await rig.receive(SHARD_EMISSION))
+    await rig.give_back(SHARD_EMISSION)
     await rig.drain()
     [parked] = await rig.parked()
     assert await replay(rig.services.replay, [parked]) == 1
@@ -72,16 +71,14 @@ async def test_a_message_parked_again_while_it_is_being_replayed_stays_parked(
     """A worker may be done with it before the replay has taken the old copy away."""
     await rig.send(event("Account", 1, 1, Name="Acme"))
     await rig.drain(INGESTION_EVENTS)
-    for _ in range(QUEUES[SHARD_EMISSION].max_delivery_count - 2):
-        await rig.bus.abandon(await rig.receive(SHARD_EMISSION))
+    await rig.give_back(SHARD_EMISSION)
     await rig.drain()
     [parked] = await rig.parked()
     real = rig.bus.send
 
     async def send_and_fail_again(queue: str, messages: Sequence[Message], *, delay: timedelta | None = None) -> None:
         await real(queue, messages, delay=delay)
-        for _ in range(QUEUES[SHARD_EMISSION].max_delivery_count - 2):
-            await rig.bus.abandon(await rig.receive(SHARD_EMISSION))
+        await rig.give_back(SHARD_EMISSION)
         await rig.drain()
 
     rig.wait(1)
