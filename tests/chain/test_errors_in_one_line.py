@@ -1,0 +1,252 @@
+"""What a user gets wrong, or finds broken, is one clear line and an exit code: 2 for the call, 1 for the rest."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.main import main
+from local.home import prepare_home
+from tests.chain.shardline_command import Answer, command_environment, command_line, shardline
+
+
+def complains(answer: Answer, code: int, *words: str) -> None:
+    """The command ended with *code* and one line on stderr that has the *words*."""
+    assert answer.code == code, answer.error or answer.out
+    lines = answer.error.strip().splitlines()
+    assert len(lines) == 1, answer.error
+    assert lines[0].startswith("shardline: ")
+    assert "Traceback" not in answer.error
+    for word in words:
+        assert word.lower() in lines[0].lower(), lines[0]
+    assert answer.out == ""
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
+    """Calls the command line in this process, which is quicker; for what starts no host of its own."""
+    for name in [name for name in os.environ if name.startswith("SHARDLINE_")]:
+        monkeypatch.delenv(name)
+
+    def run(*words: str | Path) -> Answer:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        shown = capsys.readouterr()
+        return Answer(code, shown.out, shown.err)
+
+    return run
+
+
+Call = Callable[..., Answer]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with one record of the tenant ``acme`` in it, made by a demo of a tiny company."""
+    company = write_company(tmp_path_factory.mktemp("company"), 'Id,Name\nA1,"Acme"\n')
+    data = tmp_path_factory.mktemp("home") / "data"
+    answer = shardline("demo", "--company", company, "--data", data, "--json")
+    assert answer.code == 0, answer.error
+    return data
+
+
+def write_company(folder: Path, accounts: str | bytes) -> Path:
+    (folder / "salesforce").mkdir(parents=True, exist_ok=True)
+    (folder / "company.json").write_text('{"tenantId": "acme"}')
+    content = accounts.encode() if isinstance(accounts, str) else accounts
+    (folder / "salesforce" / "Account.csv").write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["frobnicate"],
+        ["up", "--port", "70000"],
+        ["up", "--port", "many"],
+        ["up", "--workers", "0"],
+        ["demo", "--jsn"],
+        ["search"],
+        ["search", "x", "--limit", "0"],
+        ["export", "everything"],
+        ["replay"],
+        ["show"],
+        ["token"],
+        ["token", "--user", "nobody"],
+        ["up", "--no-sandbox", "--company", "."],
+        ["demo", "--company", "/no/such/folder"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_ends_with_two(
+    words: list[str], tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHARDLINE_DATA_DIR", str(tmp_path / "none"))
+    complains(call(*words), 2)
+
+
+def test_the_process_ends_with_the_code_and_the_line() -> None:
+    complains(shardline("frobnicate"), 2, "frobnicate")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["search", "x", "--tenant", "nobody"], "nobody"),
+        (["export", "shards", "--tenant", "nobody"], "nobody"),
+        (["show", "001000000000000AAA", "--tenant", "acme"], "001000000000000AAA"),
+        (["show", "sh_nothing"], "sh_nothing"),
+        (["search", "x", "--after", "yesterday"], "--after"),
+        (["search", " "], "text"),
+        (["search", "x", "--account", "A99"], "A99"),
+        (["replay", "pk_nothing"], "pk_nothing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_not_there_is_named(home: Path, words: list[str], told: str, call: Call) -> None:
+    complains(call(*words, "--data", home), 2, told)
+
+
+@pytest.mark.parametrize("words", [["status"], ["search", "x"], ["export", "links"], ["parked"], ["connections"]])
+def test_a_folder_without_a_shardline_is_named(tmp_path: Path, words: list[str], call: Call) -> None:
+    complains(call(*words, "--data", tmp_path / "empty"), 1, str(tmp_path / "empty"))
+    assert not (tmp_path / "empty").exists(), "reading makes nothing"
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"SHARDLINE_HOME": "moon"}, "SHARDLINE_HOME"),
+        ({"SHARDLINE_HOME": "azure"}, "SHARDLINE_HOME"),
+        ({"SHARDLINE_HOME": "local"}, "SHARDLINE_DATA_DIR"),
+        (
+            {
+                "SHARDLINE_HOME": "local",
+                "SHARDLINE_DATA_DIR": "none",
+                "SHARDLINE_SALESFORCE_SIMULATOR": "https://example.com",
+            },
+            "SHARDLINE_SALESFORCE_SIMULATOR",
+        ),
+        (
+            {
+                "SHARDLINE_HOME": "local",
+                "SHARDLINE_DATA_DIR": "none",
+                "SHARDLINE_RECONCILE_AFTER_SECONDS": "soon",
+            },
+            "SHARDLINE_RECONCILE_AFTER_SECONDS",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_wrong_setting_is_named(
+    settings: dict[str, str], named: str, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    complains(call("status"), 1, named)
+
+
+@pytest.mark.parametrize("schedule", ["every minute", "61 * * * * *"])
+def test_a_wrong_schedule_ends_the_host_with_its_name(tmp_path: Path, schedule: str) -> None:
+    answer = shardline(
+        "up",
+        "--no-sandbox",
+        "--port",
+        "0",
+        "--data",
+        tmp_path / "data",
+        environment={"SHARDLINE_POLL_SCHEDULE": schedule},
+        timeout=60,
+    )
+    assert answer.code == 1, answer.error
+    last = answer.error.strip().splitlines()[-1]
+    assert last.startswith("shardline: ")
+    assert "poll_due" in answer.error or "SHARDLINE_POLL_SCHEDULE" in answer.error
+    assert "Traceback" not in answer.error
+
+
+def broken_home(data: Path, name: str) -> Path:
+    prepare_home(data, simulator=None)
+    (data / name).write_bytes(BROKEN)
+    return data
+
+
+BROKEN = b"This is no SQLite file at all. " * 300
+
+
+@pytest.mark.parametrize("name", ["bus.db", "store.db"])
+@pytest.mark.parametrize("words", [["status"], ["search", "x"], ["replay", "--all"]], ids=" ".join)
+def test_a_broken_data_file_is_named(tmp_path: Path, name: str, words: list[str], call: Call) -> None:
+    data = broken_home(tmp_path / "data", name)
+    complains(call(*words, "--data", data), 1, name)
+    assert (data / name).read_bytes() == BROKEN, "what is broken is left to people"
+
+
+@pytest.mark.parametrize(("words", "name"), [(["demo"], "store.db"), (["up", "--no-sandbox", "--port", "0"], "bus.db")])
+def test_no_host_starts_on_a_broken_data_file(tmp_path: Path, words: list[str], name: str) -> None:
+    data = broken_home(tmp_path / "data", name)
+    complains(shardline(*words, "--data", data), 1, name)
+    assert (data / name).read_bytes() == BROKEN
+
+
+def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("not a folder")
+    complains(shardline("demo", "--data", tmp_path / "data"), 1, str(tmp_path / "data"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_a_data_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    complains(shardline("demo", "--data", tmp_path / "closed" / "data"), 1, "closed")
+
+
+@pytest.mark.parametrize(
+    ("accounts", "told"),
+    [
+        ("", ("Account.csv",)),
+        ("Id,Id,Name\nA1,A1,Acme\n", ("Account.csv", "Id")),
+        ('Id,Name\nA1,"never closed\nA2,Other\n', ("Account.csv",)),
+        (b"Id,Name\nA1,\x81\x8d\n", ("Account.csv",)),
+        ("Id,Name\nA1,Acme,one,too,many\n", ("Account.csv",)),
+    ],
+    ids=["empty", "a column twice", "an open quote", "no known encoding", "too many values"],
+)
+def test_a_bad_csv_is_named(tmp_path: Path, accounts: str | bytes, told: tuple[str, ...]) -> None:
+    company = write_company(tmp_path / "company", accounts)
+    complains(shardline("demo", "--company", company, "--data", tmp_path / "data"), 1, *told)
+
+
+def test_a_company_json_that_is_none_is_named(tmp_path: Path) -> None:
+    company = write_company(tmp_path / "company", "Id,Name\nA1,Acme\n")
+    (company / "company.json").write_text("{tenantId: acme}")
+    complains(shardline("demo", "--company", company, "--data", tmp_path / "data"), 1, "company.json")
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_port_in_use_is_named(tmp_path: Path, taken_port: int) -> None:
+    answer = shardline("up", "--no-sandbox", "--port", str(taken_port), "--data", tmp_path / "data")
+    complains(answer, 1, str(taken_port), "--port")
+
+
+def test_a_second_host_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    words = ("up", "--no-sandbox", "--port", "0", "--data", data)
+    with (tmp_path / "up.log").open("wb") as log:
+        first = subprocess.Popen(command_line(*words), env=command_environment(), stdout=log, stderr=log)
+    try:
+        while b"Stop with" not in (tmp_path / "up.log").read_bytes():
+            assert first.poll() is None
+        complains(shardline(*words), 1, str(data), "already runs")
+    finally:
+        first.terminate()
+        assert first.wait(30) == 0
