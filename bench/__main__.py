@@ -53,6 +53,7 @@ def main() -> None:
         console.print(line, highlight=False)
     bench = _Bench(options.records, options.rounds, console)
     bench.run()
+    console.print(f"load average at the end: {machine.load()} (this bench alone makes about 2)", highlight=False)
     if not options.skip_hostile:
         hostile.report(console)
 

@@ -36,6 +36,11 @@ def usage(process_id: int) -> Usage:
     return Usage(int(status["VmHWM"].split()[0]) / 1024, (int(fields[11]) + int(fields[12])) / _TICKS)
 
 
+def load() -> str:
+    """The load averages of the last 1, 5 and 15 minutes: above the number of cores, figures are of a shared machine."""
+    return ", ".join(f"{average:.2f}" for average in os.getloadavg())
+
+
 def description() -> list[str]:
     """Processor, interpreter, versions and how busy the machine is, a line each."""
     model = next(
@@ -46,9 +51,8 @@ def description() -> list[str]:
         ),
         platform.machine(),
     )
-    busy = ", ".join(f"{load:.2f}" for load in os.getloadavg())
     return [
-        f"{cores()} cores of {model}; {platform.system()} {platform.release()}; load average {busy}",
+        f"{cores()} cores of {model}; {platform.system()} {platform.release()}; load average {load()}",
         f"Python {platform.python_version()}, SQLite {apsw.sqlite_lib_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
     ]
