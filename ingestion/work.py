@@ -168,7 +168,9 @@ class _Run:
         name, again = connection.connection_id, False
         try:
             if self.work.work == "poll":
-                polled = await poll(connection, polling, object_types=wanted, deadline=deadline)
+                polled = await poll(
+                    connection, polling, object_types=wanted, deadline=deadline, due_at=self.work.due_at
+                )
                 finished, errors, objects = polled.finished, polled.errors, len(polled.objects)
                 log.log(
                     logging.INFO if polled.events else logging.DEBUG,

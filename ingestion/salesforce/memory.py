@@ -63,11 +63,15 @@ class SweepNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
 
 class ObjectNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """*page_size* and *uri_limit* are smaller than usual after Salesforce refused a page as too large."""
+    """*page_size* and *uri_limit* are smaller than usual after Salesforce refused a page as too large.
+
+    *walked_due* is the due time of the poll that finished the last walk which met something.
+    """
 
     object_type: str
     fields: FieldList | None = None
     window: dict[str, str] = msgspec.field(default_factory=dict)
+    walked_due: str | None = None
     page_size: int | None = None
     uri_limit: int | None = None
     warning: str | None = None

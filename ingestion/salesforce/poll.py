@@ -79,10 +79,13 @@ async def poll(
     *,
     object_types: Sequence[str] = (),
     deadline: datetime | None = None,
+    due_at: str | None = None,
 ) -> PollReport:
     """Poll the connection's objects, or those of *object_types* among them, until all are read or *deadline* is past.
 
-    Call it under the connection's lease. What is wrong with one object is in the report; the others go on.
+    *due_at* says which poll this is: called again for it after a try that was cut off, what that one had finished is
+    not read again. Call it under the connection's lease. What is wrong with one object is in the report; the others
+    go on.
 
     Raises:
         TransientError, BudgetExhaustedError, CredentialError: see :mod:`ingestion.salesforce.errors`.
@@ -95,7 +98,7 @@ async def poll(
             if object_types and polled.name not in object_types:
                 continue
             done = report.objects[polled.name] = ObjectReport()
-            await _ObjectPoll(session, polled, done).run(deadline)
+            await _ObjectPoll(session, polled, done, due_at).run(deadline)
             if not done.finished and not done.error:
                 report.finished = False
                 break
@@ -106,7 +109,7 @@ async def poll(
 class _ObjectPoll:
     """The poll of one object: reads, sends and saves a page at a time."""
 
-    def __init__(self, session: Session, polled: PolledObject, report: ObjectReport) -> None:
+    def __init__(self, session: Session, polled: PolledObject, report: ObjectReport, due_at: str | None) -> None:
         connection, ports = session.connection, session.ports
         self._session = session
         self._connection = connection
@@ -114,6 +117,7 @@ class _ObjectPoll:
         self._object = polled.name
         self._polled = polled
         self._report = report
+        self._due_at = due_at
         self._origin = session.origin(polled.name)
         self._look_back = timedelta(seconds=connection.look_back_seconds)
         self._settle_lag = timedelta(seconds=connection.settle_lag_seconds)
@@ -129,6 +133,9 @@ class _ObjectPoll:
             new_object_memory(self._connection, self._object),
         )
         memory = self._saved.value
+        if self._due_at is not None and memory.metadata.walked_due == self._due_at and memory.cursor.walk is None:
+            self._report.finished = True
+            return
         self._window = Window(memory.metadata.window, ceiling=ports.window_ceiling)
         self._reader = ObjectReader(
             self._session.client,
@@ -224,6 +231,8 @@ class _ObjectPoll:
         )
         if memory == standing:
             return
+        if cursor.walk is None and status == "success":
+            memory = msgspec.structs.replace(memory, metadata=msgspec.structs.replace(notes, walked_due=self._due_at))
         memory = msgspec.structs.replace(memory, last_sync_at=to_text(self._ports.clock()))
         self._saved = await self._ports.states.save(
             self._connection.tenant_id, object_key(self._connection, self._object), self._saved, memory
