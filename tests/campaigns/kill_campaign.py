@@ -29,7 +29,6 @@ from local.salesforce.org import Org
 from local.salesforce.server import SalesforceSimulator
 from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
-from messaging.times import to_text
 from settings import HOME_FILE, load_settings
 from shards.store import ShardQuery
 from tests.chain.rig import shard_picture
@@ -162,7 +161,7 @@ class HostRun:
 
     async def _ask_for_a_poll(self, services: Services, simulator: SalesforceSimulator) -> None:
         tenant = self._company.tenant_id
-        await services.connections.save(
+        connection = await services.connections.save(
             Connection(
                 connection_id="campaign",
                 tenant_id=tenant,
@@ -179,7 +178,8 @@ class HostRun:
                 page_size=PAGE_SIZE,
             )
         )
-        work = SourceWork(tenant_id=tenant, connection_id="campaign", work="poll", due_at=to_text(services.clock()))
+        # Due when the timer will find it due, so that the timer's own message is a duplicate of this one.
+        work = SourceWork(tenant_id=tenant, connection_id="campaign", work="poll", due_at=connection.created_at)
         await services.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)])
 
     def _start(self, environment: dict[str, str]) -> "subprocess.Popen[bytes]":

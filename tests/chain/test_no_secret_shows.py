@@ -25,7 +25,6 @@ from local.salesforce.org import Org
 from local.salesforce.server import SalesforceSimulator
 from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
-from messaging.times import to_text
 from settings import HOME_FILE, load_settings
 from shards.store import ShardQuery
 from tests.campaigns.kill_campaign import make_company
@@ -145,7 +144,7 @@ async def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
             for secret, value in secrets.items():
                 environment[environment_variable(tenant, secret)] = value
                 planted.append(value)
-            await services.connections.save(
+            connection = await services.connections.save(
                 Connection(
                     connection_id=name,
                     tenant_id=tenant,
@@ -156,7 +155,7 @@ async def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
                     schedule=Schedule(poll_seconds=3600),
                 )
             )
-            work = SourceWork(tenant_id=tenant, connection_id=name, work="poll", due_at=to_text(services.clock()))
+            work = SourceWork(tenant_id=tenant, connection_id=name, work="poll", due_at=connection.created_at)
             await services.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)])
         host = start(data, log, environment)
         try:
