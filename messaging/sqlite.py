@@ -28,6 +28,10 @@ Work = Callable[[apsw.Connection], T]
 BUSY_TIMEOUT_MS = 1_000
 """How long one statement waits for another process's lock."""
 
+LOOKS_FOR_LOCK = (0.0005, 0.003)
+"""Seconds between two looks whether a lock is free, the first and the longest; a write holds it for some milliseconds.
+SQLite's own pauses grow to 25 ms and more: with three writers on a file one of them is then left out for a second."""
+
 BUSY_ATTEMPTS = 10
 """How often a write is begun before it fails for good: about ten seconds in all."""
 
@@ -90,6 +94,8 @@ class SqliteFile:
         self._log_pages = 0
         self._checkpoint_at = CHECKPOINT_PAGES
         self._closed = False
+        self._patience = BUSY_TIMEOUT_MS / 1000
+        self._waiting_since = 0.0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite {self.path.name}")
         try:
             self._connection = self._thread.submit(self._open, prepare, cache_kib, page_size).result()
@@ -196,7 +202,7 @@ class SqliteFile:
         except apsw.Error as error:
             raise self._explained(error) or error from error
         try:
-            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            connection.set_busy_handler(self._wait_for_lock)
             if prepare is not None:
                 prepare(connection)
             if not self._is_ours(connection):
@@ -276,14 +282,14 @@ class SqliteFile:
         # does it grow on, and then this waits for a gap between them.
         crowded = self._log_pages >= LARGEST_LOG_PAGES
         self._checkpoint_at = self._log_pages + CHECKPOINT_PAGES
-        self._connection.set_busy_timeout(RESTART_WAIT_MS)
+        self._patience = RESTART_WAIT_MS / 1000
         try:
             with suppress(apsw.BusyError):  # another process does the same now, or a reader stays: due again later
                 self._connection.wal_checkpoint(
                     mode=apsw.SQLITE_CHECKPOINT_RESTART if crowded else apsw.SQLITE_CHECKPOINT_PASSIVE
                 )
         finally:
-            self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            self._patience = BUSY_TIMEOUT_MS / 1000
 
     def _retry_busy(self, step: Callable[[], T]) -> T:
         """*step*'s result. SQLite skips its own waiting where it could deadlock, so BUSY is asked again here."""
@@ -295,6 +301,17 @@ class SqliteFile:
                     raise FileBusyError(self._busy_text()) from error
                 time.sleep(0.005 * attempt)
         raise AssertionError("unreachable: the loop returns or raises")
+
+    def _wait_for_lock(self, looks: int) -> bool:
+        """Wait a little for another's lock; False once a statement has waited for as long as it may."""
+        now = time.monotonic()
+        if looks == 0:
+            self._waiting_since = now
+        if now - self._waiting_since > self._patience:
+            return False
+        first, longest = LOOKS_FOR_LOCK
+        time.sleep(min(first * (looks + 1), longest))
+        return True
 
     def _busy_text(self) -> str:
         return f"{self.path} is locked by another process"
