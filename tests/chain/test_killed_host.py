@@ -12,7 +12,7 @@ KILLS = 4
 @pytest.mark.timeout(170)
 async def test_a_host_killed_at_random_moments_ends_like_one_that_was_not(tmp_path: Path) -> None:
     """Each shard, link, chunk and vector is compared, and no page was read twice but the one a kill fell into."""
-    undisturbed, killed = await campaign(tmp_path, kills=KILLS, rows=700, seed=20261122)
+    undisturbed, killed = await campaign(tmp_path, kills=KILLS, rows=700, seed=20261122, busy_seconds=0.8)
     assert differences(undisturbed, undisturbed) == []
     shards, deleted, chunks, vectors, links, pending = undisturbed.counts
     assert {name: count for name, count in shards.items() if name.startswith("c_")} == {
