@@ -4,9 +4,12 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,\
 	$(shell $(name) -c '$(SUITABLE)' >/dev/null 2>&1 && echo $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
+WORKER := .cache/functions-worker
+WORKER_PYTHON ?= $(or $(firstword $(foreach name,python3.13 $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13),\
+	$(shell $(name) -c '$(SUITABLE)' >/dev/null 2>&1 && echo $(name)))),$(PYTHON))
 ARGS ?=
 
-.PHONY: run demo test lint bench install dev clean
+.PHONY: run demo test lint bench worker kill-campaign install dev clean
 
 run: install
 	@$(BIN)/shardline up $(ARGS)
@@ -14,13 +17,24 @@ run: install
 demo: install
 	@$(BIN)/shardline demo $(ARGS)
 
-test: lint
+test: lint worker
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# The Functions worker's own library, on the Python that Azure runs where there is one.
+worker: $(WORKER)/.installed
+
+$(WORKER)/.installed: requirements.txt
+	@echo "Making the environment of the Functions worker (once) ..." >&2
+	@$(WORKER_PYTHON) -m venv --clear $(WORKER)
+	@$(WORKER)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt >&2
+	@$(WORKER)/bin/python -m pip install --quiet --disable-pip-version-check --ignore-requires-python --no-deps \
+		azure-functions-runtime==1.3.0 azurefunctions-extensions-base >&2
+	@touch $@
 
 bench: dev
 	@$(BIN)/python -m bench $(ARGS)
