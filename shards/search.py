@@ -120,17 +120,18 @@ class _Search:
 
     def candidates(self, matrix: VectorMatrix | None) -> list[Candidate]:
         words = self._words(self._query.text)
-        rankings: list[Sequence[int]] = []
+        by_words: list[Sequence[int]] = []
+        by_likeness: Sequence[int] = []
         exact: set[int] = set()
         if words:
             terms = self._terms(words)
             if terms:
-                rankings.append(self._by_text(terms)[: self._ranked])
+                by_words.append(self._by_text(terms)[: self._ranked])
                 named, exact = self._by_name(words, terms)
-                rankings.append(named)
+                by_words.append(named)
         if matrix is not None and self._query.vector is not None:
-            rankings.append(self._by_likeness(matrix, self._query.vector))
-        return _fused(rankings, exact)[: self._query.limit]
+            by_likeness = self._by_likeness(matrix, self._query.vector)
+        return _fused(by_words, by_likeness, exact)[: self._query.limit]
 
     # Text
 
@@ -322,17 +323,26 @@ def _one_a_shard(chunks: Iterable[int]) -> list[int]:
     return list(first.values())
 
 
-def _fused(rankings: Sequence[Sequence[int]], exact: set[int]) -> list[Candidate]:
-    """The shards of all rankings, best first; the best chunk is the one that ranks highest anywhere."""
+def _fused(by_words: Sequence[Sequence[int]], by_likeness: Sequence[int], exact: set[int]) -> list[Candidate]:
+    """The shards of all rankings, best first; the best chunk is the one that ranks highest anywhere.
+
+    Of equal scores that comes first which its words rank higher: a shard that has the word asked for, before its equal
+    that is only like it.
+    """
     scores: dict[int, float] = {}
     best: dict[int, tuple[int, int]] = {}
-    for ranking in rankings:
+    by_words_best: dict[int, int] = {}
+    for ranking in by_words:
+        for rank, chunk in enumerate(ranking, start=1):
+            shard = chunk >> CHILD_BITS
+            by_words_best[shard] = min(rank, by_words_best.get(shard, rank))
+    for ranking in (*by_words, by_likeness):
         for rank, chunk in enumerate(ranking, start=1):
             shard = chunk >> CHILD_BITS
             scores[shard] = scores.get(shard, EXACT_NAME_SCORE if shard in exact else 0.0) + 1 / (RANK_CONSTANT + rank)
             if shard not in best or rank < best[shard][0]:
                 best[shard] = (rank, chunk)
-    order = sorted(scores, key=lambda shard: (-scores[shard], shard))
+    order = sorted(scores, key=lambda shard: (-scores[shard], by_words_best.get(shard, math.inf), shard))
     return [Candidate(best[shard][1], scores[shard]) for shard in order]
 
 

@@ -462,6 +462,17 @@ class ShardStoreContract:
         await write_with_text(store, make("away"), "three", unit(-1, 0, 0))
         assert await found(store, SearchQuery(ACME, "unknown", unit(1, 0, 0.01))) == ["near", "far"]
 
+    @pytest.mark.parametrize("order", [("word", "near"), ("near", "word")])
+    async def test_the_word_asked_for_comes_before_its_equal_in_likeness(
+        self, store: ShardStore, order: tuple[str, str]
+    ) -> None:
+        texts = {"word": ("one owl", None), "near": ("a bird", unit(1, 0))}
+        for name in order:
+            await write_with_text(store, make(name), *texts[name])
+        hits = await store.search(SearchQuery(ACME, "owl", unit(1, 0)))
+        assert [hit.shard.name for hit in hits] == ["word", "near"]
+        assert hits[0].score == hits[1].score
+
     async def test_a_shard_is_one_hit_with_its_best_chunk(self, store: ShardStore) -> None:
         shard = make("A")
         await write(store, shard, make("B"))
