@@ -1,36 +1,22 @@
 """Parked messages in the store's own file, so that parking needs nothing but the store."""
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from messaging import codec
-from messaging.sqlite import DataFileError, FileBusyError, SqliteFile
-from messaging.times import Clock, to_text
+from messaging.times import to_text
 from shards.cursors import decode_cursor, encode_cursor
 from shards.parked import ParkedMessage
+from shards.sqlite_open_store import OpenStore, store_errors
 from shards.sqlite_rows import all_rows, json_text
-from shards.store import Page, StoreUnavailableError
+from shards.store import Page
 
 _decode = codec.decoder(ParkedMessage).decode
 
 
-@contextmanager
-def store_errors() -> Generator[None]:
-    """Turn what the file raises when it can't be read or written now into the port's own error."""
-    try:
-        yield
-    except (DataFileError, FileBusyError, OSError) as error:
-        raise StoreUnavailableError(str(error)) from error
-
-
-class SqliteParkedMessages:
+class SqliteParkedMessages(OpenStore):
     """The twin of :class:`shards.parked.ParkedMessages` on one machine."""
-
-    def __init__(self, file: SqliteFile, clock: Clock) -> None:
-        self._file = file
-        self._clock = clock
 
     async def park(self, messages: Sequence[ParkedMessage]) -> None:
         """Keep the messages; one without a time is parked now."""

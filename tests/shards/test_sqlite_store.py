@@ -202,7 +202,7 @@ async def test_a_store_that_is_away_is_unavailable(
 async def test_a_source_with_many_records_is_walked_in_pages(
     store: SqliteShardStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shards.sqlite_store.FEW_EXTERNALS", 3)
+    monkeypatch.setattr("shards.sqlite_shard_reads.FEW_EXTERNALS", 3)
     await write(
         store,
         *(make(f"A{n}", updated_at=f"2026-01-01T00:00:{n:02d}.000Z") for n in range(8)),
