@@ -46,7 +46,8 @@ WATCHED: Final = (
     Watched(PYDANTIC, "messaging.contracts", "Contract.from_bytes"),
     Watched(PYDANTIC, "messaging.contracts", "Contract.to_bytes"),
     Watched(PYDANTIC, "messaging.contracts", "Contract.__init__"),
-    Watched(CHUNKS, "processors.preparation", "shard_chunks"),
+    Watched(CHUNKS, "shards.types.definition", "ShardType.text_parts"),
+    Watched(CHUNKS, "processors.preparation", "pieces"),
     Watched(TOKENS, "processors.models.word_tokens", "WordTokens.ids"),
     Watched(VECTORS, "processors.models.embedding", "StaticEmbeddingModel.embed_now"),
 )
