@@ -25,6 +25,9 @@ lint: dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+kill-campaign: dev
+	@$(BIN)/python tests/support/kill_campaign.py --kills 20 $(ARGS)
+
 # The Functions worker's own library, on the Python that Azure runs where there is one.
 worker: $(WORKER)/.installed
 

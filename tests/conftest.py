@@ -4,8 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
-from tests.chain.rig import Rig, current
+from chain_rig import Rig, current
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from shardline_command import Answer, command_environment, command_line, shardline
 
 from cli.main import main
 from local.home import prepare_home
-from tests.chain.shardline_command import Answer, command_environment, command_line, shardline
 
 
 def complains(answer: Answer, code: int, *words: str) -> None:

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-
-from tests.campaigns.kill_campaign import campaign, differences
+from kill_campaign import campaign, differences
 
 KILLS = 4
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from kill_campaign import make_company
+from shardline_command import Answer, command_environment, command_line, shardline
 
 from composition import Services, build
 from connections.connection import Connection, PolledObject, SalesforceAuth, Schedule
@@ -27,8 +29,6 @@ from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
 from settings import HOME_FILE, load_settings
 from shards.store import ShardQuery
-from tests.campaigns.kill_campaign import make_company
-from tests.chain.shardline_command import Answer, command_environment, command_line, shardline
 
 ROWS = 40
 OWN_KEYS = ("token.key", "function.key")

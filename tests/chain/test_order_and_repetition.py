@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chain_rig import CHAIN_QUEUES, Rig, current, event, record_id
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from messaging.contracts import IngestionEvent
-from tests.chain.rig import CHAIN_QUEUES, Rig, current, event, record_id
 
 NAMES = ("Renewal", "Expansion", "Pilot")
 TEXTS = (None, "A short note.", "One sentence of the long story stands here. " * 60)

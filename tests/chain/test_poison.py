@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chain_rig import BATCH, ORG, TENANT, HostedRig, Rig, event, record_id
+from shardline_command import shardline
 
 from connections.connection import Connection, SalesforceAuth
 from local.home import prepare_home
@@ -14,8 +16,6 @@ from messaging.queues import INGESTION_EVENTS, QUEUES
 from operations.replay import replay
 from processors.delivery import MAX_ATTEMPTS, backoff
 from processors.mapping import Mapped, map_record
-from tests.chain.rig import BATCH, ORG, TENANT, HostedRig, Rig, event, record_id
-from tests.chain.shardline_command import shardline
 
 THOUSAND = 1_000
 POISON = 389

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from shardline_command import shardline
+
 from composition import build
 from settings import HOME_FILE, load_settings
 from shards.model import shard_document
 from shards.store import ShardQuery
-from tests.chain.shardline_command import shardline
 
 
 async def kept(data: Path, tenant: str) -> tuple[dict[str, Any], int]:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chain_rig import TENANT, Rig, event, id_of, moment
 
 from messaging.contracts import MAX_CHUNKS_PER_JOB, ChunkReference, EmbeddingJob, ShardEmission
 from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS, SHARD_EMISSION
 from shards.identity import shard_id
 from shards.model import Acl, Chunk, ExternalRelationship, Shard, content_fingerprint
 from shards.store import ShardWrite, Vectors
-from tests.chain.rig import TENANT, Rig, event, id_of, moment
 
 LONG = "Paragraph {number} of the notes says one thing and then it says another thing about it. "
 

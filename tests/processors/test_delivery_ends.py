@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from chain_rig import TENANT, Rig, event
 
 from local.host.queue_pump import to_service_bus_message
 from messaging.bus import BusUnavailableError, Message
@@ -17,7 +18,6 @@ from processors.normalization import NormalizationPorts, normalize
 from processors.outcome import DONE, Done, Later, Outcome, Park, PermanentError
 from shards.parked import UNKNOWN_TENANT
 from shards.store import StoreUnavailableError
-from tests.chain.rig import TENANT, Rig, event
 
 Deliveries = Sequence[Delivery[IngestionEvent]]
 

@@ -3,13 +3,13 @@
 from decimal import Decimal
 
 import pytest
+from chain_rig import TENANT, Rig, event, id_of, moment, record_id
 
 from messaging.contracts import ShardEmission
 from messaging.queues import ENRICHMENT_JOBS, INGESTION_EVENTS, SHARD_EMISSION
 from shards.identity import link_id
 from shards.model import InternalRelationship, LinkSource, Shard
 from shards.store import ShardWrite
-from tests.chain.rig import TENANT, Rig, event, id_of, moment, record_id
 
 
 def link(shard: Shard, kind: str, target: str, made_by: LinkSource, method: str) -> InternalRelationship:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+from chain_rig import CHAIN_QUEUES, TENANT, Rig, event, record_id
 
 from messaging.bus import Message
 from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS, SHARD_EMISSION
 from operations.reconciliation import reconcile
 from shards.store import StoreUnavailableError
-from tests.chain.rig import CHAIN_QUEUES, TENANT, Rig, event, record_id
 
 AFTER = timedelta(seconds=120)
 

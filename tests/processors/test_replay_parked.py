@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+from chain_rig import TENANT, Rig, event, record_id
 
 from messaging.bus import Message
 from messaging.queues import INGESTION_EVENTS, QUEUES, SHARD_EMISSION
 from operations.replay import ReplaySelection, replay, select
 from shards.parked import ParkedMessage
-from tests.chain.rig import TENANT, Rig, event, record_id
 
 
 class EndedError(BaseException):

@@ -1,7 +1,8 @@
 """What a connection tells of its records reaches their shards."""
 
+from chain_rig import ORG, TENANT, Rig, event, id_of, record_id
+
 from connections.connection import Connection, SalesforceAuth
-from tests.chain.rig import ORG, TENANT, Rig, event, id_of, record_id
 
 
 def _connection(default_currency: str | None) -> Connection:

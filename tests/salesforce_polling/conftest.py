@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import stamina
-
-from tests.salesforce_polling.polled_org import PolledOrg
+from polled_org import PolledOrg
 
 
 @pytest.fixture

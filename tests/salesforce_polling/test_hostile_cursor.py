@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from polled_org import TENANT, PolledOrg
+
 from local.salesforce.hostile import HostileCursor, hostile_company
-from tests.salesforce_polling.polled_org import TENANT, PolledOrg
 
 
 async def test_four_hostile_epochs_lose_double_and_leave_nothing(tmp_path: Path) -> None:

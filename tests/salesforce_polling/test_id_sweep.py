@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from polled_org import PolledOrg
 
 from ingestion.salesforce.errors import TransientError
-from tests.salesforce_polling.polled_org import PolledOrg
 
 
 def contacts(org: PolledOrg, number: int) -> list[str]:

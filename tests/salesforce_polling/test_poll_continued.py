@@ -4,8 +4,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-
-from tests.salesforce_polling.polled_org import PolledOrg
+from polled_org import PolledOrg
 
 ROWS, PAGE = 60, 10
 

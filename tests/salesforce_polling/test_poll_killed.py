@@ -11,8 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
-from tests.salesforce_polling.polled_org import CONNECTION, TENANT, PolledOrg
+from polled_org import CONNECTION, TENANT, PolledOrg
 
 ROWS, PAGE, KILLS = 1500, 25, 4
 SCRIPT = Path(__file__).with_name("polling_process.py")

@@ -4,11 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from polled_org import CONNECTION, PolledOrg
 
 from connections.connection import PolledObject
 from local.salesforce.schema import Field
 from messaging.bus import BusUnavailableError
-from tests.salesforce_polling.polled_org import CONNECTION, PolledOrg
 
 
 def people(org: PolledOrg, number: int, **changes: Any) -> list[str]:

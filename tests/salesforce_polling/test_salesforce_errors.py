@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from polled_org import TENANT, PolledOrg
 
 from connections.connection import SalesforceAuth
 from ingestion.salesforce.errors import (
@@ -23,7 +24,6 @@ from ingestion.salesforce.errors import (
 from local.salesforce.faults import Fault
 from local.salesforce.schema import Field
 from messaging.times import utc_now
-from tests.salesforce_polling.polled_org import TENANT, PolledOrg
 
 
 def body(code: str, message: str = "") -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 import pytest
+from polled_org import CONNECTION, TENANT, PolledOrg
 
 from connections.lease import Lease
 from ingestion.salesforce.memory import connection_key, new_connection_memory
@@ -20,7 +21,6 @@ from messaging.times import to_text
 from processors.outcome import DONE, Later, Outcome, Park
 from shards.store import ShardQuery, ShardWrite
 from shards.types import validate
-from tests.salesforce_polling.polled_org import CONNECTION, TENANT, PolledOrg
 
 
 def work(org: PolledOrg, kind: Literal["poll", "sweep"] = "poll", connection: str = CONNECTION) -> SourceWork:

@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.shards.store_contract")
+pytest.register_assert_rewrite("shard_store_contract")

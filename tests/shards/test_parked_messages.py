@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from shard_samples import ACME, GLOBEX
 
 from shards.parked import ParkedMessage, ParkedMessages
 from shards.sqlite_store import SqliteShardStore
 from shards.store import InvalidCursorError
-from tests.shards.samples import ACME, GLOBEX
 
 
 @pytest.fixture

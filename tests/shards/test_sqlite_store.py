@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shard_samples import ACME, MODEL, chunk_of, id_of, make, unit, write, write_with_text
+from shard_store_contract import ShardStoreContract, found
 
 from messaging.sqlite import DataFileError
 from shards.sqlite_store import SqliteShardStore
 from shards.store import SearchQuery, ShardQuery, StoreUnavailableError
-from tests.shards.samples import ACME, MODEL, chunk_of, id_of, make, unit, write, write_with_text
-from tests.shards.store_contract import ShardStoreContract, found
 
 
 @pytest.fixture

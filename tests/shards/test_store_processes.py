@@ -9,20 +9,21 @@ from pathlib import Path
 
 import apsw
 import numpy as np
+import store_process
+from shard_samples import ACME, id_of, unit
 
 from shards.model import decode_shard
 from shards.sqlite_schema import CHILD_BITS
 from shards.sqlite_store import SqliteShardStore
 from shards.store import SearchQuery, ShardQuery
-from tests.shards.samples import ACME, id_of, unit
 
-PROCESS = "tests.shards.store_process"
+PROCESS = Path(store_process.__file__)
 ROOT = Path(__file__).parents[2]
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", PROCESS, *map(str, arguments)],
+        [sys.executable, str(PROCESS), *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

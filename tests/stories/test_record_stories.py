@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from chain_rig import ORG, OTHER_ORG, TENANT, HostedRig, Rig, event, id_of, moment, record_id
 
 from connections.connection import Connection, SalesforceAuth
 from messaging.contracts import IngestionEvent
@@ -17,7 +18,6 @@ from operations.replay import replay
 from shards.identity import SHARDLINE_SYSTEM, link_id
 from shards.model import ExternalRelationship, InternalRelationship, Shard
 from shards.store import SearchQuery, ShardQuery, ShardWrite
-from tests.chain.rig import ORG, OTHER_ORG, TENANT, HostedRig, Rig, event, id_of, moment, record_id
 
 
 @pytest.fixture(params=[Rig, HostedRig], ids=["batches", "worker"])

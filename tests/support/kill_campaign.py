@@ -1,6 +1,6 @@
 """``kill -9`` at random moments: a host that is killed again and again must end as one that never was.
 
-``python -m tests.campaigns.kill_campaign --kills 20`` runs it long; exit code 0: nothing was lost or doubled.
+``python tests/support/kill_campaign.py --kills 20`` runs it long; exit code 0: nothing was lost or doubled.
 Only processes that this program has started are killed, each by its own id.
 """
 
@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from chain_rig import shard_picture
+from shardline_command import command_environment, command_line
+
 from composition import Services, build
 from connections.connection import Connection, SalesforceAuth, Schedule
 from connections.secrets import environment_variable
@@ -31,8 +34,6 @@ from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
 from settings import HOME_FILE, load_settings
 from shards.store import ShardQuery
-from tests.chain.rig import shard_picture
-from tests.chain.shardline_command import command_environment, command_line
 
 PAGE_SIZE = 100
 PATIENCE = 180.0
@@ -344,7 +345,7 @@ async def campaign(
 
 def main() -> int:
     """The long campaign."""
-    parser = argparse.ArgumentParser(prog="python -m tests.campaigns.kill_campaign", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="kill_campaign.py", description=main.__doc__)
     parser.add_argument("--kills", type=int, default=20, help="how often the host is killed")
     parser.add_argument("--rows", type=int, default=12_000, help="accounts, contacts and opportunities each")
     parser.add_argument("--workers", type=int, default=1, help="worker processes of the host")

@@ -9,10 +9,10 @@ import random
 import sys
 
 import numpy as np
+from shard_samples import ACME, MODEL, chunk_of, id_of, link, make, unit, write
 
 from shards.sqlite_store import SqliteShardStore
 from shards.store import SearchQuery, ShardWrite, Stage
-from tests.shards.samples import ACME, MODEL, chunk_of, id_of, link, make, unit, write
 
 
 async def race(path: str, rounds: int, name: str) -> None:

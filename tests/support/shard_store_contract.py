@@ -6,6 +6,19 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from shard_samples import (
+    ACME,
+    GLOBEX,
+    MODEL,
+    START,
+    chunk_of,
+    id_of,
+    link,
+    make,
+    unit,
+    write,
+    write_with_text,
+)
 
 from messaging.times import to_text, utc_now
 from shards.identity import chunk_id
@@ -18,19 +31,6 @@ from shards.store import (
     ShardWrite,
     Stage,
     StoreCounts,
-)
-from tests.shards.samples import (
-    ACME,
-    GLOBEX,
-    MODEL,
-    START,
-    chunk_of,
-    id_of,
-    link,
-    make,
-    unit,
-    write,
-    write_with_text,
 )
 
 ANN, BOB = "user:ann@acme.example", "user:bob@acme.example"
