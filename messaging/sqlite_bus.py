@@ -8,25 +8,25 @@ receiving and completing a batch are each a handful of statements, however many 
 import itertools
 import secrets
 from bisect import bisect_left, bisect_right
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import apsw
 import msgspec
 
-from messaging import duplicate_window, segments
+from messaging import dead_letters, duplicate_window, receivable, segments
 from messaging.bus import BusUnavailableError, DeadLetter, Message, QueueDepth, ReceivedMessage
 from messaging.duplicate_window import DuplicateWindow, id_bytes
 from messaging.process_identity import is_dead, process_identity
 from messaging.queues import QUEUES, QueueProperties
+from messaging.receivable import Lock
 from messaging.segments import MessageRange, Segment
 from messaging.sqlite import DataFileError, FileBusyError, SqliteFile
-from messaging.times import Clock, utc_now
+from messaging.times import Clock, from_milliseconds, to_milliseconds, utc_now
 
 K = TypeVar("K")
 
@@ -51,21 +51,9 @@ CREATE TABLE scheduled (
     data BLOB NOT NULL
 ) STRICT;
 CREATE INDEX scheduled_due ON scheduled (queue, due_at);
-CREATE TABLE dead_letter (
-    id INTEGER PRIMARY KEY,
-    queue INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    delivery_count INTEGER NOT NULL,
-    enqueued_at INTEGER NOT NULL,
-    dead_lettered_at INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    description TEXT NOT NULL,
-    data BLOB NOT NULL                      -- as a segment's, of one message
-) STRICT;
-CREATE UNIQUE INDEX dead_letter_place ON dead_letter (queue, sequence);
 """
 
-SCHEMA: Final = _OWN_SCHEMA + segments.SCHEMA + duplicate_window.SCHEMA
+SCHEMA: Final = _OWN_SCHEMA + dead_letters.SCHEMA + segments.SCHEMA + duplicate_window.SCHEMA
 
 PAGE_SIZE: Final = 8_192
 """Bytes a page: a segment of 64 bodies of 1 KiB fills eight. Measured by the bus bench against 4,096 and 16,384."""
@@ -74,26 +62,7 @@ TRANSACTION_MESSAGES: Final = 1_024
 TRANSACTION_BYTES: Final = 1024 * 1024
 """A larger send is several transactions, so that none keeps other writers waiting for more than some milliseconds."""
 
-SMALLER_EACH_TIME: Final = 4
-"""By how much the batches of messages shrink with each time that they came back: of 256, then 64, 16, 4 and 1.
-
-So work goes on though the receiver is ended again and again, and a message that ends it is alone in the end.
-"""
-
-MOVED_AT_ONCE: Final = 256
-"""Rows that one receive moves at most: scheduled messages that are due, messages that are given up on."""
-
-MAX_DELIVERY_COUNT_EXCEEDED: Final = "MaxDeliveryCountExceeded"
-"""Service Bus's own reason."""
-
 _instances = itertools.count(1)
-
-
-class _Lock(NamedTuple):
-    token: int
-    owner: str
-    locked_until: int
-
 
 _End = Callable[[apsw.Connection, int, MessageRange, Sequence[int]], None]
 """What becomes of some messages, in ascending order, of a range of the queue with this id."""
@@ -183,7 +152,7 @@ class SqliteMessageBus:
         """See :meth:`messaging.bus.QueueReceiver.dead_letter`."""
 
         def bury(connection: apsw.Connection, queue: int, held: MessageRange, chosen: Sequence[int]) -> None:
-            self._bury(connection, queue, held, chosen, (reason, description))
+            dead_letters.bury(connection, queue, held, chosen, why=(reason, description), now=self._now())
 
         return await self._settle(messages, bury)
 
@@ -210,7 +179,7 @@ class SqliteMessageBus:
                 )
             )
         return {
-            name: QueueDepth(active, locked, scheduled, dead, None if oldest is None else _moment(oldest))
+            name: QueueDepth(active, locked, scheduled, dead, None if oldest is None else from_milliseconds(oldest))
             for name, active, locked, scheduled, dead, oldest in rows
             if name in self._queues
         }
@@ -251,53 +220,21 @@ class SqliteMessageBus:
                     {"now": self._now()},
                 )
             )
-        return None if due is None else _moment(due)
+        return None if due is None else from_milliseconds(due)
 
     async def dead_letters(self, queue: str, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
         """See :meth:`messaging.bus.MessageBus.dead_letters`."""
         with _as_unavailable():
-            rows = await self._file.run(
-                lambda connection: _rows(
-                    connection,
-                    "SELECT sequence, delivery_count, enqueued_at, dead_lettered_at, reason, description, data"
-                    " FROM dead_letter WHERE queue = ? AND sequence > ? ORDER BY sequence LIMIT ?",
-                    (self._ids[queue], after, limit),
-                )
+            return await self._file.run(
+                lambda connection: dead_letters.read(connection, self._ids[queue], queue, limit=limit, after=after)
             )
-        letters = []
-        for sequence, delivery_count, enqueued_at, dead_lettered_at, reason, description, data in rows:
-            [message] = segments.decode(data)
-            letters.append(
-                DeadLetter(
-                    queue=queue,
-                    sequence_number=sequence,
-                    body=message.body,
-                    message_id=message.message_id,
-                    correlation_id=message.correlation_id,
-                    properties=message.properties,
-                    delivery_count=delivery_count,
-                    enqueued_at=_moment(enqueued_at),
-                    dead_lettered_at=_moment(dead_lettered_at),
-                    reason=reason,
-                    description=description,
-                )
-            )
-        return letters
 
     async def remove_dead_letters(self, queue: str, sequence_numbers: Sequence[int]) -> int:
         """See :meth:`messaging.bus.MessageBus.remove_dead_letters`."""
-
-        def remove(connection: apsw.Connection) -> int:
-            removed = _rows(
-                connection,
-                "DELETE FROM dead_letter WHERE queue = ? AND sequence IN (SELECT value FROM json_each(?))"
-                " RETURNING sequence",
-                (self._ids[queue], _json(sequence_numbers)),
-            )
-            return len(removed)
-
         with _as_unavailable():
-            return await self._file.write(remove)
+            return await self._file.write(
+                lambda connection: dead_letters.remove(connection, self._ids[queue], sequence_numbers)
+            )
 
     async def release_dead_owners(self) -> int:
         """Free the locks of processes that have ended without closing; how many messages that made available."""
@@ -323,7 +260,7 @@ class SqliteMessageBus:
     # From here on everything runs on the file's thread.
 
     def _now(self) -> int:
-        return _milliseconds(self._clock())
+        return to_milliseconds(self._clock())
 
     def _register_queues(self, connection: apsw.Connection) -> dict[str, int]:
         def known() -> dict[str, int]:
@@ -402,24 +339,21 @@ class SqliteMessageBus:
     ) -> list[ReceivedMessage]:
         queue_id = self._ids[queue]
         now = self._now()
-        [(unreceived, again, due)] = _rows(
-            connection,
-            "SELECT tail > head, EXISTS (SELECT 1 FROM delivery WHERE queue = :queue AND locked_until <= :now),"
-            " EXISTS (SELECT 1 FROM scheduled WHERE queue = :queue AND due_at <= :now)"
-            " FROM queue WHERE id = :queue",
-            {"queue": queue_id, "now": now},
-        )
-        if not (unreceived or again or due):
+        waiting = receivable.look(connection, queue_id, now)
+        if not any(waiting):
             return []
-        lock = _Lock(secrets.randbits(62), self._owner, now + duration)
-
-        def take(connection: apsw.Connection) -> tuple[int, int] | None:
-            if due:
-                self._enqueue_due(connection, queue_id, now)
-            bounds = self._take_again(connection, queue, max_messages, lock, now) if again else None
-            return bounds or self._take_unreceived(connection, queue_id, max_messages, lock)
-
-        taken = self._file.transaction(take)
+        lock = Lock(secrets.randbits(62), self._owner, now + duration)
+        taken = self._file.transaction(
+            lambda connection: receivable.take(
+                connection,
+                queue_id,
+                waiting,
+                properties=self._queues[queue],
+                max_messages=max_messages,
+                lock=lock,
+                now=now,
+            )
+        )
         if taken is None:
             return []
         # Read after the commit: the lock already keeps others off, and the bodies need not keep writers waiting.
@@ -429,10 +363,10 @@ class SqliteMessageBus:
             " WHERE d.queue = ? AND d.first BETWEEN ? AND ? AND d.token = ? ORDER BY d.first, s.first",
             (queue_id, *taken, lock.token),
         )
-        token, locked_until = f"{lock.token:016x}", _moment(lock.locked_until)
+        token, locked_until = f"{lock.token:016x}", from_milliseconds(lock.locked_until)
         messages = []
         for first, enqueued_ms, count, data in rows:
-            enqueued_at = _moment(enqueued_ms)
+            enqueued_at = from_milliseconds(enqueued_ms)
             messages += [
                 ReceivedMessage(
                     queue,
@@ -449,90 +383,6 @@ class SqliteMessageBus:
                 for number, stored in enumerate(segments.decode(data), first)
             ]
         return messages
-
-    def _enqueue_due(self, connection: apsw.Connection, queue: int, now: int) -> None:
-        """Put scheduled messages whose time has come at the end of the queue."""
-        due = connection.execute(
-            "SELECT id, count FROM scheduled WHERE queue = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?",
-            (queue, now, MOVED_AT_ONCE),
-        ).fetchall()
-        if not due:
-            return
-        first = tail = connection.execute("SELECT tail FROM queue WHERE id = ?", (queue,)).get
-        for number, count in due:
-            connection.execute(
-                "INSERT INTO segment (queue, first, count, enqueued_at, data)"
-                " SELECT queue, ?, count, due_at, data FROM scheduled WHERE id = ?",
-                (tail, number),
-            )
-            connection.execute("DELETE FROM scheduled WHERE id = ?", (number,))
-            tail += count
-            if tail - first >= MOVED_AT_ONCE:
-                break
-        connection.execute("UPDATE queue SET tail = ? WHERE id = ?", (tail, queue))
-
-    def _take_again(
-        self, connection: apsw.Connection, queue: str, max_messages: int, lock: _Lock, now: int
-    ) -> tuple[int, int] | None:
-        """Lock free messages that were received before; their ranges' bounds. Dead-letters those that may no more.
-
-        The oftener they came back, the fewer are taken together.
-        """
-        queue_id = self._ids[queue]
-        most = self._queues[queue].max_delivery_count
-        ranges = deque(
-            MessageRange(*row)
-            for row in connection.execute(
-                "SELECT first, last, count FROM delivery WHERE queue = ? AND locked_until <= ? ORDER BY first LIMIT ?",
-                (queue_id, now, max(max_messages, MOVED_AT_ONCE)),
-            )
-        )
-        taken: list[int] = []
-        room, size, given_up = max_messages, 0, 0
-        while ranges and given_up < MOVED_AT_ONCE:
-            held = ranges.popleft()
-            if held.received >= most:
-                why = MAX_DELIVERY_COUNT_EXCEEDED, f"received {held.received} times, the most that {queue} allows"
-                self._bury(connection, queue_id, held, held.numbers(), why)
-                given_up += held.size
-                continue
-            room = min(room, max(1, max_messages // SMALLER_EACH_TIME**held.received))
-            if size + held.size <= room:
-                connection.execute(
-                    "UPDATE delivery SET count = count + 1, token = ?, owner = ?, locked_until = ?"
-                    " WHERE queue = ? AND first = ?",
-                    (*lock, queue_id, held.first),
-                )
-                taken.append(held.first)
-                size += held.size
-            elif taken:
-                break
-            else:
-                ranges.extendleft(reversed(segments.divide(connection, queue_id, held, room)))
-        return (taken[0], taken[-1]) if taken else None
-
-    def _take_unreceived(
-        self, connection: apsw.Connection, queue: int, max_messages: int, lock: _Lock
-    ) -> tuple[int, int] | None:
-        """Lock messages from the queue's head on; the bounds of the new range."""
-        head = connection.execute("SELECT head FROM queue WHERE id = ?", (queue,)).get
-        size = count = 0
-        for (count,) in connection.execute(
-            "SELECT count FROM segment WHERE queue = ? AND first >= ? ORDER BY first", (queue, head)
-        ):
-            if size + count > max_messages:
-                break
-            size += count
-            if size == max_messages:
-                break
-        if not count:
-            return None
-        if not size:
-            segments.cut(connection, queue, MessageRange(head, head + count - 1, 0), max_messages)
-            size = max_messages
-        connection.execute("INSERT INTO delivery VALUES (?, ?, ?, 1, ?, ?, ?)", (queue, head, head + size - 1, *lock))
-        connection.execute("UPDATE queue SET head = ? WHERE id = ?", (head + size, queue))
-        return head, head
 
     def _hand_back(self, _connection: apsw.Connection, messages: list[ReceivedMessage]) -> None:
         """Undo a receive that nobody saw, its delivery included."""
@@ -585,30 +435,6 @@ class SqliteMessageBus:
 
         return await self._settle(messages, assign)
 
-    def _bury(
-        self,
-        connection: apsw.Connection,
-        queue: int,
-        held: MessageRange,
-        chosen: Sequence[int],
-        why: tuple[str, str],
-    ) -> None:
-        """Move *chosen*, some or all of the range, to the dead letters."""
-        now = self._now()
-        wanted = set(chosen)
-        connection.executemany(
-            "INSERT INTO dead_letter"
-            " (queue, sequence, delivery_count, enqueued_at, dead_lettered_at, reason, description, data)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (queue, number, held.received, segment.enqueued_at, now, *why, segments.encode([stored]))
-                for segment in segments.read(connection, queue, held)
-                for number, stored in segment.messages()
-                if number in wanted
-            ],
-        )
-        segments.remove(connection, queue, held, chosen)
-
 
 def _rows(
     connection: apsw.Connection, query: str, values: Sequence[int | str] | Mapping[str, int | str] = ()
@@ -637,13 +463,5 @@ def _json(values: Sequence[int | str]) -> str:
     return msgspec.json.encode(values).decode()
 
 
-def _milliseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
-
-
 def _milliseconds_of(duration: timedelta) -> int:
     return duration // timedelta(milliseconds=1)
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

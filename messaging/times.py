@@ -1,13 +1,17 @@
-"""Times as they stand in messages and shards.
+"""Times as they stand in messages and shards, and in the rows of tables.
 
-ISO 8601 in UTC with ``Z`` and milliseconds, so the order of the texts is the order of the times.
+The texts are ISO 8601 in UTC with ``Z`` and milliseconds, so their order is the order of the times; the numbers are
+milliseconds since 1970.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 Clock = Callable[[], datetime]
 """Gives the present moment in UTC; tests pass their own."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def utc_now() -> datetime:
@@ -36,3 +40,13 @@ def from_text(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone")
     return moment.astimezone(UTC)
+
+
+def to_milliseconds(moment: datetime) -> int:
+    """Whole milliseconds from 1970 to *moment*, which has a time zone."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def from_milliseconds(milliseconds: int) -> datetime:
+    """The moment in UTC so long after the beginning of 1970."""
+    return _EPOCH + milliseconds * _MILLISECOND

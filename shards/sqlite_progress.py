@@ -1,13 +1,12 @@
 """How far the stages are with each shard, and which have stood still."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import apsw
 
-from messaging.times import from_text, to_text
+from messaging.times import from_milliseconds, from_text, to_milliseconds, to_text
 from shards.sqlite_names import known_keys, with_new_keys
 from shards.sqlite_open_store import OpenStore, store_errors
 from shards.sqlite_rows import all_rows, json_rows, json_text, put_rows
@@ -46,7 +45,7 @@ class SqliteProgress(OpenStore):
     ) -> None:
         tenant = self._names.learn_tenant(connection, tenant_id)
         self._names.learn(connection, words={shard_type_id for _, shard_type_id, _ in shards})
-        now = _milliseconds(self._clock())
+        now = to_milliseconds(self._clock())
 
         def write(connection: apsw.Connection) -> None:
             ids = (shard for shard, _, _ in shards)
@@ -66,7 +65,7 @@ class SqliteProgress(OpenStore):
 
     async def lagging(self, *, before: str, limit: int = 1000) -> list[Progress]:
         """See :meth:`shards.store.ShardStore.lagging`. The one that has stood still longest comes first."""
-        before_ms = _milliseconds(from_text(before))
+        before_ms = to_milliseconds(from_text(before))
 
         def read(connection: apsw.Connection) -> list[Progress]:
             rows = all_rows(
@@ -109,17 +108,5 @@ class SqliteProgress(OpenStore):
             enriched=enriched,
             prepared=prepared,
             embedded=embedded,
-            updated_at=to_text(_moment(updated_ms)),
+            updated_at=to_text(from_milliseconds(updated_ms)),
         )
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-
-
-def _milliseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MILLISECOND
-
-
-def _moment(milliseconds: int) -> datetime:
-    return _EPOCH + milliseconds * _MILLISECOND

@@ -14,6 +14,7 @@ from messaging.duplicate_window import PRUNE_EVERY
 from messaging.queues import QUEUES, SHARD_EMISSION, QueueProperties
 from messaging.sqlite import DataFileError
 from messaging.sqlite_bus import SqliteMessageBus
+from messaging.times import from_milliseconds
 
 
 def messages(numbers: range, size: int = 20) -> list[Message]:
@@ -60,16 +61,15 @@ async def test_a_cancelled_receive_leaves_its_messages_free_and_uncounted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, gate = threading.Event(), threading.Event()
-    moment = sqlite_bus._moment
 
     def held_up(milliseconds: int) -> datetime:
         reached.set()
         gate.wait(20)
-        return moment(milliseconds)
+        return from_milliseconds(milliseconds)
 
     bus = SqliteMessageBus(tmp_path / "bus")
     await bus.send(SHARD_EMISSION, messages(range(3)))
-    monkeypatch.setattr(sqlite_bus, "_moment", held_up)
+    monkeypatch.setattr(sqlite_bus, "from_milliseconds", held_up)
     receiving = asyncio.create_task(bus.receive(SHARD_EMISSION, max_messages=10))
     assert await asyncio.to_thread(reached.wait, 20)
     receiving.cancel()
