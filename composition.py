@@ -12,6 +12,7 @@ from ingestion.salesforce.session import PollingPorts
 from ingestion.work import IngestionPorts
 from messaging.sqlite_bus import SqliteMessageBus
 from messaging.times import Clock, utc_now
+from operations.dead_letters import DeadLetterPorts
 from operations.metrics import StageMeter
 from operations.reconciliation import ReconciliationPorts
 from operations.replay import ReplayPorts
@@ -80,6 +81,11 @@ class Services:
     def reconciliation(self) -> ReconciliationPorts:
         """The ports of reconciliation."""
         return ReconciliationPorts(self.store, self.store, self.bus, self.clock)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetterPorts:
+        """The ports of draining dead letters."""
+        return DeadLetterPorts(self.bus, self.store, self.clock)
 
     @cached_property
     def replay(self) -> ReplayPorts:

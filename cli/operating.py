@@ -12,6 +12,7 @@ from cli.output import console, print_json, print_json_lines, table
 from composition import Services
 from connections.connection import connection_from
 from messaging import codec
+from operations.dead_letters import drain
 from operations.reconciliation import reconcile as reconcile_now
 from operations.replay import ReplaySelection, select
 from operations.replay import replay as replay_messages
@@ -89,12 +90,18 @@ def reconcile(
     after: Annotated[int, typer.Option(min=0, help="Shards whose stages stand still for so many seconds.")] = 120,
     json: JsonOption = False,
 ) -> None:
-    """Emit again what stayed behind, now."""
-    count = run(data, lambda services: reconcile_now(services.reconciliation, after=timedelta(seconds=after)))
+    """Park what the bus gave up on and emit again what stayed behind, now."""
+
+    async def work(services: Services) -> dict[str, int]:
+        drained = await drain(services.dead_letters)
+        emitted = await reconcile_now(services.reconciliation, after=timedelta(seconds=after))
+        return {"deadLettersParked": drained, "emitted": emitted}
+
+    answer = run(data, work)
     if json:
-        print_json({"emitted": count})
+        print_json(answer)
     else:
-        console().print(f"{count} shards emitted again")
+        console().print(f"{answer['deadLettersParked']} dead letters parked, {answer['emitted']} shards emitted again")
 
 
 def connections(

@@ -5,6 +5,7 @@ from datetime import timedelta
 import azure.functions as func
 
 from composition import services
+from operations.dead_letters import drain
 from operations.reconciliation import reconcile
 
 blueprint = func.Blueprint()
@@ -12,6 +13,7 @@ blueprint = func.Blueprint()
 
 @blueprint.timer_trigger("timer", "%SHARDLINE_RECONCILE_SCHEDULE%", run_on_startup=False, use_monitor=True)
 async def reconcile_stages(timer: func.TimerRequest) -> None:
-    """Emit again what stayed behind."""
+    """Park what the bus gave up on, and emit again what stayed behind."""
     app = services()
+    await drain(app.dead_letters)
     await reconcile(app.reconciliation, after=timedelta(seconds=app.settings.reconcile_after_seconds))

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
+from messaging import codec
 from shards.store import Page
 
 UNKNOWN_TENANT = "unknown"
@@ -32,6 +33,52 @@ class ParkedMessage(msgspec.Struct, rename="camel", kw_only=True):
     delivery_count: int = 1
     generation: int = 0
     parked_at: str = ""
+
+
+def parked_message(
+    *,
+    queue: str,
+    body: bytes,
+    message_id: str,
+    correlation_id: str | None,
+    properties: Mapping[str, str | int | bool],
+    delivery_count: int,
+    reason: str,
+    detail: str,
+    parked_at: str,
+) -> ParkedMessage:
+    """The message as it is parked.
+
+    The tenant is the one that its properties or its body name. A message about a shard is parked under that shard, so
+    that whatever is emitted for it again finds it there.
+    """
+    content = _content(body)
+    tenant = properties.get("tenantId") or content.get("tenantId")
+    shard = content.get("shardId")
+    generation = properties.get("generation", 0)
+    return ParkedMessage(
+        id=parked_id(queue, f"{tenant}|{shard}" if shard else message_id),
+        tenant_id=tenant if isinstance(tenant, str) and tenant else UNKNOWN_TENANT,
+        queue=queue,
+        reason=reason,
+        detail=detail,
+        body=body.decode(errors="replace"),
+        message_id=message_id,
+        correlation_id=correlation_id,
+        properties=dict(properties),
+        delivery_count=delivery_count,
+        generation=generation if isinstance(generation, int) else 0,
+        parked_at=parked_at,
+    )
+
+
+def _content(body: bytes) -> dict[str, Any]:
+    """The body's JSON object; empty when it has none, which is one of the reasons to be parked."""
+    try:
+        content = codec.decode(body)
+    except codec.DecodeError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 class ParkedMessages(Protocol):

@@ -1,0 +1,52 @@
+"""Dead letters: what the bus itself gave up on is parked, where people see it and can replay it."""
+
+import logging
+from dataclasses import dataclass
+
+from messaging.bus import DeadLetter, MessageBus
+from messaging.queues import QUEUES
+from messaging.times import Clock, to_text
+from shards.parked import ParkedMessage, ParkedMessages, parked_message
+
+log = logging.getLogger(__name__)
+
+REASON = "dead-lettered"
+PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterPorts:
+    """What draining dead letters reaches of the world."""
+
+    bus: MessageBus
+    parked: ParkedMessages
+    clock: Clock
+
+
+async def drain(ports: DeadLetterPorts) -> int:
+    """Park the dead letters of every queue; how many there were.
+
+    They are taken off the queue only once they are parked: broken off in between, the next run parks the same again.
+    """
+    drained = 0
+    for queue in QUEUES:
+        while letters := await ports.bus.dead_letters(queue, limit=PAGE):
+            await ports.parked.park([_parked(letter, ports.clock) for letter in letters])
+            await ports.bus.remove_dead_letters(queue, [letter.sequence_number for letter in letters])
+            log.warning("%s: parked %d dead letters (%s)", queue, len(letters), letters[0].reason)
+            drained += len(letters)
+    return drained
+
+
+def _parked(letter: DeadLetter, clock: Clock) -> ParkedMessage:
+    return parked_message(
+        queue=letter.queue,
+        body=letter.body,
+        message_id=letter.message_id,
+        correlation_id=letter.correlation_id,
+        properties=letter.properties,
+        delivery_count=letter.delivery_count,
+        reason=REASON,
+        detail=f"the bus gave up on it: {letter.reason}, {letter.description}",
+        parked_at=to_text(clock()),
+    )

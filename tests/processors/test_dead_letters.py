@@ -1,0 +1,45 @@
+"""What the bus gave up on is parked, with its origin, and can be replayed."""
+
+from datetime import timedelta
+
+from chain_rig import TENANT, Rig, event, id_of
+
+from messaging.queues import INGESTION_EVENTS, QUEUES
+from operations.dead_letters import REASON, drain
+from operations.replay import ReplaySelection, replay, select
+
+
+async def _dead_letter(rig: Rig) -> None:
+    """Receive the waiting message until the bus has had enough: nobody ever ends it."""
+    for _ in range(QUEUES[INGESTION_EVENTS].max_delivery_count):
+        received = await rig.bus.receive(INGESTION_EVENTS, max_messages=1, lock_for=timedelta(seconds=1))
+        assert received
+        await rig.bus.abandon(received)
+    assert not await rig.bus.receive(INGESTION_EVENTS, max_messages=1)
+    depths = await rig.bus.depths()
+    assert depths[INGESTION_EVENTS].dead_lettered == 1
+
+
+async def test_a_dead_letter_is_parked_with_reason_and_origin(rig: Rig) -> None:
+    await rig.send(event("Account", 1, 1, Name="Acme"))
+    await _dead_letter(rig)
+    assert await drain(rig.services.dead_letters) == 1
+    page = await rig.store.parked(TENANT)
+    [parked] = page.items
+    assert (parked.queue, parked.reason, parked.tenant_id) == (INGESTION_EVENTS, REASON, TENANT)
+    assert "MaxDeliveryCountExceeded" in parked.detail
+    assert (await rig.bus.depths())[INGESTION_EVENTS].dead_lettered == 0
+    assert await drain(rig.services.dead_letters) == 0
+
+
+async def test_a_dead_letter_comes_back_by_replay(rig: Rig) -> None:
+    await rig.send(event("Account", 1, 1, Name="Acme"))
+    await _dead_letter(rig)
+    await drain(rig.services.dead_letters)
+    async for page in select(rig.services.replay, ReplaySelection(reason=REASON)):
+        await replay(rig.services.replay, page)
+    await rig.drain()
+    shard = await rig.store.get(TENANT, id_of("Account", 1))
+    assert shard is not None
+    assert shard.name == "Acme"
+    assert not (await rig.store.parked(TENANT)).items
