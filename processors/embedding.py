@@ -32,9 +32,10 @@ async def embed(deliveries: Sequence[Delivery[EmbeddingJob]], ports: EmbeddingPo
 
 
 async def _embed_tenant(tenant_id: str, jobs: Sequence[EmbeddingJob], ports: EmbeddingPorts) -> None:
-    wanted = {reference.chunk_id: reference.hash for job in jobs for reference in job.chunks}
-    chunks = await ports.store.chunks_by_id(tenant_id, list(wanted))
-    current = [chunk for chunk in chunks if chunk.hash == wanted[chunk.id]]
+    # A batch may name one chunk under several hashes, in any order: whichever of them the chunk has now is meant.
+    wanted = {(reference.chunk_id, reference.hash): None for job in jobs for reference in job.chunks}
+    chunks = await ports.store.chunks_by_id(tenant_id, [identifier for identifier, _ in wanted])
+    current = [chunk for chunk in chunks if (chunk.id, chunk.hash) in wanted]
     if current:
         rows: dict[str, int] = {}
         texts: list[str] = []

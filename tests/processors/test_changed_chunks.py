@@ -139,6 +139,20 @@ async def test_a_job_of_an_older_text_gives_no_vector(rig: Rig, model: CountingM
     assert chunk.vector == (await model.embed([chunk.text]))[0].tobytes()
 
 
+async def test_an_older_job_behind_a_newer_one_in_a_batch_does_not_hide_it(rig: Rig, model: CountingModel) -> None:
+    await rig.send(event("Account", 1, 1, Name="Acme", Description="Old words."))
+    await rig.drain(INGESTION_EVENTS, SHARD_EMISSION, ENRICHMENT_JOBS)
+    old = await rig.receive(EMBEDDING_JOBS)
+    await rig.send(event("Account", 1, 2, Name="Acme", Description="New words, and more."))
+    await rig.drain(INGESTION_EVENTS, SHARD_EMISSION, ENRICHMENT_JOBS)
+    new = await rig.receive(EMBEDDING_JOBS)
+    await rig.call(EMBEDDING_JOBS, [*new, *old])
+    await rig.bus.complete([*new, *old])
+    [chunk] = await rig.chunks("Account", 1)
+    assert model.texts == [chunk.text]
+    assert chunk.vector == (await model.embed([chunk.text]))[0].tobytes()
+
+
 async def test_a_job_for_chunks_that_are_gone_is_done_without_a_trace(rig: Rig, model: CountingModel) -> None:
     await rig.run(event("Account", 1, 1, Name="Acme"))
     model.texts.clear()
