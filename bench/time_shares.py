@@ -39,7 +39,7 @@ WATCHED: Final = (
     Watched(MAPPING, "processors.normalization", "validate"),
     Watched(IDS, "processors.normalization", "shard_id"),
     Watched(IDS, "processors.normalization", "content_fingerprint"),
-    Watched(IDS, "processors.enrichment", "with_structured_links"),
+    Watched(IDS, "processors.structured_links", "with_structured_links"),
     Watched(JSON, "messaging.codec", "encode"),
     Watched(JSON, "messaging.codec", "decode"),
     Watched(JSON, "shards.sqlite_shard_reads", "decode_shards"),
