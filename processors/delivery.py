@@ -6,10 +6,12 @@ processed, copied for later, or parked. Only a failing bus makes it raise.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -21,8 +23,8 @@ from messaging.contracts import SCHEMA_VERSION, Contract
 from messaging.message_ids import message_id
 from messaging.queues import QUEUES
 from messaging.times import Clock, to_text
-from processors.outcome import Later, Outcome, Park, PermanentError
-from shards.parked import UNKNOWN_TENANT, ParkedMessage, ParkedMessages, parked_id
+from processors.outcome import Cause, Later, Outcome, Park, PermanentError
+from shards.parked import ParkedMessage, ParkedMessages, parked_message
 from shards.store import StoreUnavailableError
 
 log = logging.getLogger(__name__)
@@ -81,7 +83,7 @@ class DeliveryPorts:
 
 
 def backoff(attempt: int) -> timedelta:
-    """How long the copy after failed try number *attempt* (from 1) waits: doubling, with a ceiling."""
+    """How long the copy after vain try number *attempt* (from 1) waits: doubling, with a ceiling."""
     return min(FIRST_DELAY * (1 << min(attempt - 1, _DOUBLINGS)), LONGEST_DELAY)
 
 
@@ -98,34 +100,15 @@ async def consume(
         BusUnavailableError: the bus took neither the next stage's messages nor the copies.
     """
     started = perf_counter()
-    properties = QUEUES[queue]
-    deadline = ports.clock() + properties.lock_duration / 2
     outcomes: dict[int, Outcome] = {}
     deliveries: dict[int, Delivery[C]] = {}
     for index, message in enumerate(messages):
-        if (message.delivery_count or 1) >= properties.max_delivery_count - 1:
-            outcomes[index] = Park(
-                "delivered-too-often",
-                f"delivered {message.delivery_count} times without an end: whoever processed it was ended each time",
-            )
-            continue
-        decoded = _decode(message, contract)
-        if isinstance(decoded, Park):
-            outcomes[index] = decoded
+        received = _receive(message, queue, contract)
+        if isinstance(received, Park):
+            outcomes[index] = received
         else:
-            deliveries[index] = decoded
-
-    one_by_one = any((message.delivery_count or 1) > 1 for message in messages)
-    groups = [[index] for index in deliveries] if one_by_one else [list(deliveries)] if deliveries else []
-    for group in groups:
-        if ports.clock() >= deadline:
-            outcomes |= dict.fromkeys(group, Later(timedelta(0), "the batch ran out of time"))
-            continue
-        patience = ports.clock() + properties.lock_duration / 3
-        outcomes |= await _patiently(
-            partial(_try_group, group, deliveries, messages, process, queue), ports.clock, patience
-        )
-
+            deliveries[index] = received
+    outcomes |= await _Batch(messages, deliveries, queue, process, ports.clock).run()
     await _settle(messages, outcomes, queue, ports)
     ports.meter.record(queue, [delivery.value for delivery in deliveries.values()], perf_counter() - started)
     return [outcomes[index] for index in range(len(messages))]
@@ -151,7 +134,14 @@ async def _patiently(call: Callable[[], Awaitable[T]], clock: Clock, until: date
             pause = min(pause * 2, 5.0)
 
 
-def _decode(message: IncomingMessage, contract: type[C]) -> Delivery[C] | Park:
+def _receive(message: IncomingMessage, queue: str, contract: type[C]) -> Delivery[C] | Park:
+    """The message as its processor takes it, or why it gets none."""
+    delivery_count = message.delivery_count or 1
+    if delivery_count >= QUEUES[queue].max_delivery_count - 1:
+        return Park(
+            "delivered-too-often",
+            f"delivered {delivery_count} times without an end: whoever processed it was ended each time",
+        )
     try:
         value = contract.from_bytes(message.get_body())
     except codec.DecodeError as error:
@@ -168,55 +158,89 @@ def _decode(message: IncomingMessage, contract: type[C]) -> Delivery[C] | Park:
             f"the message has schema version {value.schema_version}, this code reads up to {SCHEMA_VERSION}: "
             "deploy the newer code, then replay",
         )
-    redelivered = (message.delivery_count or 1) > 1 or _number(message, "attempt") > 0
-    return Delivery(value, redelivered)
+    # Copies and replays have a generation of their own; what they stand for may have been tried.
+    return Delivery(value, redelivered=delivery_count > 1 or _number(message, "generation") > 0)
 
 
-async def _try_group(
-    group: Sequence[int],
-    deliveries: dict[int, Delivery[C]],
-    messages: Sequence[IncomingMessage],
-    process: Process[C],
-    queue: str,
-) -> dict[int, Outcome]:
-    try:
-        return dict(zip(group, await process([deliveries[index] for index in group]), strict=True))
-    except BusUnavailableError:
-        _note_broken_try(group, deliveries)
-        raise
-    except StoreUnavailableError as error:
-        log.warning("%s: the store is away (%s); %d messages come back later", queue, error, len(group))
-        return {
-            index: Later(backoff(_number(messages[index], "attempt") + 1), "the store is unavailable")
-            for index in group
-        }
-    except PermanentError as error:
-        if len(group) == 1:
-            return {group[0]: Park(error.reason, error.detail)}
-    except Exception as error:  # noqa: BLE001 - whatever a processor raises, its message must get an end
-        if len(group) == 1:
-            return {group[0]: _failed(messages[group[0]], error, queue)}
-        log.warning("%s: a batch of %d failed (%s); trying its messages one by one", queue, len(group), error)
-    _note_broken_try(group, deliveries)
-    outcomes: dict[int, Outcome] = {}
-    for index in group:
-        outcomes |= await _try_group([index], deliveries, messages, process, queue)
-    return outcomes
+@dataclass(frozen=True, slots=True)
+class _Batch(Generic[C]):
+    """The tries of the messages that were received together. *deliveries* are by the message's index."""
 
+    messages: Sequence[IncomingMessage]
+    deliveries: dict[int, Delivery[C]]
+    queue: str
+    process: Process[C]
+    clock: Clock
 
-def _note_broken_try(group: Sequence[int], deliveries: dict[int, Delivery[C]]) -> None:
-    """A try that broke off may have written without emitting: the next one must know."""
-    for index in group:
-        deliveries[index] = replace(deliveries[index], redelivered=True)
+    async def run(self) -> dict[int, Outcome]:
+        """Try all, together or one by one, for half of the lock's time; what became of each.
+
+        Raises:
+            BusUnavailableError: the bus stayed away.
+        """
+        lock = QUEUES[self.queue].lock_duration
+        deadline = self.clock() + lock / 2
+        one_by_one = any((message.delivery_count or 1) > 1 for message in self.messages)
+        groups = deque(self._singly(self.deliveries) if one_by_one else [list(self.deliveries)])
+        outcomes: dict[int, Outcome] = {}
+        while groups and self.deliveries:
+            if self.clock() >= deadline:
+                late = Later(timedelta(0), "the batch ran out of time")
+                return outcomes | dict.fromkeys(chain.from_iterable(groups), late)
+            group = groups.popleft()
+            try:
+                tried = await _patiently(partial(self._try, group), self.clock, self.clock() + lock / 3)
+            except StoreUnavailableError as error:
+                left = [*group, *chain.from_iterable(groups)]
+                log.warning("%s: the store is away (%s); %d messages come back later", self.queue, error, len(left))
+                return outcomes | {index: _outage(self.messages[index], "the store is unavailable") for index in left}
+            if tried is None:
+                groups.extend(self._singly(group))
+            else:
+                outcomes |= tried
+        return outcomes
+
+    @staticmethod
+    def _singly(indexes: Iterable[int]) -> list[list[int]]:
+        return [[index] for index in indexes]
+
+    async def _try(self, group: Sequence[int]) -> dict[int, Outcome] | None:
+        """What became of each message of *group*; None when one of several, and nobody knows which, made it fail.
+
+        Raises:
+            BusUnavailableError, StoreUnavailableError: none of them can be tried now.
+        """
+        try:
+            return dict(zip(group, await self.process([self.deliveries[index] for index in group]), strict=True))
+        except (BusUnavailableError, StoreUnavailableError):
+            self._note_broken_try(group)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a processor raises, its message must get an end
+            self._note_broken_try(group)
+            if len(group) == 1:
+                return {group[0]: _failed(self.messages[group[0]], error, self.queue)}
+            log.warning("%s: a batch of %d failed (%s); trying them one by one", self.queue, len(group), error)
+            return None
+
+    def _note_broken_try(self, group: Sequence[int]) -> None:
+        """A try that broke off may have written without emitting: the next one must know."""
+        for index in group:
+            self.deliveries[index] = replace(self.deliveries[index], redelivered=True)
 
 
 def _failed(message: IncomingMessage, error: Exception, queue: str) -> Outcome:
-    attempt = _number(message, "attempt") + 1
+    if isinstance(error, PermanentError):
+        return Park(error.reason, error.detail)
+    attempt = _number(message, Cause.FAILURE) + 1
     description = f"{type(error).__name__}: {error}"
     log.error("%s: message %s failed at try %d", queue, message.message_id, attempt, exc_info=error)
     if attempt >= MAX_ATTEMPTS:
         return Park("failed", f"failed {attempt} times, the last time with {description}")
-    return Later(backoff(attempt), description)
+    return Later(backoff(attempt), description, Cause.FAILURE)
+
+
+def _outage(message: IncomingMessage, reason: str) -> Later:
+    return Later(backoff(_number(message, Cause.OUTAGE) + 1), reason, Cause.OUTAGE)
 
 
 async def _settle(
@@ -238,7 +262,7 @@ async def _settle(
             log.warning("%s: the store can't park %d messages now (%s)", queue, len(parked), error)
             for index, outcome in outcomes.items():
                 if isinstance(outcome, Park):
-                    waiting = Later(backoff(_number(messages[index], "attempt") + 1), "the store can't park it now")
+                    waiting = _outage(messages[index], "the store can't park it now")
                     copies.setdefault(waiting.delay, []).append(_copy(messages[index], queue, waiting))
     patience = ports.clock() + QUEUES[queue].lock_duration / 3
     for delay, batch in copies.items():
@@ -254,39 +278,24 @@ def _copy(message: IncomingMessage, queue: str, outcome: Later) -> Message:
         properties={
             **_properties(message),
             "generation": generation,
-            "attempt": _number(message, "attempt") + 1,
+            outcome.cause: _number(message, outcome.cause) + 1,
             "laterBecause": outcome.reason[:200],
         },
     )
 
 
 def _parked(message: IncomingMessage, queue: str, outcome: Park, clock: Clock) -> ParkedMessage:
-    content = _content(message.get_body())
-    tenant = message.application_properties.get("tenantId") or content.get("tenantId")
-    shard = content.get("shardId")
-    return ParkedMessage(
-        id=parked_id(queue, f"{tenant}|{shard}" if shard else message.message_id),
-        tenant_id=tenant if isinstance(tenant, str) and tenant else UNKNOWN_TENANT,
+    return parked_message(
         queue=queue,
-        reason=outcome.reason,
-        detail=outcome.detail,
-        body=message.get_body().decode(errors="replace"),
+        body=message.get_body(),
         message_id=message.message_id,
         correlation_id=message.correlation_id,
         properties=_properties(message),
         delivery_count=message.delivery_count or 1,
-        generation=_number(message, "generation"),
+        reason=outcome.reason,
+        detail=outcome.detail,
         parked_at=to_text(clock()),
     )
-
-
-def _content(body: bytes) -> dict[str, Any]:
-    """The body's JSON object; empty when it has none, which is one of the reasons to be parked."""
-    try:
-        content = codec.decode(body)
-    except codec.DecodeError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _properties(message: IncomingMessage) -> dict[str, Property]:

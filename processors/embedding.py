@@ -33,8 +33,9 @@ async def embed(deliveries: Sequence[Delivery[EmbeddingJob]], ports: EmbeddingPo
 
 async def _embed_tenant(tenant_id: str, jobs: Sequence[EmbeddingJob], ports: EmbeddingPorts) -> None:
     # A batch may name one chunk under several hashes, in any order: whichever of them the chunk has now is meant.
-    wanted = {(reference.chunk_id, reference.hash): None for job in jobs for reference in job.chunks}
-    chunks = await ports.store.chunks_by_id(tenant_id, [identifier for identifier, _ in wanted])
+    references = [reference for job in jobs for reference in job.chunks]
+    wanted = {(reference.chunk_id, reference.hash) for reference in references}
+    chunks = await ports.store.chunks_by_id(tenant_id, list(dict.fromkeys(one.chunk_id for one in references)))
     current = [chunk for chunk in chunks if (chunk.id, chunk.hash) in wanted]
     if current:
         rows: dict[str, int] = {}

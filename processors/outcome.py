@@ -2,11 +2,24 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """It is processed; nothing more will come of it."""
+
+
+class Cause(StrEnum):
+    """What kept a message from its end; the value is the property of its copies that counts how often this did.
+
+    Each is counted by itself: only failures use up the tries a message has.
+    """
+
+    FAILURE = "attempt"
+    OUTAGE = "outages"
+    POSTPONEMENT = "postponements"
+    """Nothing went wrong: others were first, or there is more to do than there was time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +28,7 @@ class Later:
 
     delay: timedelta
     reason: str
+    cause: Cause = Cause.POSTPONEMENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ async def test_a_moved_reference_moves_its_link(rig: Rig) -> None:
 async def test_links_change_the_etag_and_not_the_revision(rig: Rig) -> None:
     await rig.send(event("Opportunity", 1, 1, Name="Deal", AccountId=record_id("Account", 1)))
     await rig.drain(INGESTION_EVENTS)
+    await change_links(rig, await rig.shard("Opportunity", 1), [])
     written = await rig.shard("Opportunity", 1)
     await rig.drain(SHARD_EMISSION)
     linked = await rig.shard("Opportunity", 1)
@@ -55,6 +56,15 @@ async def test_links_change_the_etag_and_not_the_revision(rig: Rig) -> None:
     assert linked.revision == written.revision == 1
     assert linked.etag != written.etag
     assert linked.fingerprint == written.fingerprint
+
+
+async def test_a_shard_comes_with_the_links_that_its_fields_tell(rig: Rig) -> None:
+    await rig.send(event("Opportunity", 1, 1, Name="Deal", AccountId=record_id("Account", 1)))
+    await rig.drain(INGESTION_EVENTS)
+    written = await rig.shard("Opportunity", 1)
+    assert [link.relationship_type for link in written.internal_relationships] == ["opportunity_for"]
+    await rig.drain(SHARD_EMISSION)
+    assert (await rig.shard("Opportunity", 1)).etag == written.etag
 
 
 async def test_a_second_enrichment_writes_nothing(rig: Rig) -> None:
@@ -131,6 +141,7 @@ async def test_an_emission_of_a_shard_that_is_not_there_is_parked(rig: Rig) -> N
 async def test_a_shard_that_others_keep_changing_is_enriched_later(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     await rig.send(event("Opportunity", 1, 1, Name="Deal", AccountId=record_id("Account", 1)))
     await rig.drain(INGESTION_EVENTS)
+    await change_links(rig, await rig.shard("Opportunity", 1), [])
     real = rig.store.write_many
     interfering = True
 
