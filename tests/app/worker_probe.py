@@ -50,16 +50,13 @@ def _protos() -> ModuleType:
     module = ModuleType("functions_rpc")
     for name in MESSAGES:
         setattr(module, name, type(name, (_Fields,), {}))
-    module.TypedData = _TypedData  # type: ignore[attr-defined]
-    module.BindingInfo = type(  # type: ignore[attr-defined]
-        "BindingInfo",
-        (_Fields,),
-        {"undefined": 0, "string": 1, "binary": 2, "stream": 3, "in": 0, "out": 1, "inout": 2},
+    directions = {"undefined": 0, "string": 1, "binary": 2, "stream": 3, "in": 0, "out": 1, "inout": 2}
+    vars(module).update(
+        TypedData=_TypedData,
+        BindingInfo=type("BindingInfo", (_Fields,), directions),
+        StatusResult=type("StatusResult", (_Fields,), {"Failure": 0, "Success": 1, "Cancelled": 2}),
+        RpcHttpCookie=type("RpcHttpCookie", (_Fields,), {"SameSite": type("SameSite", (), {})}),
     )
-    module.StatusResult = type(  # type: ignore[attr-defined]
-        "StatusResult", (_Fields,), {"Failure": 0, "Success": 1, "Cancelled": 2}
-    )
-    module.RpcHttpCookie = type("RpcHttpCookie", (_Fields,), {"SameSite": type("SameSite", (), {})})  # type: ignore[attr-defined]
     return module
 
 

@@ -102,9 +102,7 @@ class PolledOrg:
         self.api = self.simulator.api
         self.clock = MovedClock()
         self.bus = SqliteMessageBus(folder / "bus.db", clock=self.clock)
-        self.store = SqliteShardStore(folder / "store.db", clock=self.clock)
-        self.registry = ConnectionRegistry(self.store, clock=self.clock)
-        self.states = StateStore(self.store, clock=self.clock)
+        self.store_file = folder / "store.db"
         credentials = self.simulator.credentials
         self.environment = {
             environment_variable(TENANT, "sf-password"): credentials.password,
@@ -115,10 +113,24 @@ class PolledOrg:
         self.clients = SalesforceClients(
             EnvironmentSecrets(self.environment), simulator=self.simulator.base_url, clock=self.clock
         )
-        self.ports = PollingPorts(self.bus, self.registry, self.states, self.clients, self.clock)
-        self.work_ports = IngestionPorts(self.ports, self.store)
         self.settings = settings
         self.seen = Seen()
+        self._open_store()
+
+    def _open_store(self) -> None:
+        self.store = SqliteShardStore(self.store_file, clock=self.clock)
+        self.registry = ConnectionRegistry(self.store, clock=self.clock)
+        self.states = StateStore(self.store, clock=self.clock)
+        self.ports = PollingPorts(self.bus, self.registry, self.states, self.clients, self.clock)
+        self.work_ports = IngestionPorts(self.ports, self.store)
+
+    async def lose_store(self) -> None:
+        """Delete the store's files, and open a new store; the bus is kept."""
+        await self.store.close()
+        for file in self.store_file.parent.glob(f"{self.store_file.name}*"):
+            file.unlink()
+        self.seen = Seen()
+        self._open_store()
 
     def auth(self, **changes: Any) -> SalesforceAuth:
         """The login by client credentials."""

@@ -22,7 +22,7 @@ from shard_samples import (
 
 from messaging.times import to_text, utc_now
 from shards.identity import chunk_id
-from shards.model import Acl, shard_document
+from shards.model import Acl, Shard, shard_document
 from shards.store import (
     InvalidCursorError,
     SearchQuery,
@@ -268,7 +268,7 @@ class ShardStoreContract:
             shard = make(name, acl=Acl("folder", principals), read_at=at(read), updated_at=at(read))
             shards.append(shard)
 
-        shards: list = []  # type: ignore[type-arg]
+        shards: list[Shard] = []
         in_folder("A", ANN, read=1)
         in_folder("B", ANN, read=1)
         await write(store, *shards)
