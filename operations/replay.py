@@ -7,9 +7,13 @@ from messaging import codec
 from messaging.bus import Message, MessageBus
 from messaging.message_ids import message_id
 from messaging.times import Clock
+from processors.outcome import Cause
 from shards.parked import ParkedMessage, ParkedMessages
 
 PAGE = 200
+
+_OF_EARLIER_TRIES = frozenset({*Cause, "laterBecause"})
+"""The properties that a replayed message starts without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ async def _is_the_same(kept: ParkedMessages, message: ParkedMessage) -> bool:
 
 
 def _message(parked: ParkedMessage, generation: int) -> Message:
-    properties = {key: value for key, value in parked.properties.items() if key not in {"attempt", "laterBecause"}}
+    properties = {key: value for key, value in parked.properties.items() if key not in _OF_EARLIER_TRIES}
     return Message(
         body=_with_generation(parked.body, generation),
         message_id=message_id(parked.queue, parked.message_id, "replay", generation),

@@ -15,7 +15,7 @@ from messaging.queues import INGESTION_EVENTS, QUEUES, SHARD_EMISSION
 from operations.metrics import StageMeter
 from processors.delivery import FIRST_DELAY, LONGEST_DELAY, MAX_ATTEMPTS, Delivery, DeliveryPorts, backoff, consume
 from processors.normalization import NormalizationPorts, normalize
-from processors.outcome import DONE, Done, Later, Outcome, Park, PermanentError
+from processors.outcome import DONE, Cause, Done, Later, Outcome, Park, PermanentError
 from shards.parked import UNKNOWN_TENANT
 from shards.store import StoreUnavailableError
 
@@ -207,6 +207,34 @@ async def test_a_failing_message_is_tried_later_and_parked_in_the_end(rig: Rig) 
     assert (depth.active, depth.locked, depth.scheduled) == (0, 0, 0)
 
 
+async def test_waiting_uses_up_no_tries(rig: Rig) -> None:
+    """Six waits for a store that is away, six for others that are first; then one failure is the first failure."""
+    await rig.send(*numbered(1))
+    away, contended, failing = (
+        Recorder(lambda _: StoreUnavailableError("no answer")),
+        Recorder(lambda _: Later(timedelta(seconds=5), "not yet")),
+        Recorder(lambda _: RuntimeError("a hiccup")),
+    )
+    for process in [away] * MAX_ATTEMPTS + [contended] * MAX_ATTEMPTS:
+        [outcome] = await deliver(rig, process)
+        assert isinstance(outcome, Later)
+        rig.wait(outcome.delay.total_seconds())
+    [outcome] = await deliver(rig, failing)
+    assert outcome == Later(FIRST_DELAY, "RuntimeError: a hiccup", Cause.FAILURE)
+
+
+async def test_an_outage_has_a_backoff_of_its_own(rig: Rig) -> None:
+    await rig.send(*numbered(1))
+    delays = []
+    failing, away = Recorder(lambda _: RuntimeError("no")), Recorder(lambda _: StoreUnavailableError("no answer"))
+    for process in (failing, failing, away, away):
+        [outcome] = await deliver(rig, process)
+        assert isinstance(outcome, Later)
+        delays.append(outcome.delay.total_seconds())
+        rig.wait(delays[-1])
+    assert delays == [5, 10, 5, 10]
+
+
 def test_the_delay_has_a_ceiling() -> None:
     assert backoff(1) == FIRST_DELAY
     assert backoff(50) == LONGEST_DELAY
@@ -252,6 +280,24 @@ async def test_while_the_store_is_away_the_batch_comes_back_later(rig: Rig) -> N
     assert await deliver(rig, process) == [DONE] * 3
     assert process.redelivered == [True] * 3
     assert sorted(process.batches[0]) == [one.source_id for one in numbered(3)]
+
+
+async def test_a_store_that_goes_away_between_single_messages_is_not_asked_for_each(rig: Rig) -> None:
+    await rig.send(*numbered(5))
+    first, bad = numbered(5)[0].source_id, numbered(5)[1].source_id
+    singles: list[str] = []
+
+    async def breaks_then_away(deliveries: Deliveries) -> list[Outcome]:
+        if len(deliveries) > 1:
+            raise RuntimeError("half way")
+        singles.append(deliveries[0].value.source_id)
+        if singles[-1] == bad:
+            raise StoreUnavailableError("no answer")
+        return [DONE]
+
+    outcomes = await deliver(rig, breaks_then_away)
+    assert singles == [first, bad]
+    assert outcomes == [DONE] + [Later(FIRST_DELAY, "the store is unavailable", Cause.OUTAGE)] * 4
 
 
 async def test_a_store_that_stays_away_parks_nothing(rig: Rig) -> None:
@@ -303,6 +349,28 @@ async def test_what_has_not_started_at_half_of_the_lock_goes_out_as_copies(rig: 
     process = Recorder()
     assert await deliver(rig, process) == [DONE, DONE]
     assert [source for batch in process.batches for source in batch] == [one.source_id for one in numbered(3)[1:]]
+
+
+async def test_what_a_failed_batch_leaves_no_time_for_goes_out_as_copies(rig: Rig) -> None:
+    await rig.send(*numbered(30))
+    began = rig.now
+    half = QUEUES[INGESTION_EVENTS].lock_duration / 2
+    starts: list[timedelta] = []
+
+    async def slow_and_broken_by_the_first(deliveries: Deliveries) -> list[Outcome]:
+        starts.append(rig.now - began)
+        rig.wait(30)
+        if numbered(1)[0].source_id in [delivery.value.source_id for delivery in deliveries]:
+            raise RuntimeError("poison")
+        return [DONE] * len(deliveries)
+
+    outcomes = await deliver(rig, slow_and_broken_by_the_first)
+    assert max(starts) < half
+    assert len(starts) == half / timedelta(seconds=30)
+    done = len(starts) - 2
+    assert outcomes[1:] == [DONE] * done + [Later(timedelta(0), "the batch ran out of time")] * (29 - done)
+    depth = await rig.depth(INGESTION_EVENTS)
+    assert (depth.active, depth.scheduled) == (29 - done, 1)
 
 
 class FailingBus:
@@ -368,7 +436,7 @@ async def test_a_copy_carries_everything_on(rig: Rig) -> None:
     assert copy.body == original.body
     assert copy.correlation_id == original.correlation_id
     assert copy.message_id != original.message_id
-    assert copy.properties == {**original.properties, "generation": 1, "attempt": 1, "laterBecause": "not yet"}
+    assert copy.properties == {**original.properties, "generation": 1, "postponements": 1, "laterBecause": "not yet"}
 
 
 async def test_stages_are_counted_by_message(rig: Rig) -> None:

@@ -9,6 +9,8 @@ from chain_rig import TENANT, Rig, event, record_id
 from messaging.bus import Message
 from messaging.queues import INGESTION_EVENTS, QUEUES, SHARD_EMISSION
 from operations.replay import ReplaySelection, replay, select
+from processors.delivery import LONGEST_DELAY
+from processors.outcome import Cause
 from shards.parked import ParkedMessage
 
 
@@ -52,6 +54,38 @@ async def test_a_cause_that_is_not_mended_parks_it_again_once(rig: Rig) -> None:
         await rig.drain()
         [parked] = await rig.parked()
         assert parked.reason == "instance-unknown"
+
+
+async def test_a_replayed_event_that_had_failed_behind_its_write_is_emitted(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shard stands as the event says, so the replay changes nothing; but nobody has heard of it yet."""
+
+    async def broken(*_: object) -> None:
+        raise ValueError("broken behind the write")
+
+    await rig.send(event("Account", 1, 1, Name="Acme"))
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.store, "advance", broken)
+        while not (parked := await rig.parked()):
+            await rig.drain()
+            rig.wait(LONGEST_DELAY.total_seconds())
+    assert [message.reason for message in parked] == ["failed"]
+    assert (await rig.shard("Account", 1)).revision == 1
+    await replay(rig.services.replay, parked)
+    await rig.drain()
+    assert await rig.parked() == []
+    [chunk] = await rig.chunks("Account", 1)
+    assert chunk.vector is not None
+
+
+async def test_a_replayed_message_has_all_its_tries_again(rig: Rig) -> None:
+    waits: dict[str, str | int | bool] = {cause.value: 5 for cause in Cause}
+    await rig.send_body(SHARD_EMISSION, b"{", "broken", tenantId=TENANT, laterBecause="not yet", **waits)
+    await rig.drain()
+    await replay(rig.services.replay, await rig.parked())
+    [message] = await rig.receive(SHARD_EMISSION)
+    assert message.properties.keys() == {"tenantId", "generation"}
 
 
 async def test_two_replays_within_the_duplicate_window_both_arrive(rig: Rig) -> None:
