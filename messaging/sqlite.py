@@ -264,7 +264,7 @@ class SqliteFile:
         if version < self._version:
             raise DataFileError(
                 f"{self.path} has format {version}, older than the {self._version} of this Shardline;"
-                " move it away and ingest again"
+                f" {self._fresh_start()}"
             )
         return True
 
@@ -316,14 +316,18 @@ class SqliteFile:
     def _busy_text(self) -> str:
         return f"{self.path} is locked by another process"
 
+    def _fresh_start(self) -> str:
+        """The remedy for a file that can't be used any more: queues and store hold one state between them."""
+        return (
+            f"its files belong together: move the whole folder {self.path.parent} away, or put a backup of all of it"
+            " in its place, and start again"
+        )
+
     def _explained(self, error: apsw.Error) -> DataFileError | None:
         """The one line for an error of the file itself; None for an error of the statement."""
         match error:
             case apsw.NotADBError() | apsw.CorruptError():
-                return DataFileError(
-                    f"{self.path} is damaged or no SQLite file ({error});"
-                    f" move it away with {self.path.name}-wal and {self.path.name}-shm and start again"
-                )
+                return DataFileError(f"{self.path} is damaged or no SQLite file ({error}); {self._fresh_start()}")
             case apsw.FullError():
                 return DataFileError(f"{self.path} can't grow: the disk is full; make room and start again")
             case apsw.CantOpenError() | apsw.PermissionsError() | apsw.ReadOnlyError() | apsw.IOError():

@@ -37,13 +37,14 @@ class PageEvents:
 
 
 def page_events(
-    records: Sequence[dict[str, Any]], origin: Origin, *, queue: str, read_at: str, window: Window
+    records: Sequence[dict[str, Any]], origin: Origin, *, nonce: str, queue: str, read_at: str, window: Window
 ) -> PageEvents:
     """The messages about those of *records* that *window* has not seen exactly so.
 
     The bodies are those of :class:`IngestionEvent`, put together without building one a row: this is the way of every
-    record. The event's id is made of version and content, so that a page sent twice is dropped by the bus; a second
-    change within the second that a version resolves also carries the time of reading, or a change back would be lost.
+    record. The event's id is made of version, content and the cursor's *nonce*, so that a page sent twice is dropped by
+    the bus; a second change within the second that a version resolves also carries the time of reading, or a change
+    back would be lost.
     """
     messages: list[Message] = []
     rows: list[tuple[bytes, str, bytes]] = []
@@ -60,7 +61,7 @@ def page_events(
         sighting = window.sighting(key, version, digest)
         if sighting is Sighting.SEEN:
             continue
-        event_id = f"{version}.{digest.hex()}"
+        event_id = f"{version}.{digest.hex()}.{nonce}"
         if sighting is Sighting.CHANGED:
             event_id = f"{event_id}.{read_at}"
         trace_id = traces[48 * index : 48 * index + 32]

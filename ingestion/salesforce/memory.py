@@ -1,5 +1,6 @@
 """What polling keeps in ``integration.state``: one state a connection, one an object, one an org's API budget."""
 
+import os
 from collections.abc import Mapping
 from typing import Literal
 
@@ -63,12 +64,19 @@ class SweepNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
 
 class ObjectNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """*page_size* and *uri_limit* are smaller than usual after Salesforce refused a page as too large.
+    """What is known of an object beside its cursor.
+
+    *nonce* is made with the notes and stays with the cursor: it is part of the id of each event that the cursor leads
+    to. So the bus drops a page that the cursor sends twice, and takes all of a cursor that starts anew because the
+    store was lost.
+
+    *page_size* and *uri_limit* are smaller than usual after Salesforce refused a page as too large.
 
     *walked_due* is the due time of the poll that finished the last walk which met something.
     """
 
     object_type: str
+    nonce: str = ""
     fields: FieldList | None = None
     window: dict[str, str] = msgspec.field(default_factory=dict)
     walked_due: str | None = None
@@ -142,13 +150,13 @@ def new_connection_memory(connection: Connection) -> ConnectionMemory:
 
 
 def new_object_memory(connection: Connection, object_type: str) -> ObjectMemory:
-    """The memory of an object that has never been polled."""
+    """The memory of an object that has never been polled, with a nonce of its own."""
     return ObjectMemory(
         name=f"{connection.name or connection.connection_id}: {object_type}",
         integration_id=connection.connection_id,
         integration_type=connection.system,
         last_sync_status="pending",
-        metadata=ObjectNotes(object_type=object_type),
+        metadata=ObjectNotes(object_type=object_type, nonce=os.urandom(8).hex()),
     )
 
 

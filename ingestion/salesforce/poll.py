@@ -195,16 +195,32 @@ class _ObjectPoll:
         flood = walk is not None and walk.pages >= BULK_AFTER_PAGES
         queue = INGESTION_EVENTS_BULK if first_load or flood else INGESTION_EVENTS
         events = page_events(
-            page.records, self._origin, queue=queue, read_at=to_text(page.asked_at), window=self._window
+            page.records,
+            self._origin,
+            nonce=self._saved.value.metadata.nonce,
+            queue=queue,
+            read_at=to_text(page.asked_at),
+            window=self._window,
         )
         cursor = advance(
             cursor, last=Position(stamp_text(page.last["SystemModstamp"]), page.last["Id"]), rows=len(page.records)
         )
         if events.messages:
+            await self._keep_nonce()
             await self._ports.bus.send(queue, events.messages)
         self._report.events += len(events.messages)
         self._window.keep(events.rows, window_start(cursor, self._look_back))
         return cursor
+
+    async def _keep_nonce(self) -> None:
+        """Store a new memory before its first events: cut off before the save after them, it sends the same ids."""
+        if self._saved.shard is None:
+            self._saved = await self._ports.states.save(
+                self._connection.tenant_id,
+                object_key(self._connection, self._object),
+                self._saved,
+                self._saved.value,
+            )
 
     def _finished(self, cursor: Cursor, page: ReadPage) -> Cursor:
         self._reader.walked()

@@ -58,7 +58,7 @@ def test_a_broken_file_is_named_in_one_line_and_left_alone(tmp_path: Path, conte
         opened(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert "move it away" in str(caught.value)
+    assert f"move the whole folder {tmp_path} away" in str(caught.value)
     assert path.read_bytes() == content
 
 

@@ -1,0 +1,20 @@
+"""The store's file is lost and the queues' file kept: the next run brings all of it back, links and vectors too."""
+
+from pathlib import Path
+
+from shardline_command import shardline
+
+
+def test_a_run_after_the_store_was_lost_brings_back_what_there_was(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    first = shardline("demo", "--json", "--data", data)
+    assert first.code == 0
+    for file in data.glob("store.db*"):
+        file.unlink()
+
+    again = shardline("demo", "--json", "--data", data)
+
+    assert again.code == 0
+    for kept in ("events", "shards", "deleted", "links", "linksPending", "chunks", "vectors", "queues", "parked"):
+        assert again.json[kept] == first.json[kept], kept
+    assert again.json["vectors"] > 250
