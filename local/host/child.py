@@ -14,12 +14,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from local.host.app_index import AppIndex, load_app
 from local.host.errors import HostError
+from local.host.services import HostedServices, load_services
 
 DEFAULT_GRACE: Final = timedelta(seconds=30)
 """How long a stop waits for what runs."""
@@ -50,6 +52,8 @@ class ChildProcess:
     def __init__(self, ready_descriptor: int, grace: timedelta) -> None:
         self.stop = asyncio.Event()
         self.recycle = False
+        self.threads_running = 0
+        """Threads that run a function and can't be ended; the work sets it at its end."""
         self._ready_descriptor = ready_descriptor
         self.grace = grace
 
@@ -98,7 +102,7 @@ class ChildProcess:
         threading.Thread(target=until_stdin_ends, name="stdin", daemon=True).start()
 
 
-def configure_logging() -> None:
+def _configure_logging() -> None:
     """Logs on stderr, one line an entry; INFO unless host.json says otherwise."""
     logging.basicConfig(
         stream=sys.stderr,
@@ -109,15 +113,35 @@ def configure_logging() -> None:
     )
 
 
-def run_child(child: ChildProcess, work: Callable[[ChildProcess], Awaitable[None]]) -> int:
-    """Run *work* to its end and give the process's exit code."""
+def run_child(
+    options: argparse.Namespace, work: Callable[[ChildProcess, AppIndex, HostedServices], Awaitable[None]]
+) -> int:
+    """Load the app and the services that *options* name, run *work* with them to its end, and end the process.
+
+    The services are closed after the work. What it returns is the exit code, where threads let the process end so.
+    """
+    child = ChildProcess(options.ready_fd, options.grace)
 
     async def main() -> None:
         child.watch()
-        await work(child)
+        index = load_app(options.app, options.host_json)
+        index.settings.apply_log_levels()
+        services = load_services(options.services)
+        try:
+            await work(child, index, services)
+        finally:
+            await services.close()
 
+    _configure_logging()
+    code = _ended(child, main())
+    _leave(code, threads_running=child.threads_running)
+    return code
+
+
+def _ended(child: ChildProcess, main: Coroutine[Any, Any, None]) -> int:
+    """The exit code of the process, after *main*."""
     try:
-        asyncio.run(main())
+        asyncio.run(main)
     except HostError as error:
         child.failed(str(error))
         return 1
@@ -128,7 +152,7 @@ def run_child(child: ChildProcess, work: Callable[[ChildProcess], Awaitable[None
     return RECYCLE_EXIT_CODE if child.recycle else 0
 
 
-def leave(code: int, *, threads_running: int) -> None:
+def _leave(code: int, *, threads_running: int) -> None:
     """End the process with *code*, without waiting for threads that can't be ended."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -21,10 +21,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.problems import TYPE_PREFIX
-from local.host.app_index import AppIndex, HttpFunction, load_app
-from local.host.child import ChildProcess, add_child_arguments, configure_logging, leave, run_child
+from local.host.app_index import AppIndex, HttpFunction
+from local.host.child import ChildProcess, add_child_arguments, run_child
 from local.host.invocation import InvocationFailedError, Invoker
-from local.host.services import load_services
+from local.host.services import HostedServices
 
 FUNCTION_KEY_SETTING: Final = "SHARDLINE_FUNCTION_KEY"
 """Environment variable with the key that opens functions of the levels FUNCTION and ADMIN; unset: nothing does."""
@@ -255,14 +255,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_child_arguments(parser)
     parser.add_argument("--socket-fd", type=int, required=True, help="descriptor of the listening socket")
     options = parser.parse_args(arguments)
-    child = ChildProcess(options.ready_fd, options.grace)
-    threads_running = 0
 
-    async def work(child: ChildProcess) -> None:
-        nonlocal threads_running
-        index = load_app(options.app, options.host_json)
-        index.settings.apply_log_levels()
-        services = load_services(options.services)
+    async def work(child: ChildProcess, index: AppIndex, _services: HostedServices) -> None:
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
         invoker = Invoker(index.settings.function_timeout, child.ask_to_recycle)
         door = HttpDoor(
             index, invoker, function_key=os.environ.get(FUNCTION_KEY_SETTING), body_limit=body_limit(os.environ)
@@ -271,14 +266,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             await serve(door, socket.socket(fileno=options.socket_fd), child)
         finally:
             invoker.close()
-            threads_running = invoker.threads_running
-            await services.close()
+            child.threads_running = invoker.threads_running
 
-    configure_logging()
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    code = run_child(child, work)
-    leave(code, threads_running=threads_running)
-    return code
+    return run_child(options, work)
 
 
 if __name__ == "__main__":

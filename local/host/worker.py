@@ -12,20 +12,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from local.host.app_index import AppIndex, load_app
+from local.host.app_index import AppIndex
 from local.host.change_feed import ChangeFeed, FeedFollower
-from local.host.child import (
-    DEFAULT_GRACE,
-    ChildProcess,
-    add_child_arguments,
-    configure_logging,
-    leave,
-    run_child,
-)
+from local.host.child import DEFAULT_GRACE, ChildProcess, add_child_arguments, run_child
 from local.host.errors import HostError
 from local.host.invocation import Invoker
 from local.host.queue_pump import HostedBus, QueuePump
-from local.host.services import load_services
+from local.host.services import HostedServices
 from local.host.timers import Timer
 
 _log = logging.getLogger("Host.Worker")
@@ -207,14 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--state-dir", type=Path, required=True, help="where timers and feeds keep what they remember")
     parser.add_argument("--only-queues", action="store_true", help="leave timers and feeds to another worker")
     options = parser.parse_args(arguments)
-    child = ChildProcess(options.ready_fd, options.grace)
-    threads_running = 0
 
-    async def work(child: ChildProcess) -> None:
-        nonlocal threads_running
-        index = load_app(options.app, options.host_json)
-        index.settings.apply_log_levels()
-        services = load_services(options.services)
+    async def work(child: ChildProcess, index: AppIndex, services: HostedServices) -> None:
         worker = Worker(
             index,
             services.bus,
@@ -227,13 +214,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             await worker.run(child.stop, on_ready=child.ready)
         finally:
-            threads_running = worker.threads_running
-            await services.close()
+            child.threads_running = worker.threads_running
 
-    configure_logging()
-    code = run_child(child, work)
-    leave(code, threads_running=threads_running)
-    return code
+    return run_child(options, work)
 
 
 if __name__ == "__main__":
