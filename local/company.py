@@ -96,7 +96,7 @@ def load_company(directory: Path) -> Company:
     Links in it are not followed; a CSV file that is one is left out, with a warning in the log.
 
     Raises:
-        CompanyError: the directory is missing, or something in it can't be read.
+        CompanyError: the directory is missing, has no export, or something in it can't be read.
     """
     if not directory.is_dir():
         raise CompanyError(f"{directory}: no such directory; give the path of a company directory")
@@ -108,6 +108,10 @@ def load_company(directory: Path) -> Company:
     for path in _csv_files(directory, set(object_by_file)):
         object_name = object_by_file.get(path.name) or _object_of_file(path)
         rows.setdefault(object_name, []).extend(_read_csv(path, object_name, spellings.setdefault(object_name, {})))
+    if not rows:
+        raise CompanyError(
+            f"{directory}: no export in it; put CSV files such as Account.csv into {directory / 'salesforce'}"
+        )
     aliases = {
         (name, row.cells[_FOREIGN_ID]): _resolve(name, row.cells["Id"], {})
         for name, object_rows in rows.items()

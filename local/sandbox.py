@@ -7,7 +7,7 @@ from pathlib import Path
 
 from connections.connection import Connection, PolledObject, SalesforceAuth, Schedule
 from connections.secrets import environment_variable
-from local.company import DEFAULT_OBJECTS, load_company
+from local.company import DEFAULT_OBJECTS
 from local.salesforce.auth import Credentials
 from local.salesforce.server import SimulatorProcess
 
@@ -38,34 +38,30 @@ def play(directory: Path, *, port: int = 0) -> Iterator[Sandbox]:
     """Play the company of *directory* until the context ends.
 
     Raises:
-        CompanyError: the directory can't be read as a company.
-        SimulatorError: the simulator does not start.
+        SimulatorError: the directory can't be read as a company, or the simulator does not start.
         SecretError: the tenant's id can't be part of a variable's name.
     """
-    company = load_company(directory)
-    variable = environment_variable(company.tenant_id, SECRET_NAME)
-    objects = [
-        *DEFAULT_OBJECTS,
-        *sorted(name for name in company.tables if name not in (*DEFAULT_OBJECTS, "Organization")),
-    ]
     credentials = Credentials(consumer_key=CONSUMER_KEY)
     with SimulatorProcess(["--company", directory.absolute()], credentials, port) as simulator:
+        org = simulator.control("")
+        tenant_id: str = org["tenantId"]
+        others = sorted(name for name in org["objects"] if name not in (*DEFAULT_OBJECTS, "Organization"))
         yield Sandbox(
-            tenant_id=company.tenant_id,
+            tenant_id=tenant_id,
             simulator=simulator.base_url,
-            secrets={variable: simulator.credentials.consumer_secret},
+            secrets={environment_variable(tenant_id, SECRET_NAME): simulator.credentials.consumer_secret},
             connection=Connection(
                 connection_id=CONNECTION_ID,
-                tenant_id=company.tenant_id,
+                tenant_id=tenant_id,
                 system="salesforce",
                 name="Salesforce sandbox",
                 auth=SalesforceAuth(
                     flow="client-credentials",
                     domain=SANDBOX_DOMAIN,
                     consumer_key=simulator.credentials.consumer_key,
-                    consumer_secret=f"secret:{company.tenant_id}/{SECRET_NAME}",
+                    consumer_secret=f"secret:{tenant_id}/{SECRET_NAME}",
                 ),
-                objects=tuple(PolledObject(name=name) for name in objects),
+                objects=tuple(PolledObject(name=name) for name in (*DEFAULT_OBJECTS, *others)),
                 schedule=Schedule(poll_seconds=POLL_SECONDS),
             ),
         )

@@ -2,11 +2,12 @@
 
 It prints one line, its address, when it takes calls, and ends when its standard input closes. Credentials come from the
 environment (``SHARDLINE_SIMULATOR_SALESFORCE_…``). What is wrong is one line on standard error: exit code 2 for a bad
-argument, 1 for a company directory that can't be read or a port in use.
+argument, 1 for a company directory that can't be read or a port in use, 130 for Ctrl-C.
 """
 
 import argparse
 import gc
+import logging
 import os
 import sys
 import threading
@@ -28,7 +29,15 @@ from local.salesforce.server import (
 
 
 def main() -> int:
-    """Serve until standard input closes; the exit code."""
+    """Serve until standard input closes or Ctrl-C; the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return _serve()
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.salesforce", description="A Salesforce org on loopback.")
     served = parser.add_mutually_exclusive_group(required=True)
     served.add_argument("--company", type=Path, metavar="DIR", help="serve the exports of a company directory")
@@ -68,8 +77,9 @@ def _simulator(arguments: argparse.Namespace) -> SalesforceSimulator:
 
 
 def _end_with_input(server: uvicorn.Server) -> None:
-    while sys.stdin.buffer.read(4096):
-        pass
+    # On the descriptor: a thread that is inside sys.stdin when the interpreter ends makes it abort.
+    while os.read(0, 4096):
+        continue
     server.should_exit = True
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -62,7 +63,34 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-class SalesforceSimulator:
+class _Simulator(ABC):
+    """A simulator that runs from :meth:`start` to :meth:`stop`. Use it as a context."""
+
+    base_url = ""
+    """Where it takes calls, once started."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start it; returns when it takes calls."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop it, and return when it has ended."""
+
+    def session(self) -> requests.Session:
+        """A session for simple-salesforce that reaches this simulator alone."""
+        return simulator_session(self.base_url)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class SalesforceSimulator(_Simulator):
     """The simulator inside this process, served by a thread, for tests and programs that hold its parts in hand.
 
     ``org`` changes the data, ``api`` the manners (``api.faults``, ``api.login``, ``api.calls``…). Use it as a context.
@@ -79,7 +107,6 @@ class SalesforceSimulator:
                 Route("/{rest:path}", self.api.__call__, methods=_METHODS),
             ]
         )
-        self.base_url = ""
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -121,20 +148,8 @@ class SalesforceSimulator:
             self._thread.join(_STOP_SECONDS)
             self._server = self._thread = None
 
-    def session(self) -> requests.Session:
-        """A session for simple-salesforce that reaches this simulator alone."""
-        return simulator_session(self.base_url)
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
-
-
-class SimulatorProcess:
+class SimulatorProcess(_Simulator):
     """The simulator in a process of its own, as the local host and the benchmarks run it. Use it as a context.
 
     *arguments* are those of ``python -m local.salesforce``, without the port. The credentials go over by environment.
@@ -143,7 +158,6 @@ class SimulatorProcess:
 
     def __init__(self, arguments: Sequence[str | Path], credentials: Credentials | None = None, port: int = 0) -> None:
         self.credentials = credentials or Credentials()
-        self.base_url = ""
         self._arguments = [str(argument) for argument in arguments]
         self._port = port
         self._process: subprocess.Popen[str] | None = None
@@ -169,10 +183,17 @@ class SimulatorProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A session of its own: Ctrl-C is for the parent, which is still to read from here when it stops its work.
+            start_new_session=True,
         )
         if process.stdout is None or process.stderr is None:
             raise SimulatorError("the simulator's process has no pipes")
-        self.base_url = process.stdout.readline().strip()
+        try:
+            self.base_url = process.stdout.readline().strip()
+        except KeyboardInterrupt:
+            process.kill()
+            self.stop()
+            raise
         if not self.base_url:
             said = process.stderr.read().strip().splitlines()
             self.stop()
@@ -212,18 +233,6 @@ class SimulatorProcess:
         if response.status_code != 200:
             raise SimulatorError(answer["error"])
         return answer
-
-    def session(self) -> requests.Session:
-        """A session for simple-salesforce that reaches this simulator alone."""
-        return simulator_session(self.base_url)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _forward(errors: IO[str]) -> None:

@@ -16,7 +16,7 @@ SAMPLES = Path(__file__).parents[2] / "samples" / "salesforce" / "data"
 
 
 def write(directory: Path, name: str, text: str | bytes) -> Path:
-    (directory / "salesforce").mkdir(exist_ok=True)
+    (directory / "salesforce").mkdir(parents=True, exist_ok=True)
     path = directory / "salesforce" / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
@@ -215,15 +215,26 @@ def test_what_the_vendor_derives_is_filled_in(tmp_path: Path) -> None:
     assert tables["User"].records[0]["Username"] == "ann@acme.example"
 
 
-def test_an_empty_directory_is_a_company_with_empty_objects(tmp_path: Path) -> None:
-    (tmp_path / "slack").mkdir()
-    (tmp_path / "gdrive").mkdir()
+@pytest.mark.parametrize("folder", ["slack", "salesforce"])
+def test_a_directory_without_an_export_is_one_line(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "notes.txt").write_text("Id,Name\n1,One\n")
+    with pytest.raises(CompanyError) as caught:
+        load_company(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: no export in it; put CSV files such as Account.csv into {tmp_path / 'salesforce'}"
+    )
+
+
+def test_objects_without_an_export_are_there_and_empty(tmp_path: Path) -> None:
+    write(tmp_path, "Account.csv", "Id,Name\n1,One\n")
     tables = load_company(tmp_path).tables
     assert {"Account", "Contact", "Opportunity", "User"} <= tables.keys()
     assert not tables["User"].records
 
 
 def test_the_org_id_is_the_given_one_else_made_from_the_tenant(tmp_path: Path) -> None:
+    write(tmp_path, "Account.csv", "Id,Name\n1,One\n")
     assert load_company(tmp_path).org_id == load_company(tmp_path).org_id
     (tmp_path / "company.json").write_text(json.dumps({"salesforce": {"orgId": "00DD0000000muCU"}}))
     company = load_company(tmp_path)
@@ -235,18 +246,17 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside.csv"
     outside.write_text("Id,Name\n1,secret\n")
     company = tmp_path / "company"
-    (company / "salesforce").mkdir(parents=True)
+    write(company, "Contact.csv", "Id,LastName\n1,Own\n")
     (company / "salesforce" / "Account.csv").symlink_to(outside)
     assert load_company(company).tables["Account"].records == []
     other = tmp_path / "other"
     other.mkdir()
     (other / "salesforce").symlink_to(company / "salesforce")
-    assert load_company(other).tables["Account"].records == []
-    third = tmp_path / "third"
-    third.mkdir()
+    with pytest.raises(CompanyError, match="no export in it"):
+        load_company(other)
     (tmp_path / "settings.json").write_text('{"tenantId": "secret"}')
-    (third / "company.json").symlink_to(tmp_path / "settings.json")
-    assert load_company(third).tenant_id == "sandbox"
+    (company / "company.json").symlink_to(tmp_path / "settings.json")
+    assert load_company(company).tenant_id == "sandbox"
 
 
 @pytest.mark.parametrize(
