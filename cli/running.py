@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,10 +37,9 @@ def up(
 ) -> int:
     """The local host: every function of the app, timers and queues; ingests the sandbox and keeps serving."""
     _check(company, sandbox)
-    with _sandbox(company, sandbox) as played:
-        environment = _environment(data, played)
-        with _told():
-            return run_async(_serve(data, port, workers, environment, played))
+    with _told(), _home(data), _sandbox(company, sandbox) as played:
+        run_async(_serve(data, port, workers, _environment(data, played), played))
+    return 0
 
 
 def demo(
@@ -50,22 +49,26 @@ def demo(
 ) -> int:
     """Ingest the sandbox until the pipeline is idle, print the summary, exit."""
     _check(company, sandbox=True)
-    with _sandbox(company, wanted=True) as played:
+    with _told(), _home(data), _sandbox(company, wanted=True) as played:
         if played is None:
             raise AssertionError("the sandbox was asked for")
-        environment = _environment(data, played)
-        with _told():
-            summary = run_async(_ingest(data, environment, played))
+        summary, undone = run_async(_ingest(data, _environment(data, played), played))
     if json:
         print_json(summary)
     else:
         _print_summary(summary)
-    if any(summary["queues"].values()) or summary["deadLettered"]:
-        raise CommandError("the pipeline is idle, but not empty: see 'shardline status'")
+    undone += [f"{count:,} messages are left in {queue}" for queue, count in summary["queues"].items() if count]
+    if summary["deadLettered"]:
+        undone.append(f"{summary['deadLettered']:,} messages are dead-lettered")
+    if undone:
+        raise CommandError(f"the pipeline is idle, but {'; '.join(undone)}: see 'shardline status'")
     return 0
 
 
 def _check(company: Path | None, sandbox: bool) -> None:
+    home = os.environ.get("SHARDLINE_HOME", "local")
+    if home != "local":
+        raise UsageError(f"up and demo run the local home only, but SHARDLINE_HOME is {home}: unset it")
     if company is not None and not sandbox:
         raise UsageError("--company plays a company, --no-sandbox plays none: give one of them")
     if company is not None and not company.is_dir():
@@ -73,29 +76,33 @@ def _check(company: Path | None, sandbox: bool) -> None:
 
 
 @contextmanager
+def _home(data: Path) -> "Iterator[None]":
+    from local.home import held_home
+
+    with held_home(data):
+        yield
+
+
+@contextmanager
 def _sandbox(company: Path | None, wanted: bool) -> "Iterator[Sandbox | None]":
-    from connections.secrets import SecretError
-    from local.company import CompanyError
-    from local.salesforce.server import SimulatorError
     from local.sandbox import SAMPLE_COMPANY, play
 
     with ExitStack() as stack:
-        try:
-            played = stack.enter_context(play(company or SAMPLE_COMPANY)) if wanted else None
-        except (CompanyError, SimulatorError, SecretError) as error:
-            raise CommandError(str(error)) from None
-        yield played
+        yield stack.enter_context(play(company or SAMPLE_COMPANY)) if wanted else None
 
 
 @contextmanager
 def _told() -> "Iterator[None]":
-    """What keeps the host or the pipeline from running, as a failure of the command."""
+    """What keeps the company, the host or the pipeline from running, as a failure of the command."""
+    from connections.secrets import SecretError
+    from local.home import HomeError
     from local.host.errors import HostError
+    from local.salesforce.server import SimulatorError
     from local.summary import StandstillError
 
     try:
         yield
-    except (HostError, StandstillError) as error:
+    except (HomeError, SimulatorError, SecretError, HostError, StandstillError) as error:
         raise CommandError(str(error)) from None
 
 
@@ -107,12 +114,12 @@ def _environment(data: Path, played: "Sandbox | None") -> dict[str, str]:
     return environment | (played.secrets if played else {})
 
 
-async def _ingest(data: Path, environment: Mapping[str, str], played: "Sandbox") -> dict[str, Any]:
-    """Run the app in this process until the company is ingested."""
+async def _ingest(data: Path, environment: Mapping[str, str], played: "Sandbox") -> tuple[dict[str, Any], list[str]]:
+    """Run the app in this process until the company is ingested: the summary, and what is left undone."""
     from composition import services as app_services
     from local.host.app_index import load_app
     from local.host.worker import run_worker
-    from local.summary import summarize, until_idle
+    from local.summary import left_undone, summarize
 
     os.environ.update(environment)
     services = app_services()
@@ -124,9 +131,7 @@ async def _ingest(data: Path, environment: Mapping[str, str], played: "Sandbox")
     worker = asyncio.create_task(run_worker(index, services.bus, services.store, data / "host", stop))
     try:
         with _progress() as seen:
-            idle = asyncio.create_task(
-                until_idle(services, {(played.tenant_id, played.connection.connection_id)}, seen)
-            )
+            idle = asyncio.create_task(_until_done(services, played, seen))
             await asyncio.wait({idle, worker}, return_when=asyncio.FIRST_COMPLETED)
             if worker.done():
                 idle.cancel()
@@ -138,11 +143,24 @@ async def _ingest(data: Path, environment: Mapping[str, str], played: "Sandbox")
             stage: {"messages": meter.messages[stage], "seconds": round(meter.seconds[stage], 3)}
             for stage in list(meter.messages)
         }
-        return await summarize(services, played.tenant_id, seconds=seconds, events=meter.events, stages=stages)
+        summary = await summarize(services, played.tenant_id, seconds=seconds, events=meter.events, stages=stages)
+        return summary, await left_undone(services, played.tenant_id)
     finally:
         stop.set()
         await asyncio.gather(worker, return_exceptions=True)
         await services.close()
+
+
+async def _until_done(services: "Services", played: "Sandbox", seen: "Callable[[Moment], None]") -> None:
+    """Wait until the pipeline is idle; what stayed behind then, as a killed run leaves it, is emitted again once."""
+    from local.summary import left_undone, until_idle
+    from operations.reconciliation import reconcile
+
+    connections = {(played.tenant_id, played.connection.connection_id)}
+    await until_idle(services, connections, seen)
+    if await left_undone(services, played.tenant_id):
+        await reconcile(services.reconciliation, after=timedelta(0))
+        await until_idle(services, connections, seen)
 
 
 async def _register(services: "Services", played: "Sandbox") -> None:
@@ -164,47 +182,26 @@ async def _register(services: "Services", played: "Sandbox") -> None:
     await services.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)])
 
 
-async def _serve(data: Path, port: int, workers: int, environment: Mapping[str, str], played: "Sandbox | None") -> int:
+async def _serve(data: Path, port: int, workers: int, environment: Mapping[str, str], played: "Sandbox | None") -> None:
     """Run the host's processes until SIGINT or SIGTERM."""
     from composition import build
-    from local.host.supervisor import HostOptions, Supervisor
+    from local.host.supervisor import HostOptions, run_host
     from settings import HOME_FILE, load_settings
 
     out = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
     services = build(load_settings(data / HOME_FILE))
-    options = HostOptions(state_dir=data / "host", port=port, workers=workers, environment=environment)
-    supervisor = Supervisor(options, report=lambda line: out.print(line, markup=False))
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def ask() -> None:
-        if asked.is_set():
-            supervisor.kill()
-        asked.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ask)
     started = time.perf_counter()
     try:
         if played:
             await services.bus.release_dead_owners()
             await _register(services, played)
-        await supervisor.start()
-        try:
-            telling = asyncio.create_task(_tell(services, data, supervisor.port, played, started))
-            stopping = asyncio.create_task(asked.wait())
-            await asyncio.wait({telling, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if telling.done():
-                telling.result()
-            else:
-                telling.cancel()
-            await stopping
-            out.print("stopping", markup=False)
-        finally:
-            await supervisor.stop()
+        await run_host(
+            HostOptions(state_dir=data / "host", port=port, workers=workers, environment=environment),
+            report=lambda line: out.print(line, markup=False),
+            serving=lambda port: _tell(services, data, port, played, started),
+        )
     finally:
         await services.close()
-    return 0
 
 
 async def _tell(services: "Services", data: Path, port: int, played: "Sandbox | None", started: float) -> None:

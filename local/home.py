@@ -2,19 +2,47 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from api.tokens import local_key
+from local.host.process_lock import LockHeldError, take_lock
 from settings import HOME_FILE
 
 FUNCTION_KEY_FILE = "function.key"
 """The file of a data folder that holds the key of the operators' routes."""
+
+LOCK_FILE = "home.lock"
+"""The file of a data folder that whoever runs the app on it has locked."""
 
 DEFAULT_SCHEDULES = {
     "SHARDLINE_POLL_SCHEDULE": "*/5 * * * * *",
     "SHARDLINE_RECONCILE_SCHEDULE": "0 * * * * *",
 }
 """Locally the timers tick often: a change shows within seconds, and a tick without due work costs next to nothing."""
+
+
+class HomeError(Exception):
+    """A data folder that no app can be run on now; the message is one line, with the folder and what to do."""
+
+
+@contextmanager
+def held_home(data: Path) -> Iterator[None]:
+    """Make the data folder where it is missing, and keep every other app off it until the context ends.
+
+    Raises:
+        HomeError: the folder can't be made or written, or another Shardline runs on it.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(data / LOCK_FILE)
+    except LockHeldError as error:
+        raise HomeError(f"another Shardline (process {error.owner}) runs on {data}; stop it first") from None
+    except OSError as error:
+        raise HomeError(f"the data folder {data} can't be used ({error.strerror}); name another with --data") from None
+    with lock:
+        yield
 
 
 def prepare_home(data: Path, *, simulator: str | None) -> dict[str, str]:

@@ -54,6 +54,16 @@ def _unfinished(depth: QueueDepth) -> int:
     return depth.active + depth.locked + depth.scheduled
 
 
+async def left_undone(services: Services, tenant_id: str) -> list[str]:
+    """What an idle pipeline has not done: stages that shards are behind, chunks of the tenant without a vector."""
+    behind = await services.store.stages_behind()
+    undone = [f"{count:,} shards are to be {stage.value}" for stage, count in behind.items() if count]
+    counts = await services.store.counts(tenant_id)
+    if counts.vectors < counts.chunks:
+        undone.append(f"{counts.chunks - counts.vectors:,} of {counts.chunks:,} chunks have no vector")
+    return undone
+
+
 async def summarize(
     services: Services, tenant_id: str, *, seconds: float, events: Mapping[str, int], stages: Mapping[str, Any]
 ) -> dict[str, Any]:

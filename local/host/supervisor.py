@@ -2,13 +2,12 @@
 
 import asyncio
 import errno
-import fcntl
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import IO, Any, Final
 
 from local.host.child import DEFAULT_GRACE, RECYCLE_EXIT_CODE
 from local.host.errors import HostError
+from local.host.process_lock import LockHeldError, take_lock
 
 _FIRST_RESTART: Final = 0.5
 _LONGEST_RESTART: Final = 30.0
@@ -317,23 +317,14 @@ async def _read_all(descriptor: int) -> dict[str, Any]:
 
 
 def _lock_state(state_dir: Path) -> IO[bytes]:
-    """Take the state folder for this host; the kernel gives it back when the process ends."""
+    """Take the state folder for this host."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        lock = (state_dir / "host.lock").open("a+b")
+        return take_lock(state_dir / "host.lock")
+    except LockHeldError as error:
+        raise HostError(f"another host (process {error.owner}) already runs on {state_dir}; stop it first") from None
     except OSError as error:
         raise HostError(f"the state folder {state_dir} can't be used: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        owner = lock.read(20).decode(errors="replace").strip()
-        lock.close()
-        raise HostError(f"another host (process {owner}) already runs on {state_dir}; stop it first") from None
-    lock.truncate(0)
-    lock.write(str(os.getpid()).encode())
-    lock.flush()
-    return lock
 
 
 async def _listen(port: int) -> socket.socket:
@@ -365,7 +356,16 @@ async def _listen(port: int) -> socket.socket:
         await asyncio.sleep(0.1)
 
 
-async def _run_until_signal(options: HostOptions, report: Callable[[str], None]) -> None:
+async def run_host(
+    options: HostOptions, *, report: Callable[[str], None], serving: Callable[[int], Coroutine[Any, Any, None]]
+) -> None:
+    """Run the host until SIGINT or SIGTERM, which end its start as well; a second one ends what runs without waiting.
+
+    *serving* is called with the port once all processes are ready; it runs beside them and is cancelled at the stop.
+
+    Raises:
+        HostError: the host can't run; nothing is left running.
+    """
     supervisor = Supervisor(options, report=report)
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
@@ -378,36 +378,21 @@ async def _run_until_signal(options: HostOptions, report: Callable[[str], None])
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ask)
-    starting = asyncio.create_task(supervisor.start())
-    waiting = asyncio.create_task(asked.wait())
-    await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    if not starting.done():
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
-        return
+    stopping = asyncio.create_task(asked.wait())
+    work = asyncio.create_task(_start_and_serve(supervisor, serving))
     try:
-        await starting
-        report(f"serving on http://localhost:{supervisor.port}")
-        await waiting
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.is_set():
+            await work
+            await stopping
         report("stopping")
-        await supervisor.stop()
     finally:
-        waiting.cancel()
+        stopping.cancel()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        await supervisor.stop()
 
 
-def run_host(options: HostOptions, *, report: Callable[[str], None] | None = None) -> int:
-    """Run the host until SIGINT or SIGTERM; the exit code, 1 when it can't run, with one line that says why.
-
-    A second signal ends the processes without waiting for what they do. *report* gets the log lines; stderr by default.
-    """
-    say = report or _to_stderr
-    try:
-        asyncio.run(_run_until_signal(options, say))
-    except HostError as error:
-        say(f"error: {error}")
-        return 1
-    return 0
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+async def _start_and_serve(supervisor: Supervisor, serving: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+    await supervisor.start()
+    await serving(supervisor.port)

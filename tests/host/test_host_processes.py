@@ -244,12 +244,21 @@ async def test_an_app_that_cannot_be_indexed_fails_the_start_with_its_reason(opt
 
 
 RUNNER = """
+import asyncio
 import sys
 from datetime import timedelta
 from pathlib import Path
 from local.host.supervisor import HostOptions, run_host
-sys.exit(run_host(HostOptions(state_dir=Path(sys.argv[1]), port=int(sys.argv[2]), app="hosted_app",
-    services="hosted_services", grace=timedelta(seconds=5))))
+
+def say(line):
+    print(line, file=sys.stderr, flush=True)
+
+async def serving(port):
+    say(f"serving on http://localhost:{port}")
+
+options = HostOptions(state_dir=Path(sys.argv[1]), port=int(sys.argv[2]), app="hosted_app",
+    services="hosted_services", grace=timedelta(seconds=5))
+asyncio.run(run_host(options, report=say, serving=serving))
 """
 
 
@@ -308,14 +317,17 @@ def test_a_signal_stops_the_host_with_exit_code_0(options: HostOptions, number: 
         assert not any(map(alive, children))
 
 
-def test_a_port_in_use_ends_the_command_with_exit_code_1_and_one_line(options: HostOptions) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with running_command(options, port) as process:
-            assert process.stderr is not None
-            lines = process.stderr.read().splitlines()
-            assert process.wait(timeout=PATIENCE) == 1
-    assert len(lines) == 1
-    assert lines[0].startswith(f"error: port {port} is in use; ")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_host_is_ready_ends_its_start(options: HostOptions, number: signal.Signals) -> None:
+    with running_command(options) as process:
+        deadline = time.monotonic() + PATIENCE
+        while not (children := children_of(process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.stderr is not None
+        lines = process.stderr.read().splitlines()
+        assert process.wait(timeout=PATIENCE) == 0
+        assert children
+        assert not any(map(alive, children))
+    assert "stopping" in lines
+    assert [line for line in lines if "serving on" in line or "Traceback" in line or "rror" in line] == []
