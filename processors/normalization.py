@@ -12,7 +12,7 @@ from messaging.queues import SHARD_EMISSION
 from messaging.times import Clock, from_text, to_text
 from processors.delivery import Delivery
 from processors.mapping import DEFAULT_CURRENCY, Mapped, MappingError, map_record
-from processors.outcome import DONE, Later, Outcome, Park
+from processors.outcome import DONE, Later, Outcome, Park, PermanentError
 from processors.structured_links import with_structured_links
 from processors.threads import REPLIES_TO
 from shards.identity import InvalidExternalIdError, canonical_external_id, link_id, salesforce_id, shard_id
@@ -94,11 +94,12 @@ async def normalize(deliveries: Sequence[Delivery[IngestionEvent]], ports: Norma
     outcomes: list[Outcome] = [DONE] * len(deliveries)
     tenants: dict[str, dict[str, list[_Record]]] = {}
     for index, delivery in enumerate(deliveries):
-        read = await _read(index, delivery, ports)
-        if isinstance(read, Park):
-            outcomes[index] = read
+        try:
+            record = await _read(index, delivery, ports)
+        except PermanentError as error:
+            outcomes[index] = Park(error.reason, error.detail)
         else:
-            tenants.setdefault(read.event.tenant_id, {}).setdefault(read.shard_id, []).append(read)
+            tenants.setdefault(record.event.tenant_id, {}).setdefault(record.shard_id, []).append(record)
 
     for tenant_id, records in tenants.items():
         emissions, contended = await _apply(tenant_id, records, ports)
@@ -117,46 +118,24 @@ async def normalize(deliveries: Sequence[Delivery[IngestionEvent]], ports: Norma
     return outcomes
 
 
-async def _read(index: int, delivery: Delivery[IngestionEvent], ports: NormalizationPorts) -> _Record | Park:
+async def _read(index: int, delivery: Delivery[IngestionEvent], ports: NormalizationPorts) -> _Record:
+    """The event as its record.
+
+    Raises:
+        PermanentError: it can't be one, whatever is stored.
+    """
     event = delivery.value
-    try:
-        facts = await ports.connections.facts(event.tenant_id, event.connection_id) if event.connection_id else None
-        currency = (facts.default_currency if facts else None) or DEFAULT_CURRENCY
-        mapped = map_record(
-            event.source,
-            event.object_type,
-            event.payload,
-            event.event_type,
-            event.source_id,
-            default_currency=currency,
+    facts = await ports.connections.facts(event.tenant_id, event.connection_id) if event.connection_id else None
+    mapped = _mapped(event, (facts.default_currency if facts else None) or DEFAULT_CURRENCY)
+    instance = event.instance or await ports.connections.resolve_instance(event.tenant_id, event.source)
+    if not instance:
+        raise PermanentError(
+            "instance-unknown",
+            f"the event names no instance, and the tenant has no single connection of {event.source}: "
+            "send the instance, or connect the source, then replay",
         )
-        if mapped.external_id != canonical_external_id(event.source, event.source_id):
-            return Park("invalid-record", f"sourceId is {event.source_id!r}, the payload is of {mapped.external_id!r}")
-        instance = event.instance or await ports.connections.resolve_instance(event.tenant_id, event.source)
-        if not instance:
-            return Park(
-                "instance-unknown",
-                f"the event names no instance, and the tenant has no single connection of {event.source}: "
-                "send the instance, or connect the source, then replay",
-            )
-        observed_at = _moment(event.observed_at)
-        reading_version = event.source_version or mapped.source_version or observed_at
-        if event.source == "salesforce":
-            instance = salesforce_id(instance)
-            # Versions are compared as texts, and a producer may write the vendor's +0000.
-            reading_version = _moment(reading_version)
-        read_at = _moment(event.read_at) if event.read_at else observed_at
-        identity = (event.tenant_id, event.source, instance, mapped.object_type)
-        this_shard = shard_id(*identity, mapped.external_id)
-        winner = shard_id(*identity, mapped.merged_into_external_id) if mapped.merged_into_external_id else None
-        if not mapped.deleted:
-            validate(mapped.shard_type_id, mapped.structured_data)
-    except MappingError as error:
-        return Park(error.reason, error.detail)
-    except (InvalidExternalIdError, InvalidStructuredDataError) as error:
-        return Park("invalid-record", str(error))
-    except ValueError as error:
-        return Park("invalid-message", f"a time of the event can't be read: {error}")
+    reading_version, read_at = _moment_of_reading(event, mapped)
+    instance, this_shard, winner = _identity(event, mapped, instance)
     status: ShardStatus = "deleted" if mapped.deleted else "active"
     structured_data = {} if mapped.deleted else mapped.structured_data
     redirect_to = winner if mapped.deleted and winner != this_shard else None
@@ -175,6 +154,57 @@ async def _read(index: int, delivery: Delivery[IngestionEvent], ports: Normaliza
         external_url=mapped.external_url or (f"{base_url}/{mapped.external_id}" if base_url else None),
         reading=Reading(reading_version, read_at, fingerprint),
     )
+
+
+def _mapped(event: IngestionEvent, currency: str) -> Mapped:
+    try:
+        mapped = map_record(
+            event.source,
+            event.object_type,
+            event.payload,
+            event.event_type,
+            event.source_id,
+            default_currency=currency,
+        )
+    except MappingError as error:
+        raise PermanentError(error.reason, error.detail) from None
+    if not mapped.deleted:
+        try:
+            validate(mapped.shard_type_id, mapped.structured_data)
+        except InvalidStructuredDataError as error:
+            raise PermanentError("invalid-record", str(error)) from None
+    return mapped
+
+
+def _moment_of_reading(event: IngestionEvent, mapped: Mapped) -> tuple[str, str]:
+    """The record's version, and when the source was asked."""
+    try:
+        observed_at = _moment(event.observed_at)
+        version = event.source_version or mapped.source_version or observed_at
+        if event.source == "salesforce":
+            # Versions are compared as texts, and a producer may write the vendor's +0000.
+            version = _moment(version)
+        return version, _moment(event.read_at) if event.read_at else observed_at
+    except (ValueError, OverflowError) as error:
+        raise PermanentError("invalid-message", f"a time of the event can't be read: {error}") from None
+
+
+def _identity(event: IngestionEvent, mapped: Mapped, instance: str) -> tuple[str, str, str | None]:
+    """The instance in its one form, the id of the record's shard, and of the shard of the record it was merged into."""
+    try:
+        named = canonical_external_id(event.source, event.source_id)
+        if event.source == "salesforce":
+            instance = salesforce_id(instance)
+        identity = (event.tenant_id, event.source, instance, mapped.object_type)
+        this_shard = shard_id(*identity, mapped.external_id)
+        winner = shard_id(*identity, mapped.merged_into_external_id) if mapped.merged_into_external_id else None
+    except InvalidExternalIdError as error:
+        raise PermanentError("invalid-record", str(error)) from None
+    if mapped.external_id != named:
+        raise PermanentError(
+            "invalid-record", f"sourceId is {event.source_id!r}, the payload is of {mapped.external_id!r}"
+        )
+    return instance, this_shard, winner
 
 
 def _moment(text: str) -> str:
