@@ -1,16 +1,24 @@
 """What a user gets wrong, or finds broken, is one clear line and an exit code: 2 for the call, 1 for the rest."""
 
+import asyncio
 import os
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from shardline_command import Answer, command_environment, command_line, shardline
 
 from cli.main import main
 from local.home import prepare_home
+from shards.identity import shard_id
+from shards.sqlite_store import SqliteShardStore
+from shards.store import ShardQuery, ShardWrite, Stage
 
 
 def complains(answer: Answer, code: int, *words: str) -> None:
@@ -238,15 +246,133 @@ def test_a_port_in_use_is_named(tmp_path: Path, taken_port: int) -> None:
     complains(answer, 1, str(taken_port), "--port")
 
 
-def test_a_second_host_on_the_same_folder_is_refused(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    words = ("up", "--no-sandbox", "--port", "0", "--data", data)
-    with (tmp_path / "up.log").open("wb") as log:
-        first = subprocess.Popen(command_line(*words), env=command_environment(), stdout=log, stderr=log)
+@contextmanager
+def started(words: list[str | Path], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A command in a session of its own, so that a signal to its process group is what Ctrl-C is on a terminal."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command_line(*words), env=command_environment(), stdout=output, stderr=output, start_new_session=True
+        )
     try:
-        while b"Stop with" not in (tmp_path / "up.log").read_bytes():
-            assert first.poll() is None
-        complains(shardline(*words), 1, str(data), "already runs")
+        yield process
     finally:
-        first.terminate()
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(0.02)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """What stands in the folder's own files that a run would write anew."""
+    return {name: (folder / name).read_bytes() for name in ("home.env", "home.lock", "function.key")}
+
+
+def test_no_second_run_touches_a_folder_in_use(tmp_path: Path) -> None:
+    data, log = tmp_path / "data", tmp_path / "up.log"
+    company = write_company(tmp_path / "company", "Id,Name\nA1,Acme\n")
+    with started(["up", "--no-sandbox", "--port", "0", "--data", data], log) as first:
+        wait_until(lambda: b"Stop with" in log.read_bytes(), first, log)
+        before = content(data)
+        for words in (["up", "--port", "0"], ["up", "--no-sandbox"], ["demo"], ["demo", "--company", company]):
+            answer = shardline(*words, "--data", data)
+            complains(answer, 1, f"another Shardline (process {first.pid}) runs on {data}", "stop it first")
+        assert content(data) == before
+        assert shardline("status", "--data", data, "--json").json["connections"] == []
+        first.send_signal(signal.SIGTERM)
         assert first.wait(30) == 0
+    again = shardline("demo", "--company", company, "--data", data, "--json")
+    assert again.code == 0, again.error
+
+
+@pytest.mark.parametrize("words", [["up", "--port", "0"], ["demo"]], ids=" ".join)
+@pytest.mark.parametrize("moment", ["simulator", "host"])
+def test_ctrl_c_before_the_work_is_done_ends_quietly(tmp_path: Path, words: list[str], moment: str) -> None:
+    data, log = tmp_path / "data", tmp_path / "run.log"
+    seen = {"simulator": data / "home.lock", "host": data / "store.db"}[moment]
+    with started([*words, "--data", data], log) as process:
+        wait_until(seen.exists, process, log)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) in (0, 130)
+    said = log.read_text()
+    assert [line for line in said.splitlines() if "Traceback" in line or "rror" in line or "killed" in line] == []
+
+
+@pytest.mark.parametrize("words", [["up"], ["demo"]])
+def test_another_home_than_the_local_one_is_not_run_here(
+    words: list[str], tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHARDLINE_HOME", "azure")
+    complains(call(*words, "--data", tmp_path / "data"), 2, "local home only", "SHARDLINE_HOME")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_company_without_an_export_is_named(tmp_path: Path) -> None:
+    (tmp_path / "company").mkdir()
+    for words in (["demo"], ["up", "--port", "0"]):
+        answer = shardline(*words, "--company", tmp_path / "company", "--data", tmp_path / "data")
+        complains(answer, 1, "no export", str(tmp_path / "company" / "salesforce"))
+
+
+def test_a_link_in_a_company_is_warned_of_once(tmp_path: Path) -> None:
+    company = write_company(tmp_path / "company", "Id,Name\nA1,Acme\n")
+    (company / "salesforce" / "Contact.csv").symlink_to(company / "salesforce" / "Account.csv")
+    answer = shardline("demo", "--company", company, "--data", tmp_path / "data")
+    assert answer.code == 0, answer.error
+    assert answer.error.count("Contact.csv") == 1
+
+
+def test_a_demo_that_leaves_a_chunk_without_a_vector_fails(tmp_path: Path) -> None:
+    company, data = write_company(tmp_path / "company", "Id,Name\nA1,Acme\n"), tmp_path / "data"
+    assert shardline("demo", "--company", company, "--data", data).code == 0
+    asyncio.run(write_chunk_without_a_vector(data))
+    answer = shardline("demo", "--company", company, "--data", data, "--json")
+    assert answer.code == 1
+    assert answer.error.splitlines()[-1].startswith("shardline: the pipeline is idle, but 1 of ")
+    assert answer.json["chunks"] == answer.json["vectors"] + 1
+
+
+async def write_chunk_without_a_vector(data: Path) -> None:
+    store = SqliteShardStore(data / "store.db")
+    try:
+        [shard] = (await store.query(ShardQuery("acme", shard_type_ids=("c_account",)))).items
+        [chunk] = await store.chunks("acme", shard.id)
+        stray = msgspec.structs.replace(chunk, id=f"{shard.id}.00009", ordinal=9, vector=None, model=None)
+        await store.put_chunks("acme", [stray])
+    finally:
+        await store.close()
+
+
+def test_a_demo_does_what_an_ended_run_left_behind(tmp_path: Path) -> None:
+    company, data = write_company(tmp_path / "company", "Id,Name\nA1,Acme\n"), tmp_path / "data"
+    assert shardline("demo", "--company", company, "--data", data).code == 0
+    asyncio.run(write_shard_without_an_emission(data))
+    answer = shardline("demo", "--company", company, "--data", data, "--json")
+    assert answer.code == 0, answer.error
+    assert answer.json["chunks"] == answer.json["vectors"] == 2
+
+
+async def write_shard_without_an_emission(data: Path) -> None:
+    store = SqliteShardStore(data / "store.db")
+    try:
+        [shard] = (await store.query(ShardQuery("acme", shard_type_ids=("c_account",)))).items
+        other = msgspec.structs.replace(
+            shard,
+            id=shard_id("acme", "test", "here", "Account", "B2"),
+            structured_data={**shard.structured_data, "name": "Bolt"},
+            external_relationships=[],
+            internal_relationships=[],
+        )
+        await store.write_many([ShardWrite(other, None)])
+        await store.advance("acme", Stage.NORMALIZED, [(other.id, other.shard_type_id, other.revision)])
+    finally:
+        await store.close()
