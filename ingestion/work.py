@@ -169,7 +169,12 @@ class _Run:
         try:
             if self.work.work == "poll":
                 polled = await poll(
-                    connection, polling, object_types=wanted, deadline=deadline, due_at=self.work.due_at
+                    connection,
+                    polling,
+                    self.ports.store,
+                    object_types=wanted,
+                    deadline=deadline,
+                    due_at=self.work.due_at,
                 )
                 finished, errors, objects = polled.finished, polled.errors, len(polled.objects)
                 log.log(
@@ -201,6 +206,8 @@ class _Run:
             return Later(timedelta(0), "there is more to read"), self._postponed(memory, timedelta(0))
         status: SyncStatus = "success" if not errors else "failed" if len(errors) == objects else "partial"
         told = self._told(memory, status, "; ".join(errors.values()) or None)
+        if self.work.work == "poll" and status != "failed":
+            told = msgspec.structs.replace(told, last_sync_at=to_text(polling.clock()))
         return DONE, self._scheduled(told, again)
 
     def _told(
@@ -210,7 +217,6 @@ class _Run:
             memory,
             last_sync_status=status,
             error_message=error,
-            last_sync_at=to_text(self.ports.polling.clock()),
             metadata=msgspec.structs.replace(memory.metadata, failures=failures),
         )
 

@@ -25,7 +25,11 @@ class ConnectionNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
 
 
 class ConnectionMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """How the polling of a connection stands, and who is at it."""
+    """How the polling of a connection stands, and who is at it.
+
+    *last_sync_at* is when a poll last came to its end with at least one object read: the lag counts from there, so a
+    poll that fails does not move it, nor does a sweep, which reads no changes.
+    """
 
     name: str
     integration_id: str
@@ -72,7 +76,8 @@ class ObjectNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
 
     *page_size* and *uri_limit* are smaller than usual after Salesforce refused a page as too large.
 
-    *walked_due* is the due time of the poll that finished the last walk which met something.
+    *no_rows* says that a read of all records gave none, of an object of which nothing is stored. *walked_due* is the
+    due time of the poll that finished the last walk which met something.
     """
 
     object_type: str
@@ -83,11 +88,12 @@ class ObjectNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     page_size: int | None = None
     uri_limit: int | None = None
     warning: str | None = None
+    no_rows: str | None = None
     sweep: SweepNotes = SweepNotes()
 
 
 class ObjectMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """How the polling of one object of a connection stands."""
+    """How the polling of one object of a connection stands; *last_sync_at* is when rows were last taken over."""
 
     name: str
     integration_id: str

@@ -25,12 +25,13 @@ from ingestion.salesforce.cursor import (
     window_start,
 )
 from ingestion.salesforce.errors import ObjectError
-from ingestion.salesforce.events import page_events, stamp_text
+from ingestion.salesforce.events import SYSTEM, page_events, stamp_text
 from ingestion.salesforce.memory import ObjectMemory, SyncStatus, new_object_memory, object_key
 from ingestion.salesforce.reader import ObjectReader, ReadPage
 from ingestion.salesforce.session import PollingPorts, Session, opened
 from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK
 from messaging.times import to_text
+from shards.store import ShardQuery, ShardStore
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,12 @@ BULK_AFTER_PAGES = 5
 """A walk of more pages than this goes on in the bulk lane, so that it delays only itself."""
 
 NO_ROWS = (
-    "a read of all records gave none: the object is empty, or the user may not see its records (check sharing and "
-    "object permissions)"
+    "{}: a read of all records gave none: the object is empty, or the user may not see its records (sharing, object "
+    "permissions)"
+)
+NO_ROWS_ANY_MORE = (
+    "{}: a read of all records gave none, but records of it are stored: the user may no longer see them; check sharing "
+    "and object permissions"
 )
 
 
@@ -76,6 +81,7 @@ class PollReport:
 async def poll(
     connection: Connection,
     ports: PollingPorts,
+    store: ShardStore,
     *,
     object_types: Sequence[str] = (),
     deadline: datetime | None = None,
@@ -98,7 +104,7 @@ async def poll(
             if object_types and polled.name not in object_types:
                 continue
             done = report.objects[polled.name] = ObjectReport()
-            await _ObjectPoll(session, polled, done, due_at).run(deadline)
+            await _ObjectPoll(session, store, polled, done, due_at).run(deadline)
             if not done.finished and not done.error:
                 report.finished = False
                 break
@@ -109,9 +115,12 @@ async def poll(
 class _ObjectPoll:
     """The poll of one object: reads, sends and saves a page at a time."""
 
-    def __init__(self, session: Session, polled: PolledObject, report: ObjectReport, due_at: str | None) -> None:
+    def __init__(
+        self, session: Session, store: ShardStore, polled: PolledObject, report: ObjectReport, due_at: str | None
+    ) -> None:
         connection, ports = session.connection, session.ports
         self._session = session
+        self._store = store
         self._connection = connection
         self._ports = ports
         self._object = polled.name
@@ -174,10 +183,19 @@ class _ObjectPoll:
             cursor = await self._emit(page, cursor)
             if page.final:
                 cursor = self._finished(cursor, page)
+                if cursor.is_first_load and await self._has_stored_records():
+                    raise ObjectError(NO_ROWS_ANY_MORE.format(self._object))
                 report.finished = True
             await self._save(cursor, "success", None)
             if page.final:
                 return
+
+    async def _has_stored_records(self) -> bool:
+        connection = self._connection
+        query = ShardQuery(
+            connection.tenant_id, system=SYSTEM, instance=self._session.instance, object_type=self._object
+        )
+        return bool((await self._store.query(query, limit=1)).items)
 
     def _source_asked_at(self, page: ReadPage) -> datetime:
         """When the page was asked for, by whichever of the two clocks is behind."""
@@ -235,21 +253,26 @@ class _ObjectPoll:
 
     async def _save(self, cursor: Cursor, status: SyncStatus, error: str | None) -> None:
         standing = self._saved.value
-        notes = msgspec.structs.replace(self._reader.notes, window=self._window.stored(), sweep=standing.metadata.sweep)
-        warning = NO_ROWS if status == "success" and cursor.walk is None and cursor.is_first_load else error
+        empty = status == "success" and cursor.walk is None and cursor.is_first_load
+        notes = msgspec.structs.replace(
+            self._reader.notes,
+            window=self._window.stored(),
+            no_rows=NO_ROWS.format(self._object) if empty else None,
+            sweep=standing.metadata.sweep,
+        )
         memory = msgspec.structs.replace(
             standing,
             last_sync_status=status,
-            error_message=warning,
+            error_message=error or notes.sweep.refused,
             cursor=cursor,
             metadata=notes,
-            last_sync_at=standing.last_sync_at,
         )
         if memory == standing:
             return
         if cursor.walk is None and status == "success":
             memory = msgspec.structs.replace(memory, metadata=msgspec.structs.replace(notes, walked_due=self._due_at))
-        memory = msgspec.structs.replace(memory, last_sync_at=to_text(self._ports.clock()))
+        if status == "success":
+            memory = msgspec.structs.replace(memory, last_sync_at=to_text(self._ports.clock()))
         self._saved = await self._ports.states.save(
             self._connection.tenant_id, object_key(self._connection, self._object), self._saved, memory
         )

@@ -312,7 +312,13 @@ class _Sweep:
 
     async def _save(self, notes: SweepNotes) -> None:
         standing = self._saved.value
-        memory = msgspec.structs.replace(standing, metadata=msgspec.structs.replace(standing.metadata, sweep=notes))
+        # What a poll has to say stands; what a sweep has stands until one says otherwise.
+        of_sweep = standing.error_message is None or standing.error_message == standing.metadata.sweep.refused
+        memory = msgspec.structs.replace(
+            standing,
+            error_message=notes.refused if of_sweep else standing.error_message,
+            metadata=msgspec.structs.replace(standing.metadata, sweep=notes),
+        )
         self._saved = await self._states.save(
             self._connection.tenant_id, object_key(self._connection, self._object), self._saved, memory
         )

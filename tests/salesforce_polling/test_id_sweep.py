@@ -87,13 +87,17 @@ async def test_too_many_missing_is_refused_with_a_remedy(org: PolledOrg) -> None
         assert "8 of 40" in str(report.objects["Contact"].refused)
         assert report.objects["Contact"].deleted == 0
     assert "sweepShare" in str((await org.memory()).metadata.sweep.refused)
+    contacts(org, 1)
+    await org.poll()
+    assert "sweepShare" in str((await org.memory()).error_message), "a poll that works does not hush it up"
 
     await org.connect(sweep_share=0.5)
     await org.sweep()
     await org.sweep()
 
     assert org.seen.records("Contact").keys() == org.truth().keys()
-    assert (await org.memory()).metadata.sweep.refused is None
+    memory = await org.memory()
+    assert (memory.metadata.sweep.refused, memory.error_message) == (None, None)
 
 
 async def test_an_object_that_shows_nothing_any_more_deletes_nothing(org: PolledOrg) -> None:

@@ -4,9 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from polled_org import CONNECTION, PolledOrg
+from polled_org import CONNECTION, TENANT, PolledOrg
 
 from connections.connection import PolledObject
+from ingestion.salesforce.memory import new_object_memory, object_key
+from ingestion.salesforce.poll import poll
 from local.salesforce.schema import Field
 from messaging.bus import BusUnavailableError
 
@@ -245,10 +247,33 @@ async def test_rows_in_responses_shorter_than_asked_for_are_all_read_and_leave_n
     assert sum("LIMIT 2000" in query for query in org.queries()) == 1
 
 
-async def test_a_full_read_without_rows_is_an_alarm(org: PolledOrg) -> None:
-    await org.poll()
+async def test_an_object_that_never_had_a_row_is_noted_and_no_failure(org: PolledOrg) -> None:
+    report = await org.poll()
 
-    assert "gave none" in str((await org.memory()).error_message)
+    memory = await org.memory()
+    assert not report.errors
+    assert (memory.last_sync_status, memory.error_message) == ("success", None)
+    assert str(memory.metadata.no_rows).startswith("Contact: a read of all records gave none")
+
+    people(org, 1)
+    await org.poll()
+    assert (await org.memory()).metadata.no_rows is None
+
+
+async def test_no_rows_of_an_object_of_which_records_are_stored_is_an_alarm(org: PolledOrg) -> None:
+    [one] = people(org, 1)
+    await org.poll()
+    connection = await org.connect(connection_id="second")
+    org.org.hard_delete("Contact", one)
+
+    report = await poll(connection, org.ports, org.store)
+
+    remedy = report.errors["Contact"]
+    assert remedy.startswith("Contact: ")
+    assert "the user may no longer see them" in remedy
+    key, empty = object_key(connection, "Contact"), new_object_memory(connection, "Contact")
+    memory = (await org.states.load(TENANT, key, empty)).value
+    assert (memory.last_sync_status, memory.error_message, memory.last_sync_at) == ("failed", remedy, None)
 
 
 async def test_the_org_is_learnt_at_the_first_login(org: PolledOrg) -> None:

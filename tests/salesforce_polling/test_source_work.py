@@ -228,6 +228,44 @@ async def test_wrong_credentials_fail_the_connection_with_a_remedy_and_stop_aski
     assert (await org.connection()).error_message is None
 
 
+async def test_only_a_poll_that_read_something_is_a_sync(org: PolledOrg) -> None:
+    org.simulator.credentials.run_as_user = False
+    await run(org, work(org))
+    assert (await org.connection_memory()).last_sync_at is None, "a connection that never logged in"
+
+    org.simulator.credentials.run_as_user = True
+    await org.registry.set_status(await org.connection(), "active")
+    await run(org, work(org))
+    synced = (await org.connection_memory()).last_sync_at
+    assert synced is not None
+
+    org.pass_time(timedelta(minutes=5))
+    await run(org, work(org, "sweep"))
+    org.api.faults.add("unavailable-html", times=None)
+    await run(org, work(org))
+    org.api.faults.clear()
+    org.api.faults.add("insufficient-access", path="/query", times=None)
+    await run(org, work(org))
+    assert (await org.connection_memory()).last_sync_status == "failed"
+    assert (await org.connection_memory()).last_sync_at == synced
+    assert str((await org.memory()).last_sync_at) <= synced
+
+    org.api.faults.clear()
+    await run(org, work(org))
+    assert str((await org.connection_memory()).last_sync_at) > synced
+
+
+async def test_a_connection_whose_objects_have_no_rows_has_nothing_to_mend(org: PolledOrg) -> None:
+    await org.connect("Contact", "User")
+
+    assert await run(org, work(org)) == DONE
+
+    query = ShardQuery(TENANT, shard_type_ids=("integration.state",))
+    states = [shard.structured_data for shard in (await org.store.query(query)).items]
+    assert len(states) == 4, "of the connection, its two objects and the org's calls"
+    assert [state["errorMessage"] for state in states if "errorMessage" in state] == []
+
+
 async def test_one_object_that_fails_makes_the_run_partial(org: PolledOrg) -> None:
     await org.connect("Contact", "Nope__c")
 

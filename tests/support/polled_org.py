@@ -170,7 +170,7 @@ class PolledOrg:
 
     async def poll(self, **options: Any) -> PollReport:
         """Poll once, and take what came out of the bus."""
-        report = await poll(await self.connection(), self.ports, **options)
+        report = await poll(await self.connection(), self.ports, self.store, **options)
         await self.drain()
         return report
 
