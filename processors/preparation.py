@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from messaging.bus import MessageBus
 from messaging.contracts import MAX_CHUNKS_PER_JOB, ChunkReference, EmbeddingJob, EnrichmentJob
 from messaging.queues import EMBEDDING_JOBS
-from messaging.times import Clock, to_text
+from messaging.times import Clock, to_milliseconds, to_text
 from processors.chunking import pieces
 from processors.delivery import Delivery
 from processors.outcome import DONE, Outcome, Park
@@ -40,7 +40,8 @@ class _Plan:
 async def prepare(deliveries: Sequence[Delivery[EnrichmentJob]], ports: PreparationPorts) -> list[Outcome]:
     """Bring each shard's chunks in step with its text, and ask for the vectors that are missing.
 
-    Chunks are written, then progress, then the old chunks deleted: broken off anywhere, the step can be run again.
+    Chunks are written, then progress, then the old chunks deleted: broken off anywhere, the step can be run again, and
+    a shard that was left without a vector stands as not embedded until it is.
     """
     outcomes: list[Outcome] = [DONE] * len(deliveries)
     tenants: dict[str, dict[str, EnrichmentJob]] = {}
@@ -67,7 +68,7 @@ async def _prepare_tenant(tenant_id: str, work: Sequence[tuple[Shard, Enrichment
         overtaken = await _overtaken(tenant_id, plans, ports.store)
         done.extend(plan for plan in plans if plan.shard.id not in overtaken)
         shards = await ports.store.get_many(tenant_id, list(overtaken))
-        work = [(shard, overtaken[shard.id].job) for shard in shards.values()]
+        work = [(shard, _once_more(overtaken[shard.id].job, ports.clock)) for shard in shards.values()]
 
     complete = [plan for plan in done if not plan.without_vector]
     if complete:
@@ -112,6 +113,15 @@ async def _overtaken(tenant_id: str, plans: Sequence[_Plan], store: ShardStore) 
         for identifier, known in progress.items()
         if max(known.normalized, known.enriched, known.prepared) > touched[identifier].shard.revision
     }
+
+
+def _once_more(job: EnrichmentJob, clock: Clock) -> EnrichmentJob:
+    """The job under a generation of its own.
+
+    The newer revision's vectors may have been asked for and put already, and then been dropped with the text: under
+    the old message ids the bus would drop the second request too.
+    """
+    return job.model_copy(update={"generation": max(job.generation + 1, to_milliseconds(clock()))})
 
 
 def _finished(shard: Shard) -> tuple[str, str, int]:

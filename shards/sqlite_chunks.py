@@ -8,6 +8,7 @@ import apsw
 import numpy as np
 
 from messaging import codec
+from messaging.times import to_milliseconds
 from shards.identity import chunk_id
 from shards.model import Chunk
 from shards.sqlite_filters import children
@@ -123,6 +124,8 @@ class SqliteChunks(OpenStore):
         )
         _count_chunks(connection, tenant, len(rows) - len(stored))
         embedded = [row for row in stored if row[1] is not None]
+        kept = {number for number, _, _, text_hash, _ in embedded if rows[number][2].hash == text_hash}
+        self._await_vectors(connection, {number >> CHILD_BITS for number in rows.keys() - kept})
         changed = [vector for number, vector, _, text_hash, _ in embedded if rows[number][2].hash != text_hash]
         shared = [
             vector
@@ -131,6 +134,15 @@ class SqliteChunks(OpenStore):
         ]
         free_slots(connection, changed)
         note_changes(connection, shared)
+
+    def _await_vectors(self, connection: apsw.Connection, keys: set[int]) -> None:
+        """Take back that these shards are embedded: they have a chunk without a vector now."""
+        if keys:
+            connection.execute(
+                "UPDATE progress SET embedded = normalized - 1, updated_ms = ?"
+                " WHERE key IN (SELECT value FROM json_each(?)) AND normalized > 0 AND embedded >= normalized",
+                (to_milliseconds(self._clock()), json_text(sorted(keys))),
+            )
 
     async def delete_chunks(self, tenant_id: str, chunk_ids: Sequence[str]) -> None:
         """See :meth:`shards.store.ShardStore.delete_chunks`."""

@@ -80,7 +80,10 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The newest revision of a shard that each stage has finished; *normalized* is the newest there is."""
+    """The newest revision of a shard that each stage has finished; *normalized* is the newest there is.
+
+    *embedded* is behind as long as a chunk has no vector since it was put (see :meth:`ShardStore.put_chunks`).
+    """
 
     tenant_id: str
     shard_id: str
@@ -191,7 +194,10 @@ class ShardStore(Protocol):
         """How far each shard's stages are; a shard nothing is known of is left out."""
 
     async def advance(self, tenant_id: str, stage: Stage, shards: Sequence[tuple[str, str, int]]) -> None:
-        """Record that *stage* has finished the revision of each ``(shard id, shard type id, revision)``; never back."""
+        """Record that *stage* has finished the revision of each ``(shard id, shard type id, revision)``; never back.
+
+        Only :meth:`put_chunks` takes a stage back.
+        """
 
     async def lagging(self, *, before: str, limit: int = 1000) -> list[Progress]:
         """Shards of all tenants of which a stage is behind its revision and nothing moved since *before*."""
@@ -203,7 +209,12 @@ class ShardStore(Protocol):
         """By shard id, by chunk id."""
 
     async def put_chunks(self, tenant_id: str, chunks: Sequence[Chunk]) -> None:
-        """Write the chunks; one whose hash is new loses its vector, one whose hash is the same keeps it."""
+        """Write the chunks; one whose hash is new loses its vector, one whose hash is the same keeps it.
+
+        With the same transaction a shard that is left with a chunk without a vector is no longer embedded: where its
+        progress says that the newest revision is, it says so of the one before, as of now. So :meth:`lagging` finds
+        it until the vectors are there, whoever wrote the chunk and whatever became of the writer.
+        """
 
     async def delete_chunks(self, tenant_id: str, chunk_ids: Sequence[str]) -> None:
         """Delete the chunks with their text and vectors."""

@@ -1,17 +1,20 @@
 """Unchanged text is neither written nor embedded again; a vector never lands on a text it is not of."""
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 from chain_rig import TENANT, Rig, event, id_of, moment
 
+from messaging.bus import ReceivedMessage
 from messaging.contracts import MAX_CHUNKS_PER_JOB, ChunkReference, EmbeddingJob, ShardEmission
 from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS, SHARD_EMISSION
+from operations.reconciliation import reconcile
 from shards.identity import shard_id
 from shards.model import Acl, Chunk, ExternalRelationship, Shard, content_fingerprint
-from shards.store import ShardWrite, Vectors
+from shards.store import ChunkState, ShardWrite, Vectors
 
 LONG = "Paragraph {number} of the notes says one thing and then it says another thing about it. "
 
@@ -196,6 +199,67 @@ async def test_two_preparations_at_once_leave_the_newer_text(rig: Rig, monkeypat
     assert overtaken
     assert chunk.text.endswith("New words.")
     assert chunk.vector is not None
+
+
+async def prepared_late(rig: Rig) -> list[ReceivedMessage]:
+    """A shard at its second revision, whose preparation a worker holds; the shard has the vector of its first."""
+    await rig.run(event("Account", 1, 1, Name="Acme", Description="Old words."))
+    await rig.send(event("Account", 1, 2, Name="Acme", Description="Words in between."))
+    await rig.drain(INGESTION_EVENTS, SHARD_EMISSION)
+    return await rig.receive(ENRICHMENT_JOBS)
+
+
+async def test_a_preparation_overtaken_by_a_whole_chain_gives_back_the_vector_that_it_took(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newer revision is embedded already, so the bus knows its job, and would drop a second one like it."""
+    slow = await prepared_late(rig)
+    real = rig.store.chunk_states
+
+    async def overtaken_behind_the_reading(
+        tenant_id: str, shard_ids: Sequence[str]
+    ) -> dict[str, dict[str, ChunkState]]:
+        monkeypatch.setattr(rig.store, "chunk_states", real)
+        states = await real(tenant_id, shard_ids)
+        await rig.run(event("Account", 1, 3, Name="Acme", Description="New words."))
+        return states
+
+    monkeypatch.setattr(rig.store, "chunk_states", overtaken_behind_the_reading)
+    await rig.call(ENRICHMENT_JOBS, slow)
+    await rig.bus.complete(slow)
+    await rig.drain()
+    [chunk] = await rig.chunks("Account", 1)
+    assert chunk.text.endswith("New words.")
+    assert chunk.vector is not None
+
+
+async def test_a_vector_taken_by_a_worker_that_ended_behind_it_is_found_missing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EndedError(BaseException):
+        pass
+
+    slow = await prepared_late(rig)
+    real = rig.store.put_chunks
+
+    async def overtaken_then_ended(tenant_id: str, chunks: Sequence[Chunk]) -> None:
+        monkeypatch.setattr(rig.store, "put_chunks", real)
+        await rig.run(event("Account", 1, 3, Name="Acme", Description="New words."))
+        await real(tenant_id, chunks)
+        raise EndedError
+
+    monkeypatch.setattr(rig.store, "put_chunks", overtaken_then_ended)
+    with pytest.raises(EndedError):
+        await rig.call(ENRICHMENT_JOBS, slow)
+    await rig.bus.abandon(slow)
+    await rig.drain()
+    rig.wait(3600)
+    await reconcile(rig.services.reconciliation, after=timedelta(minutes=2))
+    await rig.drain()
+    [chunk] = await rig.chunks("Account", 1)
+    assert chunk.text.endswith("New words.")
+    assert chunk.vector is not None
+    assert await rig.store.lagging(before=moment(10**6)) == []
 
 
 async def say(rig: Rig, ts: str, content: str, *, replies_to: str | None = None) -> None:

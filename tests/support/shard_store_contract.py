@@ -401,6 +401,31 @@ class ShardStoreContract:
         await store.put_vectors(ACME, [(chunk.id, "first")], unit(1, 0)[np.newaxis], model=MODEL)
         assert await store.shards_without_vectors(ACME, [shard.id]) == {shard.id}
 
+    async def test_a_chunk_put_without_a_vector_takes_the_progress_of_its_shard_back(self, store: ShardStore) -> None:
+        async def embedded(name: str) -> int:
+            return (await store.progress(ACME, [id_of(name)]))[id_of(name)].embedded
+
+        changed, kept = make("changed"), make("kept")
+        for shard in (changed, kept):
+            await write_with_text(store, shard, "first", unit(1, 0))
+        finished = [(shard.id, "c_account", 3) for shard in (changed, kept)]
+        for stage in Stage:
+            await store.advance(ACME, stage, finished)
+        assert await store.lagging(before=soon()) == []
+
+        await store.put_chunks(ACME, [chunk_of(changed, "second"), chunk_of(kept, "first", scope="folder")])
+        assert (await embedded("changed"), await embedded("kept")) == (2, 3)
+        assert [progress.shard_id for progress in await store.lagging(before=soon())] == [changed.id]
+        await store.put_chunks(ACME, [chunk_of(changed, "third")])
+        assert await embedded("changed") == 2, "it goes back below the revision, and no further"
+        await store.advance(ACME, Stage.EMBEDDED, finished)
+        await store.put_chunks(ACME, [chunk_of(kept, "one more", ordinal=1)])
+        assert (await embedded("changed"), await embedded("kept")) == (3, 2)
+
+    async def test_a_chunk_of_a_shard_that_no_stage_knows_makes_no_progress(self, store: ShardStore) -> None:
+        await write_with_text(store, make("A"), "first")
+        assert await store.progress(ACME, [id_of("A")]) == {}
+
     async def test_chunks_that_are_not_their_shards_own_are_refused(self, store: ShardStore) -> None:
         shard = make("A")
         wrong = chunk_of(shard, "text")
