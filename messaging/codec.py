@@ -70,8 +70,3 @@ def plain_number(value: Decimal | float) -> int | Decimal:
     if number == number.to_integral_value():
         return int(number)
     return number.normalize(_EXACT)
-
-
-def significant_digits(number: int | Decimal) -> int:
-    """How many significant decimal digits *number* has."""
-    return len(Decimal(number).normalize(_EXACT).as_tuple().digits)

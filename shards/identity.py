@@ -39,14 +39,13 @@ def salesforce_id(text: str) -> str:
 
 
 def canonical_external_id(system: str, external_id: str) -> str:
-    """The one form of *external_id* that identity goes by; a derived shard's too.
+    """The one form of *external_id* that identity goes by.
 
     Raises:
         InvalidExternalIdError: it can't be an id of *system*.
     """
     if system == "salesforce":
-        parent, mark, mapping_name = external_id.partition("#")
-        return salesforce_id(parent) + mark + mapping_name
+        return salesforce_id(external_id)
     if not external_id:
         raise InvalidExternalIdError("an external id can't be empty")
     return external_id
@@ -69,11 +68,6 @@ def shard_id(tenant_id: str, system: str, instance: str, object_type: str, exter
         f"{len(object_type)}:{object_type}{len(external_id)}:{external_id}"
     )
     return "sh_" + blake2b(text.encode(), digest_size=20, person=b"shardline-id").hexdigest()
-
-
-def derived_external_id(parent_external_id: str, mapping_name: str) -> str:
-    """The external id of a shard that a mapping derives from another record."""
-    return f"{parent_external_id}#{mapping_name}"
 
 
 def link_id(source_shard_id: str, relationship_type: str, target_shard_id: str) -> str:

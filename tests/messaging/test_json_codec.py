@@ -51,10 +51,3 @@ def test_a_plain_number_is_equal_and_has_one_form(number: Decimal) -> None:
 def test_what_json_can_not_carry_is_refused(number: float | Decimal) -> None:
     with pytest.raises(ValueError, match="JSON number"):
         codec.plain_number(number)
-
-
-@pytest.mark.parametrize(
-    ("number", "digits"), [(0, 1), (120000, 2), (Decimal("0.10"), 1), (Decimal("1234567890.123456"), 16)]
-)
-def test_significant_digits(number: int | Decimal, digits: int) -> None:
-    assert codec.significant_digits(number) == digits

@@ -10,7 +10,6 @@ from shards.identity import (
     InvalidExternalIdError,
     canonical_external_id,
     chunk_id,
-    derived_external_id,
     link_id,
     salesforce_id,
     shard_id,
@@ -65,12 +64,6 @@ def test_both_forms_of_a_salesforce_id_are_one_shard() -> None:
     assert shard_id("acme", "slack", "T1", "Account", "001dM00003jU9Gy") != shard_id(
         "acme", "slack", "T1", "Account", "001dM00003jU9GyQAK"
     )
-
-
-def test_a_derived_shard_has_an_id_of_its_own() -> None:
-    short, whole = (derived_external_id(parent, "site") for parent in ("001dM00003jU9Gy", "001dM00003jU9GyQAK"))
-    assert canonical_external_id("salesforce", short) == canonical_external_id("salesforce", whole) == whole
-    assert canonical_external_id("slack", short) == short
 
 
 def test_an_empty_external_id_is_refused() -> None:
