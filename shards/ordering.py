@@ -1,4 +1,4 @@
-"""Order does not matter: which of two readings of a record stands, whichever came first.
+"""Order does not matter: which of two readings of a record stands, whichever came first. :func:`decide` tells the exception.
 
 Readings are ordered by ``(source version, read at)``. A version is the vendor's own: Salesforce SystemModstamp as text
 in UTC, Drive ``version`` as an integer, Slack ``ts`` as seconds and microseconds.
@@ -49,6 +49,11 @@ def version_key(version: str) -> VersionKey:
 
 def decide(stored: Reading | None, incoming: Reading) -> Decision:
     """What *incoming* does, given what is *stored*; applying readings in any order ends in the same one.
+
+    With one exception: one version is read as A, then as B, then as A again, and both A come before B. The second A
+    changes nothing, so the moment of the first still stands (to move it would be a write for every repeated reading),
+    and B passes for newer. The next reading of the record puts it right. Vendors move the version with the content, so
+    within one version only what the version does not cover can come and go.
 
     Two different readings of one version at one moment (no source should give them) are ordered by their fingerprints,
     so that even then the order of arrival does not show.

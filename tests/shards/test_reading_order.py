@@ -1,6 +1,7 @@
 """Order does not matter: whatever order readings come in, and however often, the same one stands."""
 
 from dataclasses import dataclass
+from itertools import permutations
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +71,17 @@ def test_the_decisions_by_name() -> None:
         reading = Reading(version, f"2026-01-01T00:00:{second}.000Z", content)
         assert decide(stored, reading) is expected, reading
     assert decide(None, stored) is Decision.APPLY
+
+
+def test_what_comes_back_within_a_version_and_arrives_early_is_put_right_by_the_next_reading() -> None:
+    """The one exception: of A, B, A in one version, B stands when both A came before it, and only until then."""
+    first, between, last, next_one = (
+        Reading("5", f"2026-01-01T00:00:0{second}.000Z", content) for second, content in enumerate("ABAA")
+    )
+    for arrivals in permutations((first, between, last)):
+        early = arrivals.index(between) == 2 and arrivals[0] is first
+        assert settle(list(arrivals)).fingerprint == ("B" if early else "A")
+        assert settle([*arrivals, next_one]).fingerprint == "A"
 
 
 def test_two_readings_of_one_moment_end_the_same_in_either_order() -> None:
