@@ -91,6 +91,11 @@ class SalesforceClient:
         """What the clock of Salesforce said with its last answer."""
 
     @property
+    def name(self) -> str:
+        """Whose calls these are, as the log says it."""
+        return f"connection {self._connection.connection_id}"
+
+    @property
     def base_url(self) -> str:
         """Where people open the org's records (``https://acme.my.salesforce.com``), empty before the first login."""
         return f"https://{self._library.sf_instance}" if self._library is not None else ""

@@ -1,6 +1,8 @@
 """Reads pages of one object, and deals with what an object can do to a query on the way."""
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -8,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import stamina
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from connections.connection import PolledObject
 from ingestion.salesforce.client import SalesforceClient
@@ -25,6 +28,8 @@ from ingestion.salesforce.soql import URI_LIMIT, field_groups, page_query
 from messaging.times import Clock, from_text, to_text
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
 LONGEST_WAIT = timedelta(seconds=5)
@@ -69,7 +74,7 @@ class ObjectReader:
         for _ in range(LOST_FIELDS):
             fields = await self._fields()
             try:
-                return await patiently(partial(self._read, walk, fields))
+                return await patiently(self._told("query"), partial(self._read, walk, fields))
             except FieldError as error:
                 await self._without_field(error)
             except RequestTooLongError:
@@ -85,6 +90,9 @@ class ObjectReader:
         if smaller is not None:
             grown = smaller * 2
             self.notes = msgspec.structs.replace(self.notes, page_size=grown if grown < self._full_page else None)
+
+    def _told(self, call: str) -> str:
+        return f"{self._client.name}: {call} of {self._polled.name}"
 
     async def _read(self, walk: Walk, fields: FieldList) -> ReadPage:
         name = self._polled.name
@@ -154,7 +162,7 @@ class ObjectReader:
     async def _describe(self, refused: Sequence[str]) -> FieldList:
         name = self._polled.name
         described_at = to_text(self._clock())
-        described = await patiently(partial(self._client.describe, name))
+        described = await patiently(self._told("describe"), partial(self._client.describe, name))
         fields = choose(described, self._polled.fields, described_at=described_at, refused=refused)
         warning = None
         if fields.absent:
@@ -186,14 +194,36 @@ class ObjectReader:
         return True
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """*call*'s result, asked for up to four times, with short pauses, while the errors are of the kind that pass."""
+_asked: ContextVar[str] = ContextVar("asked")
+
+
+async def patiently(what: str, call: Callable[[], Awaitable[T]]) -> T:
+    """*call*'s result, asked for up to four times, with short pauses, while the errors are of the kind that pass.
+
+    *what* names the call in the log, where each pause is a line.
+    """
+    _asked.set(what)
     async for attempt in stamina.retry_context(
         on=_pause, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=LONGEST_WAIT, wait_jitter=0.5
     ):
         with attempt:
             return await call()
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _log_retry(details: RetryDetails) -> None:
+    log.warning(
+        "%s: try %d of %d failed, the next is in %.1f s: %s",
+        _asked.get(details.name),
+        details.retry_num,
+        ATTEMPTS,
+        details.wait_for,
+        details.caused_by,
+    )
+
+
+# In place of the library's own line, which names neither the call nor the cause.
+set_on_retry_hooks([_log_retry])
 
 
 def _pause(error: Exception) -> bool | timedelta:

@@ -59,7 +59,7 @@ async def opened(connection: Connection, ports: PollingPorts) -> AsyncIterator[S
         TransientError: the login host can't be reached.
     """
     client = ports.clients.of(connection)
-    instance = await patiently(client.org_id)
+    instance = await patiently(f"{client.name}: login", client.org_id)
     if connection.instance and connection.instance != instance:
         ports.clients.drop(connection)
         raise CredentialError(

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from connections.connection import Connection, PolledObject
 from connections.state import Saved
+from ingestion.salesforce.client import QueryPage
 from ingestion.salesforce.errors import ObjectError
 from ingestion.salesforce.events import SYSTEM, gone_message
 from ingestion.salesforce.memory import (
@@ -169,7 +170,7 @@ class _Sweep:
                 return None
             after = batch[-1] if batch else listing.after
             soql = listing_query(self._object, after, limit)
-            page = await patiently(partial(self._session.client.query, soql, object_type=self._object))
+            page = await self._asked(soql)
             batch.extend(record["Id"] for record in page.records)
             if page.more:
                 limit = max(len(page.records), 1)  # no query locator stays open, as in a walk
@@ -303,12 +304,18 @@ class _Sweep:
         absent = set(ids)
         for start in range(0, len(ids), IDS_A_QUERY):
             soql = ids_query(self._object, ids[start : start + IDS_A_QUERY])
-            page = await patiently(partial(self._session.client.query, soql, object_type=self._object))
+            page = await self._asked(soql)
             absent -= {record["Id"] for record in page.records}
             if page.more:
                 # The rest of a shortened response is not known: these are judged in another sweep.
                 absent -= set(ids[start : start + IDS_A_QUERY])
         return absent
+
+    async def _asked(self, soql: str) -> QueryPage:
+        client = self._session.client
+        return await patiently(
+            f"{client.name}: id query of {self._object}", partial(client.query, soql, object_type=self._object)
+        )
 
     async def _save(self, notes: SweepNotes) -> None:
         standing = self._saved.value

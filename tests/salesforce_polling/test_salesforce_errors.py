@@ -230,6 +230,23 @@ async def test_a_field_that_queries_refuse_though_the_describe_shows_it_is_left_
     assert "Title" in str(memory.metadata.warning)
 
 
+async def test_each_retry_is_one_line_that_names_call_try_wait_and_cause(
+    org: PolledOrg, caplog: pytest.LogCaptureFixture
+) -> None:
+    org.org.create("Contact", {"LastName": "P"})
+    org.api.faults.add("unavailable-html", path="/describe", times=1)
+    org.api.faults.add("unavailable-html", path="/query", times=2)
+
+    await org.poll()
+
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert lines == [
+        ("WARNING", f"connection sf: {call} of Contact: try {number} of 4 failed, the next is in 0.0 s: {cause}")
+        for call, number in (("describe", 1), ("query", 1), ("query", 2))
+        for cause in ("Salesforce answered 503",)
+    ]
+
+
 async def test_an_unknown_object_is_skipped_and_said_and_the_others_go_on(org: PolledOrg) -> None:
     await org.connect("Nope__c", "Contact")
     org.org.create("Contact", {"LastName": "P"})
