@@ -1,4 +1,4 @@
-"""Order does not matter: which of two readings of a record stands, whichever came first. :func:`decide` tells the exception.
+"""Order does not matter: which of two readings of a record stands, whichever came first (exception: :func:`decide`).
 
 Readings are ordered by ``(source version, read at)``. A version is the vendor's own: Salesforce SystemModstamp as text
 in UTC, Drive ``version`` as an integer, Slack ``ts`` as seconds and microseconds.
