@@ -1,11 +1,12 @@
 """A connection to a source, as it stands in its ``integration.connection`` shard."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
+from connections.validation_sentences import validation_sentence
 from messaging import codec
 from shards.identity import SHARDLINE_SYSTEM, shard_id
 from shards.model import Acl, Shard, content_fingerprint
@@ -15,11 +16,29 @@ CONNECTION_TYPE = "integration.connection"
 Flow = Literal["jwt-bearer", "client-credentials", "username-password"]
 ConnectionStatus = Literal["active", "paused", "failed", "disconnected"]
 
-Reference = Annotated[str, Meta(pattern=r"^secret:[^/\s]+/[^/\s]+$")]
+_REFERENCE = r"^secret:[^/\s]+/[^/\s]+$"
+_API_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,79}$"
+_HOST_PREFIX = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+_CURRENCY = r"^[A-Z]{3}$"
+_API_VERSION = r"^\d{2}\.0$"
+_CONNECTION_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+_FORMS = {
+    _REFERENCE: "a reference like secret:<tenant>/<name>",
+    _API_NAME: "an API name of Salesforce, such as Account or Region__c",
+    _HOST_PREFIX: "what stands before .salesforce.com: login, test or a My Domain such as acme.my",
+    _CURRENCY: "a currency code of three capitals, such as EUR",
+    _API_VERSION: "an API version such as 59.0",
+    _CONNECTION_ID: "at most 100 letters, digits, dots, dashes and underscores, a letter or digit first",
+}
+_CHOICES = {"flow": get_args(Flow), "status": get_args(ConnectionStatus)}
+"""What is told of a wrong field: the forms of texts in words, by pattern, and the values to choose from, by field."""
+
+Reference = Annotated[str, Meta(pattern=_REFERENCE)]
 """``secret:<tenant>/<name>``, see :mod:`connections.secrets`."""
-ApiName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,79}$")]
+ApiName = Annotated[str, Meta(pattern=_API_NAME)]
 """A Salesforce API name; the only texts of a connection that get into SOQL."""
-HostPrefix = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+HostPrefix = Annotated[str, Meta(pattern=_HOST_PREFIX)]
 """What stands before ``.salesforce.com``: ``login``, ``test`` or a My Domain such as ``acme.my``."""
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -50,11 +69,15 @@ class SalesforceAuth(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
 
     def __post_init__(self) -> None:
         needed = {
-            "jwt-bearer": ("username", "consumer_key", "private_key"),
-            "client-credentials": ("consumer_key", "consumer_secret"),
-            "username-password": ("username", "password", "security_token"),
+            "jwt-bearer": {"username": self.username, "consumerKey": self.consumer_key, "privateKey": self.private_key},
+            "client-credentials": {"consumerKey": self.consumer_key, "consumerSecret": self.consumer_secret},
+            "username-password": {
+                "username": self.username,
+                "password": self.password,
+                "securityToken": self.security_token,
+            },
         }[self.flow]
-        missing = [name for name in needed if not getattr(self, name)]
+        missing = [name for name, value in needed.items() if not value]
         if missing:
             raise ValueError(f"the {self.flow} flow needs {', '.join(missing)}")
         if self.flow == "client-credentials" and self.domain in ("login", "test"):
@@ -92,14 +115,14 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         error_message: what is wrong and what to do, while *status* is ``failed``.
     """
 
-    connection_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    connection_id: Annotated[str, Meta(pattern=_CONNECTION_ID)]
     tenant_id: Annotated[str, Meta(min_length=1)]
     system: str
     name: str
     auth: SalesforceAuth
     instance: str = ""
     base_url: str = ""
-    default_currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$")] | None = None
+    default_currency: Annotated[str, Meta(pattern=_CURRENCY)] | None = None
     objects: tuple[PolledObject, ...] = tuple(PolledObject(name=name) for name in DEFAULT_OBJECTS)
     schedule: Schedule = Schedule()
     settle_lag_seconds: Annotated[int, Meta(ge=0)] = 60
@@ -108,7 +131,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     api_budget_share: Share = 0.5
     api_reserve_share: Share = 0.1
     sweep_share: Share = 0.1
-    api_version: Annotated[str, Meta(pattern=r"^\d{2}\.0$")] = "59.0"
+    api_version: Annotated[str, Meta(pattern=_API_VERSION)] = "59.0"
     status: ConnectionStatus = "active"
     error_message: str | None = None
     created_at: str = ""
@@ -133,7 +156,7 @@ def connection_from(data: Mapping[str, Any], tenant_id: str) -> Connection:
     try:
         return msgspec.convert({**data, "tenantId": tenant_id}, Connection)
     except msgspec.ValidationError as error:
-        raise InvalidConnectionError(str(error)) from None
+        raise InvalidConnectionError(validation_sentence(error, forms=_FORMS, choices=_CHOICES)) from None
 
 
 def connection_data(connection: Connection) -> dict[str, Any]:

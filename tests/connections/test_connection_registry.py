@@ -103,23 +103,67 @@ async def test_a_connection_never_moves_to_another_instance(store: SqliteShardSt
         await registry.save(connection(instance=OTHER))
 
 
+JWT = {"flow": "jwt-bearer", "username": "u", "consumerKey": "k", "privateKey": "secret:acme/key"}
+CLIENT = {"flow": "client-credentials", "domain": "acme.my", "consumerKey": "k", "consumerSecret": "secret:acme/x"}
+API_NAME = "must be an API name of Salesforce, such as Account or Region__c"
+
+
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("changes", "sentence"),
     [
-        ({"auth": {"flow": "jwt-bearer", "username": "u", "consumerKey": "k", "privateKey": "PLANTED"}}, "privateKey"),
-        ({"auth": {"flow": "jwt-bearer", "username": "u"}}, "consumer_key"),
-        ({"auth": {"flow": "client-credentials", "consumerKey": "k", "consumerSecret": "secret:acme/x"}}, "My Domain"),
-        ({"auth": {"flow": "magic"}}, "flow"),
-        ({"objects": [{"name": "Account WHERE 1=1"}]}, "objects"),
-        ({"objects": [{"name": "Account", "fields": ["Id, Name"]}]}, "fields"),
-        ({"pageSize": 5000}, "pageSize"),
-        ({"sweepShare": 2}, "sweepShare"),
-        ({"connectionId": "a/b"}, "connectionId"),
-        ({"schedule": {"pollSeconds": 0}}, "pollSeconds"),
+        (
+            {"auth": {**JWT, "privateKey": "PLANTED"}},
+            "auth.privateKey: must be a reference like secret:<tenant>/<name>",
+        ),
+        (
+            {"auth": {**CLIENT, "consumerSecret": "PLANTED"}},
+            "auth.consumerSecret: must be a reference like secret:<tenant>/<name>",
+        ),
+        ({"auth": {"flow": "jwt-bearer", "username": "u"}}, "auth: the jwt-bearer flow needs consumerKey, privateKey"),
+        (
+            {"auth": {**CLIENT, "domain": "login"}},
+            "auth: the client-credentials flow needs the org's My Domain, such as acme.my, as domain",
+        ),
+        (
+            {"auth": {**CLIENT, "domain": "https://PLANTED"}},
+            "auth.domain: must be what stands before .salesforce.com: login, test or a My Domain such as acme.my",
+        ),
+        (
+            {"auth": {"flow": "PLANTED"}},
+            "auth.flow: must be one of jwt-bearer, client-credentials, username-password",
+        ),
+        ({"auth": {}}, "auth.flow: is missing"),
+        ({"auth": "PLANTED"}, "auth: must be an object, not a text"),
+        ({"objects": [{"name": "PLANTED WHERE 1=1"}]}, f"objects[0].name: {API_NAME}"),
+        ({"objects": [{"name": "Account", "fields": ["Id, PLANTED"]}]}, f"objects[0].fields[0]: {API_NAME}"),
+        ({"pageSize": 5000}, "pageSize: must be a whole number, at most 2000"),
+        ({"pageSize": 2.5}, "pageSize: must be a whole number, not a fraction"),
+        ({"sweepShare": 2}, "sweepShare: must be a number, at most 1"),
+        (
+            {"connectionId": "PLANTED/b"},
+            "connectionId: must be at most 100 letters, digits, dots, dashes and underscores, a letter or digit first",
+        ),
+        ({"name": None}, "name: must be a text, not null"),
+        ({"defaultCurrency": "euro"}, "defaultCurrency: must be a currency code of three capitals, such as EUR"),
+        ({"apiVersion": "59"}, "apiVersion: must be an API version such as 59.0"),
+        ({"schedule": {"pollSeconds": 0}}, "schedule.pollSeconds: must be a whole number, at least 1"),
     ],
 )
-def test_a_wrong_connection_is_refused_by_the_field_and_not_by_its_value(changes: dict[str, Any], named: str) -> None:
-    with pytest.raises(InvalidConnectionError, match=named) as refused:
+def test_a_wrong_connection_is_refused_in_a_sentence_that_names_the_field_and_not_its_value(
+    changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InvalidConnectionError) as refused:
         connection(**changes)
 
-    assert "PLANTED" not in str(refused.value)
+    assert str(refused.value) == sentence
+    assert "PLANTED" not in repr(refused.value)
+
+
+def test_what_lacks_a_field_or_a_tenant_is_no_connection() -> None:
+    nameless = data()
+    del nameless["name"]
+
+    with pytest.raises(InvalidConnectionError, match=r"^name: is missing$"):
+        connection_from(nameless, "acme")
+    with pytest.raises(InvalidConnectionError, match=r"^tenantId: must not be empty$"):
+        connection_from(data(), "")
