@@ -1,6 +1,7 @@
 """The composition root: from the settings to the ports. The only place that knows which twin stands behind a port."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache, cached_property
 
 from api.tokens import TokenKey, local_key
@@ -50,7 +51,11 @@ class Services:
         simulator = self.settings.salesforce_simulator
         clients = SalesforceClients(self.secrets, simulator=str(simulator) if simulator else None, clock=self.clock)
         states = StateStore(self.store, clock=self.clock)
-        return IngestionPorts(PollingPorts(self.bus, self.connections, states, clients, self.clock), self.store)
+        return IngestionPorts(
+            PollingPorts(self.bus, self.connections, states, clients, self.clock),
+            self.store,
+            confirm_after=timedelta(seconds=self.settings.sweep_confirm_seconds),
+        )
 
     @cached_property
     def delivery(self) -> DeliveryPorts:

@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     reconcile_after_seconds: int = Field(
         default=120, ge=1, description="How long a shard's stages may stand still before they are re-emitted."
     )
+    sweep_confirm_seconds: int = Field(
+        default=600,
+        ge=1,
+        description="How long after a listing of ids that misses records the second one is made that confirms it.",
+    )
 
     @field_validator("salesforce_simulator")
     @classmethod

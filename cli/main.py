@@ -32,6 +32,7 @@ for command in (
     reading.export,
     operating.parked,
     operating.replay,
+    operating.sweep,
     operating.reconcile,
     operating.connections,
     operating.token,

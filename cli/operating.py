@@ -1,4 +1,4 @@
-"""Commands for operators: parked, replay, reconcile, connections, token."""
+"""Commands for operators: parked, replay, reconcile, sweep, connections, token."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +12,7 @@ from cli.output import console, print_json, print_json_lines, table
 from composition import Services
 from connections.connection import connection_from
 from messaging import codec
+from ingestion.work import ask_for_sweep
 from operations.dead_letters import drain
 from operations.reconciliation import reconcile as reconcile_now
 from operations.replay import ReplaySelection, select
@@ -109,6 +110,48 @@ def connections(
     tenant: TenantOption = None,
     add: Annotated[
         Path | None,
+def sweep(
+    data: DataOption = DEFAULT_DATA,
+    tenant: TenantOption = None,
+    connection: Annotated[str | None, typer.Option("--connection", metavar="ID", help="Only this one.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Ask for a sweep now: the running host lists all ids at the source, to find records that are gone for good."""
+
+    async def work(services: Services) -> dict[str, Any]:
+        if tenant is not None:
+            await the_tenant(services, tenant)
+        known = await (services.connections.of_tenant(tenant) if tenant else services.connections.all())
+        named = [one for one in known if connection in (None, one.connection_id)]
+        if not named:
+            there = ", ".join(sorted({one.connection_id for one in known})) or "none"
+            raise UsageError(
+                f"there is no connection{f' {connection!r}' if connection else ''} here; there are: {there}"
+            )
+        active = [one for one in named if one.status == "active"]
+        if not active:
+            states = ", ".join(f"{one.connection_id} is {one.status}" for one in named)
+            raise CommandError(f"only an active connection is swept: {states} (see 'shardline connections')")
+        due_at = await ask_for_sweep(active, services.ingestion)
+        return {
+            "connections": [{"tenantId": one.tenant_id, "connectionId": one.connection_id} for one in active],
+            "dueAt": due_at,
+            "confirmAfterSeconds": services.settings.sweep_confirm_seconds,
+        }
+
+    answer = run(data, work)
+    if json:
+        print_json(answer)
+        return
+    asked = ", ".join(f"{one['connectionId']} of {one['tenantId']}" for one in answer["connections"])
+    console().print(
+        f"Asked for a sweep of {asked}. The running host does it; without one it waits for 'shardline up'.\n"
+        f"A record is taken as gone when two listings miss it: the second one is due {answer['confirmAfterSeconds']} "
+        "seconds after the first, if that misses any.",
+        soft_wrap=True,
+    )
+
+
         typer.Option("--add", metavar="FILE", help="First register the connection in this JSON file, or change it."),
     ] = None,
     json: JsonOption = False,

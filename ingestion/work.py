@@ -1,6 +1,7 @@
 """Work against sources: the timer asks for what is due, and one worker at a time does it under a lease."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -83,6 +84,21 @@ async def enqueue_due(ports: IngestionPorts) -> int:
     if due:
         await polling.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in due])
     return len(due)
+
+
+async def ask_for_sweep(connections: Sequence[Connection], ports: IngestionPorts) -> str:
+    """Ask for a sweep of each of *connections* now, whenever its next one is due; the due time it was asked for with.
+
+    Raises:
+        BusUnavailableError: nothing was asked for.
+    """
+    due_at = to_text(ports.polling.clock())
+    asked = [
+        SourceWork(tenant_id=connection.tenant_id, connection_id=connection.connection_id, work="sweep", due_at=due_at)
+        for connection in connections
+    ]
+    await ports.polling.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in asked])
+    return due_at
 
 
 def _due(connection: Connection, memory: ConnectionMemory, now: datetime) -> list[SourceWork]:

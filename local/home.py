@@ -22,6 +22,9 @@ DEFAULT_SCHEDULES = {
 }
 """Locally the timers tick often: a change shows within seconds, and a tick without due work costs next to nothing."""
 
+SWEEP_CONFIRM = "SHARDLINE_SWEEP_CONFIRM_SECONDS"
+SANDBOX_SWEEP_CONFIRM_SECONDS = "5"
+"""A simulator lists no record late, so that whoever tries a hard delete need not wait for the second listing."""
 
 class HomeError(Exception):
     """A data folder that no app can be run on now; the message is one line, with the folder and what to do."""
@@ -59,6 +62,7 @@ def prepare_home(data: Path, *, simulator: str | None) -> dict[str, str]:
             environment[name] = os.environ[name]
     if simulator:
         environment["SHARDLINE_SALESFORCE_SIMULATOR"] = simulator
+        environment[SWEEP_CONFIRM] = os.environ.get(SWEEP_CONFIRM, SANDBOX_SWEEP_CONFIRM_SECONDS)
     lines = [f"{name}={_quoted(value)}" for name, value in environment.items()]
     temporary = data / f".{HOME_FILE}.{secrets.token_hex(4)}"
     temporary.write_text("\n".join(lines) + "\n")
