@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jwt
 
@@ -77,16 +77,33 @@ class TokenKey:
                 audience=self.audience,
                 options={"require": ["exp", "iat", "sub", "tenant"]},
             )
-        except jwt.ExpiredSignatureError:
-            raise InvalidTokenError("the token has expired: ask for a new one") from None
         except jwt.InvalidTokenError as error:
-            raise InvalidTokenError(f"the token does not hold: {type(error).__name__}") from None
+            raise InvalidTokenError(_words(error)) from None
         tenant, user = claims["tenant"], claims["sub"]
         if not isinstance(tenant, str) or not tenant or not isinstance(user, str) or not user:
             raise InvalidTokenError("the token names no tenant or no user")
         return Reader(
             tenant, user, reader_principals(user, _texts(claims, "groups")), frozenset(_texts(claims, "roles"))
         )
+
+
+_PROBLEMS: Final[tuple[tuple[type[jwt.InvalidTokenError], str], ...]] = (
+    (jwt.ExpiredSignatureError, "has expired: ask for a new one"),
+    (jwt.ImmatureSignatureError, "is not valid yet: look at the clock of whoever signed it"),
+    (jwt.InvalidSignatureError, "has a wrong signature: it was signed with another key, or changed since"),
+    (jwt.InvalidAlgorithmError, f"is signed in another way than {ALGORITHM}"),
+    (jwt.InvalidIssuerError, "names a wrong issuer (iss)"),
+    (jwt.InvalidAudienceError, "names a wrong audience (aud)"),
+    (jwt.DecodeError, "is malformed: it is no signed JSON Web Token"),
+)
+
+
+def _words(error: jwt.InvalidTokenError) -> str:
+    """What is wrong with the token, without anything of its content."""
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return f"the token lacks the claim {error.claim}"
+    words = (words for kind, words in _PROBLEMS if isinstance(error, kind))
+    return f"the token {next(words, 'holds a claim of a wrong kind')}"
 
 
 def reader_principals(user: str, groups: Iterable[str] = ()) -> frozenset[str]:
