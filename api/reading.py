@@ -5,8 +5,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from api.tokens import reader_principals
 from processors.models.embedding import EmbeddingModel
+from shards.identity import InvalidExternalIdError, canonical_external_id
 from shards.model import ANYONE_PRINCIPAL, Chunk, Shard, shard_document
 from shards.store import Hit, IncomingLink, SearchQuery, ShardQuery, ShardStore
 
@@ -68,13 +71,26 @@ def _hit(hit: Hit) -> dict[str, Any]:
 
 
 async def find_shard(store: ShardStore, tenant_id: str, name: str) -> Shard | None:
-    """The shard under its own id or any external id; a merged record's id finds what stands for it now."""
+    """The shard under its own id or any external id; a merged record's id finds what stands for it now.
+
+    A Salesforce id may be in its 15-character form.
+    """
     if SHARD_ID.match(name):
         return await store.resolve(tenant_id, name)
-    page = await store.query(ShardQuery(tenant_id, external_id=name, include_deleted=True), limit=2)
-    if not page.items:
-        return None
-    return await store.resolve(tenant_id, page.items[0].id)
+    for external_id in _forms(name):
+        page = await store.query(ShardQuery(tenant_id, external_id=external_id, include_deleted=True), limit=1)
+        if page.items:
+            return await store.resolve(tenant_id, page.items[0].id)
+    return None
+
+
+def _forms(external_id: str) -> list[str]:
+    """The external id as it is given, and where it may be one of Salesforce's, as that is stored."""
+    try:
+        canonical = canonical_external_id("salesforce", external_id)
+    except InvalidExternalIdError:
+        return [external_id]
+    return list(dict.fromkeys((external_id, canonical)))
 
 
 def readable(shard: Shard, principals: frozenset[str] | None) -> bool:
@@ -82,11 +98,16 @@ def readable(shard: Shard, principals: frozenset[str] | None) -> bool:
     return principals is None or not principals.isdisjoint(shard.acl.principals)
 
 
-async def describe(store: ShardStore, shard: Shard, principals: frozenset[str] | None) -> dict[str, Any]:
-    """The stored shard with its incoming links and its chunks, vectors left out."""
+async def describe(
+    store: ShardStore, shard: Shard, principals: frozenset[str] | None, *, with_vectors: bool = False
+) -> dict[str, Any]:
+    """The stored shard with its incoming links and its chunks.
+
+    A chunk has its ``vector``, a list of floats or null; without *with_vectors*, ``hasVector`` in place of it.
+    """
     document = shard_document(shard)
     document["incoming"] = [_incoming(link) for link in await _readable_incoming(store, shard, principals)]
-    document["chunks"] = [_chunk(chunk) for chunk in await store.chunks(shard.tenant_id, shard.id)]
+    document["chunks"] = [_chunk(chunk, with_vectors) for chunk in await store.chunks(shard.tenant_id, shard.id)]
     progress = await store.progress(shard.tenant_id, [shard.id])
     if shard.id in progress:
         known = progress[shard.id]
@@ -132,16 +153,21 @@ def _incoming(link: IncomingLink) -> dict[str, Any]:
     }
 
 
-def _chunk(chunk: Chunk) -> dict[str, Any]:
+def _chunk(chunk: Chunk, with_vector: bool) -> dict[str, Any]:
+    vector = None if chunk.vector is None else np.frombuffer(chunk.vector, "<f4").tolist()
     return {
         "id": chunk.id,
+        "tenantId": chunk.tenant_id,
+        "shardId": chunk.shard_id,
+        "shardTypeId": chunk.shard_type_id,
         "ordinal": chunk.ordinal,
         "text": chunk.text,
         "hash": chunk.hash,
         "aclScope": chunk.acl_scope,
         "model": chunk.model,
         "dimensions": chunk.dimensions,
-        "hasVector": chunk.vector is not None,
+        **({"vector": vector} if with_vector else {"hasVector": vector is not None}),
+        "updatedAt": chunk.updated_at,
         "place": chunk.place,
     }
 

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from api.tokens import LIFETIME
+from cli.filters import check_reason, known_queue
 from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, TenantOption, UsageError, run, the_tenant
 from cli.output import console, print_json, print_json_lines, table
 from composition import Services
 from connections.connection import connection_from
-from messaging import codec
 from ingestion.work import ask_for_sweep
+from messaging import codec
 from operations.dead_letters import drain
 from operations.reconciliation import reconcile as reconcile_now
 from operations.replay import ReplaySelection, select
@@ -20,7 +21,9 @@ from operations.replay import replay as replay_messages
 from shards.parked import ParkedMessage
 
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Only messages parked for this reason.")]
-QueueOption = Annotated[str | None, typer.Option("--queue", help="Only messages from this queue.")]
+QueueOption = Annotated[
+    str | None, typer.Option("--queue", help="Only messages from this queue.", callback=known_queue)
+]
 
 
 def parked(
@@ -34,6 +37,7 @@ def parked(
     """Messages that could not be processed, with reason and origin. --json prints them whole, one a line."""
 
     async def work(services: Services) -> list[ParkedMessage]:
+        await check_reason(services, tenant, reason)
         found: list[ParkedMessage] = []
         async for page in select(services.replay, ReplaySelection(tenant, None, reason, queue)):
             found += page
@@ -69,6 +73,7 @@ def replay(
         raise UsageError("say what to replay: an ID, --reason, --queue or --all")
 
     async def work(services: Services) -> dict[str, Any]:
+        await check_reason(services, tenant, reason)
         pages = [page async for page in select(services.replay, ReplaySelection(tenant, parked_id, reason, queue))]
         if parked_id and not pages:
             raise UsageError(f"there is no parked message {parked_id!r}")
@@ -105,11 +110,6 @@ def reconcile(
         console().print(f"{answer['deadLettersParked']} dead letters parked, {answer['emitted']} shards emitted again")
 
 
-def connections(
-    data: DataOption = DEFAULT_DATA,
-    tenant: TenantOption = None,
-    add: Annotated[
-        Path | None,
 def sweep(
     data: DataOption = DEFAULT_DATA,
     tenant: TenantOption = None,
@@ -152,6 +152,11 @@ def sweep(
     )
 
 
+def connections(
+    data: DataOption = DEFAULT_DATA,
+    tenant: TenantOption = None,
+    add: Annotated[
+        Path | None,
         typer.Option("--add", metavar="FILE", help="First register the connection in this JSON file, or change it."),
     ] = None,
     json: JsonOption = False,

@@ -9,6 +9,7 @@ from api import reading
 from api.problems import ProblemError
 from api.requests import moment
 from api.status import pipeline_status
+from cli.filters import check_types, known_sources
 from cli.home import DEFAULT_DATA, DataOption, JsonOption, TenantOption, UsageError, run, the_tenant
 from cli.output import console, print_json, table
 from composition import Services
@@ -77,7 +78,9 @@ def search(
     tenant: TenantOption = None,
     principal: Annotated[str | None, typer.Option(help="See only what this e-mail address may see.")] = None,
     type: Annotated[list[str] | None, typer.Option(help="Only shards of this type; may be repeated.")] = None,
-    source: Annotated[list[str] | None, typer.Option(help="Only shards from this system; may be repeated.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Only shards from this system; may be repeated.", callback=known_sources)
+    ] = None,
     account: Annotated[
         str | None, typer.Option(help="Only an account (shard or external id) and what links to it.")
     ] = None,
@@ -92,6 +95,7 @@ def search(
 
     async def work(services: Services) -> dict[str, Any]:
         named = await the_tenant(services, tenant)
+        await check_types(services, named, type or ())
         found = await reading.find_shard(services.store, named, account) if account else None
         if account and found is None:
             raise UsageError(f"--account: there is no shard {account!r}")
@@ -139,7 +143,7 @@ def show(
         found = await reading.find_shard(services.store, named, name)
         if found is None:
             raise UsageError(f"tenant {named} has no shard {name!r}, neither by its own id nor by an external one")
-        return await reading.describe(services.store, found, None)
+        return await reading.describe(services.store, found, None, with_vectors=True)
 
     document = run(data, work)
     if json:
@@ -148,10 +152,7 @@ def show(
     out = console()
     title = document["structuredData"].get("name", "(deleted)")
     out.print(f"[bold]{_escape(str(title))}[/bold]  {document['shardTypeId']}  {document['id']}")
-    out.print(
-        f"{document['status']}, revision {document['revision']}, created {document['createdAt']}, "
-        f"updated {document['updatedAt']}, deleted {document['deletedAt'] or 'never'}"
-    )
+    out.print(_history(document))
     out.print(table("Data", ["field", "value"], document["structuredData"].items()))
     out.print(
         table(
@@ -197,14 +198,23 @@ def show(
         )
     )
     for chunk in document["chunks"]:
-        out.print(
-            f"\nchunk {chunk['ordinal']} ({'embedded' if chunk['hasVector'] else 'not embedded yet'})", style="dim"
-        )
+        out.print(f"\nchunk {chunk['ordinal']} ({'embedded' if chunk['vector'] else 'not embedded yet'})", style="dim")
         out.print(chunk["text"], markup=False)
 
 
+def _history(document: dict[str, Any]) -> str:
+    """When the shard was made, changed, last read at its source, and deleted."""
+    read = max((known["readAt"] for known in document["external_relationships"] if known["readAt"]), default="never")
+    return (
+        f"History: {document['status']}, revision {document['revision']}, created {document['createdAt']}, "
+        f"updated {document['updatedAt']}, read {read}, deleted {document['deletedAt'] or 'never'}"
+    )
+
+
 def export(
-    what: Annotated[Literal["shards", "links"], typer.Argument(help="What to export.")],
+    what: Annotated[
+        Literal["shards", "links"], typer.Argument(metavar="WHAT", help="What to export: shards or links.")
+    ],
     data: DataOption = DEFAULT_DATA,
     tenant: TenantOption = None,
 ) -> None:

@@ -1,5 +1,8 @@
 """The commands that read, on the folder of a running app."""
 
+import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,21 @@ from messaging import codec
 pytestmark = pytest.mark.xdist_group("reading")
 
 BRACKWATER_RENEWAL = "006Nq000000Y0HUIA0"
+CHUNK_FIELDS = [
+    "id",
+    "tenantId",
+    "shardId",
+    "shardTypeId",
+    "ordinal",
+    "text",
+    "hash",
+    "aclScope",
+    "model",
+    "dimensions",
+    "vector",
+    "updatedAt",
+    "place",
+]
 
 
 def test_search_prints_hits_for_people_and_for_scripts(running: RunningApp) -> None:
@@ -34,8 +52,33 @@ def test_show_tells_links_both_ways_chunks_and_history(running: RunningApp) -> N
     assert document["progress"]["embedded"] == document["revision"]
     told = running.cli("show", document["id"])
     assert told.returncode == 0
-    for words in (document["structuredData"]["name"], "opportunity_for", "revision"):
+    for words in (document["structuredData"]["name"], "opportunity_for"):
         assert words in told.stdout
+    [history] = [line for line in told.stdout.splitlines() if line.startswith("History: ")]
+    read = document["external_relationships"][0]["readAt"]
+    assert history == (
+        f"History: active, revision {document['revision']}, created {document['createdAt']}, "
+        f"updated {document['updatedAt']}, read {read}, deleted never"
+    )
+
+
+def test_show_gives_whole_chunks(running: RunningApp) -> None:
+    document = running.json("show", BRACKWATER_RENEWAL)
+    for chunk in document["chunks"]:
+        assert list(chunk) == CHUNK_FIELDS
+        assert (chunk["tenantId"], chunk["shardId"]) == (running.tenant, document["id"])
+        assert len(chunk["vector"]) == chunk["dimensions"]
+        assert float(sum(number * number for number in chunk["vector"])) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_salesforce_id_of_15_characters_finds_its_record(running: RunningApp) -> None:
+    by_18 = running.json("show", BRACKWATER_RENEWAL)
+    assert running.json("show", BRACKWATER_RENEWAL[:15]) == by_18
+    account = by_18["structuredData"]["accountId"]
+    near = running.json("search", "renewal", "--account", account[:15])
+    assert near["hits"]
+    assert near == running.json("search", "renewal", "--account", account)
+    assert running.cli("show", BRACKWATER_RENEWAL[:15].lower()).returncode == 2, "letters count as they stand"
 
 
 def test_a_merged_record_shows_what_stands_for_it(running: RunningApp) -> None:
@@ -107,6 +150,19 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(running: RunningApp, arguments
     assert (done.returncode, done.stdout) == (2, "")
     assert line.startswith("shardline: ")
     assert words in line
+
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_every_command_in_the_readme_does_its_work(running: RunningApp) -> None:
+    fenced = "\n".join(re.findall(r"^```\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL))
+    commands = re.findall(r"^(?:\.venv/bin/)?shardline (.+)$", fenced, re.MULTILINE)
+    assert len(commands) >= 3
+    for words in commands:
+        done = running.cli(*shlex.split(words, comments=True))
+        assert (done.returncode, done.stderr) == (0, ""), words
+        assert done.stdout.strip(), words
 
 
 def _lines(running: RunningApp, *arguments: str) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import jwt
 import pytest
 import requests
 from running_app import RunningApp
@@ -46,7 +47,7 @@ def test_health_is_open(running: RunningApp) -> None:
 def test_status_needs_the_function_key(running: RunningApp) -> None:
     refused = running.get("status")
     assert refused.status_code == 401
-    assert problem(refused)
+    assert problem(refused) == "function-key-needed"
     key = (running.data / "function.key").read_text()
     answer = requests.get(f"{running.address}/status", headers={"x-functions-key": key}, timeout=30)
     assert answer.status_code == 200
@@ -126,10 +127,23 @@ def test_readers_prove_who_they_are(running: RunningApp, ann: str) -> None:
     other_issuer = TokenKey(key.key, "somebody", "shardline").sign(running.tenant, ANN, now=now)
     other_audience = TokenKey(key.key, "shardline-local", "else").sign(running.tenant, ANN, now=now)
     assert problem(running.search(None, {"query": "x"})) == "token-missing"
-    for token in (stale, foreign, other_issuer, other_audience, ann[:-4] + "AAAA", "nonsense"):
+    refused = {
+        stale: "the token has expired: ask for a new one",
+        foreign: "the token has a wrong signature",
+        other_issuer: "the token names a wrong issuer",
+        other_audience: "the token names a wrong audience",
+        ann[:-4] + "AAAA": "the token has a wrong signature",
+        "nonsense": "the token is malformed",
+        jwt.encode({"iss": key.issuer, "aud": key.audience}, key.key): "the token lacks the claim exp",
+        jwt.encode(
+            {"iss": key.issuer}, key.key * 2, algorithm="HS512"
+        ): "the token is signed in another way than HS256",
+    }
+    for token, why in refused.items():
         answer = running.search(token, {"query": "x"})
         assert answer.status_code == 401
         assert problem(answer) == "token-invalid"
+        assert answer.json()["detail"].startswith(why)
         assert token not in answer.text
 
 
@@ -149,7 +163,11 @@ def test_a_shard_is_found_by_either_id_with_its_links(running: RunningApp, ann: 
     assert {link["relationshipType"] for link in by_own["internal_relationships"]} >= {"opportunity_for", "has_owner"}
     account = running.get(f"shards/{by_own['structuredData']['accountId']}", ann).json()
     assert by_own["id"] in {link["sourceShardId"] for link in account["incoming"]}
-    assert all(chunk["hasVector"] for chunk in by_own["chunks"])
+    assert running.get(f"shards/{BRACKWATER_RENEWAL[:15]}", ann).json() == by_external
+    for chunk in by_own["chunks"]:
+        assert chunk["hasVector"] is True
+        assert "vector" not in chunk
+        assert chunk["shardId"] == by_own["id"]
 
 
 def test_an_unknown_shard_is_not_found(running: RunningApp, ann: str) -> None:
