@@ -19,7 +19,6 @@ from shards.store import StoreUnavailableError
 app = typer.Typer(
     name="shardline",
     help="One graph of linked, embedded, searchable documents out of what a company writes.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -32,8 +31,8 @@ for command in (
     reading.export,
     operating.parked,
     operating.replay,
-    operating.sweep,
     operating.reconcile,
+    operating.sweep,
     operating.connections,
     operating.token,
 ):
@@ -58,9 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        result = app(args=arguments, standalone_mode=False)
+        words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+        result = app(args=words, prog_name="shardline", standalone_mode=False)
     except WrongCallError as error:
-        return _fail(f"{error.format_message()} (see 'shardline --help')", 2)
+        return _fail(f"{error.format_message().replace('Value error, ', '')} (see 'shardline --help')", 2)
     except UsageError as error:
         return _fail(f"{error} (see 'shardline --help')", 2)
     except (typer.Abort, KeyboardInterrupt):
@@ -70,8 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except FAILURES as error:
-        return _fail(str(error) or type(error).__name__, 1)
+        return _fail(_words(error), 1)
     return result if isinstance(result, int) else 0
+
+
+def _words(error: Exception) -> str:
+    """The failure as a sentence; the operating system's own have none."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error) or type(error).__name__
+    problem = "it is no folder" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+    return f"{error.filename} can't be used ({problem}): check that it is there and yours, or name another path"
 
 
 def _fail(message: str, code: int) -> int:

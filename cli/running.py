@@ -95,14 +95,14 @@ def _sandbox(company: Path | None, wanted: bool) -> "Iterator[Sandbox | None]":
 def _told() -> "Iterator[None]":
     """What keeps the company, the host or the pipeline from running, as a failure of the command."""
     from connections.secrets import SecretError
-    from local.home import HomeError
+    from local.home import HomeInUseError
     from local.host.errors import HostError
     from local.salesforce.server import SimulatorError
     from local.summary import StandstillError
 
     try:
         yield
-    except (HomeError, SimulatorError, SecretError, HostError, StandstillError) as error:
+    except (HomeInUseError, SimulatorError, SecretError, HostError, StandstillError) as error:
         raise CommandError(str(error)) from None
 
 

@@ -26,8 +26,9 @@ SWEEP_CONFIRM = "SHARDLINE_SWEEP_CONFIRM_SECONDS"
 SANDBOX_SWEEP_CONFIRM_SECONDS = "5"
 """A simulator lists no record late, so that whoever tries a hard delete need not wait for the second listing."""
 
-class HomeError(Exception):
-    """A data folder that no app can be run on now; the message is one line, with the folder and what to do."""
+
+class HomeInUseError(Exception):
+    """Another app runs on the data folder; the message is one line that says what to do."""
 
 
 @contextmanager
@@ -35,15 +36,14 @@ def held_home(data: Path) -> Iterator[None]:
     """Make the data folder where it is missing, and keep every other app off it until the context ends.
 
     Raises:
-        HomeError: the folder can't be made or written, or another Shardline runs on it.
+        HomeInUseError: another Shardline runs on the folder.
+        OSError: the folder can't be made or written.
     """
+    data.mkdir(parents=True, exist_ok=True)
     try:
-        data.mkdir(parents=True, exist_ok=True)
         lock = take_lock(data / LOCK_FILE)
     except LockHeldError as error:
-        raise HomeError(f"another Shardline (process {error.owner}) runs on {data}; stop it first") from None
-    except OSError as error:
-        raise HomeError(f"the data folder {data} can't be used ({error.strerror}); name another with --data") from None
+        raise HomeInUseError(f"another Shardline (process {error.owner}) runs on {data}; stop it first") from None
     with lock:
         yield
 

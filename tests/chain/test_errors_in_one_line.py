@@ -16,7 +16,10 @@ from shardline_command import Answer, command_environment, command_line, shardli
 
 from cli.main import main
 from local.home import prepare_home
-from shards.identity import shard_id
+from messaging.queues import INGESTION_EVENTS
+from shards.identity import chunk_id, shard_id
+from shards.model import Shard
+from shards.parked import parked_message
 from shards.sqlite_store import SqliteShardStore
 from shards.store import ShardQuery, ShardWrite, Stage
 
@@ -96,6 +99,13 @@ def test_a_wrong_call_ends_with_two(
     complains(call(*words), 2)
 
 
+def test_no_words_at_all_print_the_help(call: Call) -> None:
+    answer = call()
+    assert (answer.code, answer.error) == (0, "")
+    assert answer.out == call("--help").out
+    assert "Usage: shardline" in answer.out
+
+
 def test_the_process_ends_with_the_code_and_the_line() -> None:
     complains(shardline("frobnicate"), 2, "frobnicate")
 
@@ -111,6 +121,11 @@ def test_the_process_ends_with_the_code_and_the_line() -> None:
         (["search", " "], "text"),
         (["search", "x", "--account", "A99"], "A99"),
         (["replay", "pk_nothing"], "pk_nothing"),
+        (["search", "x", "--type", "c_acount"], "'c_acount' is none of c_account, "),
+        (["search", "x", "--source", "salsforce"], "'salsforce' is none of gdrive, salesforce, slack"),
+        (["parked", "--queue", "ingestion"], "'ingestion' is none of embedding-jobs, "),
+        (["replay", "--queue", "ingestion"], "'ingestion' is none of embedding-jobs, "),
+        (["export", "nope"], "invalid value for 'what': 'nope' is not one of 'shards', 'links'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -200,9 +215,49 @@ def test_no_host_starts_on_a_broken_data_file(tmp_path: Path, words: list[str], 
     assert (data / name).read_bytes() == BROKEN
 
 
-def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("not a folder")
-    complains(shardline("demo", "--data", tmp_path / "data"), 1, str(tmp_path / "data"))
+def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    data.write_text("not a folder")
+    complains(call("demo", "--data", data), 1, f"{data} can't be used (it is no folder)", "another path")
+    monkeypatch.setenv("SHARDLINE_HOME", "local")
+    monkeypatch.setenv("SHARDLINE_DATA_DIR", str(data))
+    complains(call("status"), 1, f"{data} can't be used (it is no folder)", "another path")
+
+
+def test_a_path_that_can_not_be_is_named(tmp_path: Path, call: Call) -> None:
+    complains(call("demo", "--data", "/proc/x"), 1, "/proc/x can't be used (no such file or directory)", "another path")
+    missing = tmp_path / "connection.json"
+    words = ("connections", "--tenant", "acme", "--add", missing, "--data", tmp_path)
+    complains(call(*words), 1, f"{missing} can't be used (no such file or directory)", "another path")
+
+
+def test_a_reason_that_nothing_is_parked_for_is_named(tmp_path: Path, call: Call) -> None:
+    data = tmp_path / "data"
+    prepare_home(data, simulator=None)
+    assert call("parked", "--reason", "failed", "--data", data).code == 0, "nothing is parked at all"
+    asyncio.run(park(data, "invalid-record"))
+    for words in (["parked"], ["replay"], ["replay", "--dry-run"]):
+        complains(call(*words, "--reason", "failed", "--data", data), 2, "'failed' is none of invalid-record")
+    assert call("replay", "--dry-run", "--reason", "invalid-record", "--json", "--data", data).json["selected"] == 1
+
+
+async def park(data: Path, reason: str) -> None:
+    store = SqliteShardStore(data / "store.db")
+    try:
+        message = parked_message(
+            queue=INGESTION_EVENTS,
+            body=b"{}",
+            message_id="m1",
+            correlation_id=None,
+            properties={"tenantId": "acme"},
+            delivery_count=1,
+            reason=reason,
+            detail="an id that is none",
+            parked_at="2026-11-22T12:00:00.000Z",
+        )
+        await store.park([message])
+    finally:
+        await store.close()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
@@ -342,12 +397,15 @@ def test_a_demo_that_leaves_a_chunk_without_a_vector_fails(tmp_path: Path) -> No
 
 
 async def write_chunk_without_a_vector(data: Path) -> None:
+    """A chunk of a shard that does not go through the chain, so that nothing will ever embed it."""
     store = SqliteShardStore(data / "store.db")
     try:
-        [shard] = (await store.query(ShardQuery("acme", shard_type_ids=("c_account",)))).items
-        [chunk] = await store.chunks("acme", shard.id)
-        stray = msgspec.structs.replace(chunk, id=f"{shard.id}.00009", ordinal=9, vector=None, model=None)
+        first, other = await write_second_shard(store)
+        [chunk] = await store.chunks("acme", first.id)
+        stray = msgspec.structs.replace(chunk, id=chunk_id(other.id, 0), shard_id=other.id, vector=None, model=None)
         await store.put_chunks("acme", [stray])
+        # Claimed to be embedded all the same, or the run would mend it.
+        await store.advance("acme", Stage.EMBEDDED, [(shard.id, shard.shard_type_id, shard.revision)])
     finally:
         await store.close()
 
@@ -364,15 +422,21 @@ def test_a_demo_does_what_an_ended_run_left_behind(tmp_path: Path) -> None:
 async def write_shard_without_an_emission(data: Path) -> None:
     store = SqliteShardStore(data / "store.db")
     try:
-        [shard] = (await store.query(ShardQuery("acme", shard_type_ids=("c_account",)))).items
-        other = msgspec.structs.replace(
-            shard,
-            id=shard_id("acme", "test", "here", "Account", "B2"),
-            structured_data={**shard.structured_data, "name": "Bolt"},
-            external_relationships=[],
-            internal_relationships=[],
-        )
-        await store.write_many([ShardWrite(other, None)])
+        _, other = await write_second_shard(store)
         await store.advance("acme", Stage.NORMALIZED, [(other.id, other.shard_type_id, other.revision)])
     finally:
         await store.close()
+
+
+async def write_second_shard(store: SqliteShardStore) -> tuple[Shard, Shard]:
+    """The account that is there, and another one that is written beside it."""
+    [first] = (await store.query(ShardQuery("acme", shard_type_ids=("c_account",)))).items
+    other = msgspec.structs.replace(
+        first,
+        id=shard_id("acme", "test", "here", "Account", "B2"),
+        structured_data={**first.structured_data, "name": "Bolt"},
+        external_relationships=[],
+        internal_relationships=[],
+    )
+    await store.write_many([ShardWrite(other, None)])
+    return first, other
