@@ -404,8 +404,6 @@ async def write_chunk_without_a_vector(data: Path) -> None:
         [chunk] = await store.chunks("acme", first.id)
         stray = msgspec.structs.replace(chunk, id=chunk_id(other.id, 0), shard_id=other.id, vector=None, model=None)
         await store.put_chunks("acme", [stray])
-        # Claimed to be embedded all the same, or the run would mend it.
-        await store.advance("acme", Stage.EMBEDDED, [(shard.id, shard.shard_type_id, shard.revision)])
     finally:
         await store.close()
 
