@@ -176,6 +176,29 @@ def test_it_ends_when_its_input_closes() -> None:
     assert process.returncode == 0
 
 
+def test_ctrl_c_on_the_terminal_of_its_parent_does_not_reach_it() -> None:
+    with SimulatorProcess(["--contacts", "1"]) as simulator:
+        assert simulator.process_id is not None
+        assert os.getpgid(simulator.process_id) != os.getpgrp()
+
+
+def test_ctrl_c_ends_it_without_a_word() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local.salesforce", "--contacts", "1"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    address = process.stdout.readline().strip()
+    assert requests.get(address + "/_control", timeout=10).status_code == 200
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "")
+
+
 def test_it_does_not_outlive_a_parent_that_is_killed() -> None:
     code = (
         "import time\n"
