@@ -99,7 +99,7 @@ async def test_a_file_in_use_is_an_unavailable_bus(tmp_path: Path, monkeypatch: 
 
 async def test_a_broken_file_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "bus").write_bytes(b"not a data file" * 1_000)
-    with pytest.raises(DataFileError, match="move the whole folder .* away") as caught:
+    with pytest.raises(DataFileError, match=r"move the whole folder .* away") as caught:
         SqliteMessageBus(tmp_path / "bus")
     assert "\n" not in str(caught.value)
 
