@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -223,7 +224,7 @@ async def _tell(services: "Services", data: Path, port: int, played: "Sandbox | 
         reader = await _some_reader(services, played.tenant_id)
         if reader:
             pairs["A reader's token"] = services.token_key.sign(played.tenant_id, reader, now=services.clock())
-            pairs["Try"] = "shardline search 'renewal at risk'"
+            pairs["Try"] = f"shardline search 'renewal at risk' --data {shlex.quote(str(data))}"
     pairs["Function key (status)"] = data / FUNCTION_KEY_FILE
     pairs["Stop with"] = "Ctrl-C"
     print_pairs(pairs)
