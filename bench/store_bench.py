@@ -204,7 +204,7 @@ async def chain(folder: Path, records: int) -> list[Row]:
         45,
     )
     for stage in Stage:
-        add(f"advance {stage}", await each(steps, lambda batch, stage=stage: store.advance(TENANT, stage, batch)), 4)  # type: ignore[misc]
+        add(f"advance {stage}", await each(steps, lambda batch, stage=stage: store.advance(TENANT, stage, batch)), 4)  # type: ignore[misc]  # a default binds the loop's value
     add("progress", await each(ids, lambda batch: store.progress(TENANT, batch)))
     add("chunk_states, none", await each(ids, lambda batch: store.chunk_states(TENANT, batch)))
     add("put_chunks", await each(chunks, lambda batch: store.put_chunks(TENANT, batch)), 40)
@@ -273,7 +273,7 @@ async def searching(folder: Path, chunks: int) -> list[Row]:
     ):
         for who, principals in (("operator", None), ("reader of most", some), ("reader of few", few)):
             query = SearchQuery(TENANT, text, vector, limit=10, principals=principals)
-            rows.append(Row(f"{name}; {who}", await median(lambda query=query: store.search(query)), "ms"))  # type: ignore[misc]
+            rows.append(Row(f"{name}; {who}", await median(lambda query=query: store.search(query)), "ms"))  # type: ignore[misc]  # a default binds the loop's value
     typed = SearchQuery(TENANT, rare, vectors[1], shard_type_ids=("c_opportunity",), updated_after=NOW)
     rows.append(Row("hybrid, of a type and time; operator", await median(lambda: store.search(typed)), "ms"))
     await store.close()

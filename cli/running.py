@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, UsageError, run_async
 from cli.output import console, print_json, print_pairs, table
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 CompanyOption = Annotated[
     Path | None, typer.Option("--company", help="The company directory to play; the sample company when left out.")
 ]
+STEPS = {"enriched": "enrich", "prepared": "prepare", "embedded": "embed"}
+"""What is to be done to a shard that is behind a stage."""
 SAY_EVERY = 2.0
 """Seconds between two lines of progress in a log."""
 
@@ -242,11 +246,12 @@ async def _some_reader(services: "Services", tenant_id: str) -> str | None:
 
 @contextmanager
 def _progress() -> "Iterator[Any]":
-    """Tells of each look at the pipeline: a live line on a terminal, now and then a plain line in a log."""
+    """Tells of each look at the pipeline: a bar on a terminal, now and then a plain line in a log."""
     err = Console(stderr=True, highlight=False, soft_wrap=True)
     if err.is_terminal:
-        with err.status("starting") as live:
-            yield lambda moment: live.update(_words(moment))
+        columns = (SpinnerColumn(), BarColumn(bar_width=14), TimeElapsedColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=err, transient=True) as bar:
+            yield partial(_advance, bar, bar.add_task("starting", total=None))
         return
     said = time.perf_counter()
 
@@ -259,9 +264,15 @@ def _progress() -> "Iterator[Any]":
     yield say
 
 
+def _advance(bar: Progress, task: TaskID, moment: "Moment") -> None:
+    """Fill the bar by the most messages that were unfinished at once; no source tells beforehand how many will come."""
+    most = max(bar.tasks[0].total or 0, moment.waiting)
+    bar.update(task, total=most or None, completed=most - moment.waiting, description=_words(moment))
+
+
 def _words(moment: "Moment") -> str:
-    behind = ", ".join(f"{count:,} to be {stage}" for stage, count in moment.behind.items() if count)
-    return f"{moment.waiting:,} messages unfinished" + (f"; shards: {behind}" if behind else "")
+    behind = ", ".join(f"{STEPS[stage]} {count:,}" for stage, count in moment.behind.items() if count)
+    return f"{moment.waiting:,} unfinished" + (f"; to {behind}" if behind else "")
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
