@@ -1,5 +1,6 @@
 """Normalize: an ingestion event becomes the state of its shard, if it is newer and different."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,10 @@ from shards.types import InvalidStructuredDataError, validate
 WRITE_TRIES = 5
 """How often a shard that others keep changing is read and written anew before its event waits."""
 CONTENTION_DELAY = timedelta(seconds=5)
+
+_STORED_MOMENT = re.compile(
+    r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z\Z"
+)
 
 SYSTEM_TYPES = {"salesforce": "crm", "gdrive": "storage", "slack": "messaging"}
 """The ``systemType`` of each source; others are ``custom``."""
@@ -209,7 +214,7 @@ def _identity(event: IngestionEvent, mapped: Mapped, instance: str) -> tuple[str
 
 def _moment(text: str) -> str:
     """The time in the stored form; a text that has it already is taken as it is."""
-    if len(text) == 24 and text[23] == "Z" and text[19] == ".":
+    if _STORED_MOMENT.match(text):
         return text
     return to_text(from_text(text))
 
