@@ -9,9 +9,23 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 ONE_MACHINE_ONLY = {"croniter", "rich", "starlette", "typer", "uvicorn"}
 """What only the command line and the local host use."""
-PACKAGE_OF_MODULE = {"azure": "azure-functions", "jwt": "pyjwt"}
-IMPORTED_BY_OTHERS = {"cryptography"}
-"""PyJWT asks for it when it signs with RS256."""
+PACKAGE_OF_MODULE = {
+    "azure.core": "azure-core",
+    "azure.cosmos": "azure-cosmos",
+    "azure.functions": "azure-functions",
+    "azure.identity": "azure-identity",
+    "azure.keyvault.secrets": "azure-keyvault-secrets",
+    "azure.monitor.opentelemetry.exporter": "azure-monitor-opentelemetry-exporter",
+    "azure.servicebus": "azure-servicebus",
+    "azure.storage.blob": "azure-storage-blob",
+    "jwt": "pyjwt",
+    "opentelemetry": "opentelemetry-api",
+    "opentelemetry.exporter.otlp.proto.http": "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry.sdk": "opentelemetry-sdk",
+}
+"""Where a module's name is not its package's; the longest name that fits tells."""
+IMPORTED_BY_OTHERS = {"aiohttp", "cryptography"}
+"""The Azure SDKs' asynchronous transports ask for the one, PyJWT for the other when it signs with RS256."""
 PRODUCT = ("api", "cli", "connections", "ingestion", "local", "messaging", "operations", "processors", "shards")
 
 
@@ -21,7 +35,13 @@ def _name(requirement: str) -> str:
 
 def _declared() -> dict[str, str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {_name(requirement): requirement for requirement in project["dependencies"]}
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["azure"]]
+    return {_name(requirement): requirement for requirement in requirements}
+
+
+def _package(module: str) -> str:
+    fitting = [name for name in PACKAGE_OF_MODULE if f"{module}.".startswith(f"{name}.")]
+    return PACKAGE_OF_MODULE[max(fitting, key=len)] if fitting else module.split(".", maxsplit=1)[0].replace("_", "-")
 
 
 def _imported() -> set[str]:
@@ -31,11 +51,11 @@ def _imported() -> set[str]:
     for file in [*files, ROOT / "composition.py", ROOT / "function_app.py", ROOT / "settings.py"]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
-                modules |= {alias.name.split(".")[0] for alias in node.names}
+                modules |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-                modules.add(node.module.split(".")[0])
-    foreign = modules - own - set(sys.stdlib_module_names)
-    return {PACKAGE_OF_MODULE.get(module, module.replace("_", "-")) for module in foreign}
+                modules.add(node.module)
+    known = own | set(sys.stdlib_module_names)
+    return {_package(module) for module in modules if module.split(".")[0] not in known}
 
 
 def test_what_the_code_imports_is_what_is_declared() -> None:
