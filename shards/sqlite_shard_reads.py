@@ -12,10 +12,13 @@ from shards.sqlite_filters import ALIASES, children, conditions
 from shards.sqlite_open_store import OpenStore, store_errors
 from shards.sqlite_rows import all_rows, json_text, one_row, snapshot
 from shards.sqlite_schema import CHILD_BITS, CHILD_MASK, LINK_STATUS, LIVE
-from shards.store import Change, IncomingLink, Page, ShardQuery, StoreCounts
+from shards.store import ChangePage, IncomingLink, InvalidCursorError, Page, ShardQuery, StoreCounts
 
 FEW_EXTERNALS = 2_000
 """Up to so many records, a query by source reads them all and sorts; above, it walks the shards in their order."""
+
+LONGEST_POSITION = 18
+"""How many digits a position of the change feed has at most: SQLite's integers end at 19."""
 
 
 class SqliteShardReads(OpenStore):
@@ -196,22 +199,26 @@ class SqliteShardReads(OpenStore):
         items = [stored_shard(position, doc) for _, position, doc in rows[:limit]]
         return Page(items, encode_cursor(rows[limit - 1][0]) if len(rows) > limit else None)
 
-    async def changes(self, *, after: int, limit: int = 100) -> list[Change]:
-        """See :meth:`shards.store.ShardStore.changes`.
+    async def changes(self, *, after: str | None, limit: int = 100) -> ChangePage:
+        """See :meth:`shards.store.ShardStore.changes`. The shards of all tenants come in the order of their writes.
 
         A position is given out under the write lock, in the transaction that it numbers; so positions become visible
         in their order, whichever process writes.
         """
+        position = "0" if after is None else after
+        if not (position.isascii() and position.isdecimal() and len(position) <= LONGEST_POSITION):
+            raise InvalidCursorError("this is no position of this change feed")
         with store_errors():
             rows = await self._file.run(
                 lambda connection: all_rows(
                     connection,
                     "SELECT h.position, d.doc FROM heads AS h CROSS JOIN docs AS d ON d.key = h.key"
                     " WHERE h.position > ? ORDER BY h.position LIMIT ?",
-                    (after, limit),
+                    (int(position), limit),
                 )
             )
-        return [Change(int(position), stored_shard(position, doc)) for position, doc in rows]
+        shards = [stored_shard(*row) for row in rows]
+        return ChangePage(shards, shards[-1].etag if shards else position)
 
     async def tenants(self) -> list[str]:
         """See :meth:`shards.store.ShardStore.tenants`."""

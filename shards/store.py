@@ -134,11 +134,11 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A shard as it stood at *position* of the change feed."""
+class ChangePage:
+    """Some of the change feed, and the *position* behind it: a text that means something to its store alone."""
 
-    position: int
-    shard: Shard
+    shards: list[Shard]
+    position: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +239,15 @@ class ShardStore(Protocol):
     async def search(self, query: SearchQuery) -> list[Hit]:
         """The best shards for the query, best first, each once; deleted ones never."""
 
-    async def changes(self, *, after: int, limit: int = 100) -> list[Change]:
-        """The change feed of all tenants: the newest state of each shard written since position *after*."""
+    async def changes(self, *, after: str | None, limit: int = 100) -> ChangePage:
+        """The change feed of all tenants: the newest state of each shard written since *after*, each shard once.
+
+        *after* is the position of an earlier page, None for the feed's beginning. A page without shards is the end of
+        what there is now; what is written later comes after its position. The states of one shard come in their order.
+
+        Raises:
+            InvalidCursorError: *after* is no position of this store's feed.
+        """
 
     async def counts(self, tenant_id: str) -> StoreCounts:
         """What the tenant has."""

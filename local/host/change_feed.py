@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -14,7 +14,7 @@ from local.host.errors import HostError
 from local.host.invocation import InvocationFailedError, Invoker
 from local.host.state_files import StateFile
 from shards.model import encode_shard
-from shards.store import Change, StoreUnavailableError
+from shards.store import ChangePage, StoreUnavailableError
 
 _log = logging.getLogger("Host.ChangeFeed")
 
@@ -26,8 +26,8 @@ _SKIM: Final = 1000
 class ChangeFeed(Protocol):
     """The part of the shard store that a change feed needs."""
 
-    async def changes(self, *, after: int, limit: int = 100) -> list[Change]:
-        """The newest state of each shard written since position *after*, in order."""
+    async def changes(self, *, after: str | None, limit: int = 100) -> ChangePage:
+        """The newest state of each shard written since position *after*, None for the beginning."""
 
 
 class FeedFollower:
@@ -49,12 +49,12 @@ class FeedFollower:
         self._stopping = False
         self._position = self._remembered()
 
-    def _remembered(self) -> int | None:
+    def _remembered(self) -> str | None:
         state = self._file.read()
         if state is None:
             return None
         position = state.get("position")
-        if not isinstance(position, int):
+        if not isinstance(position, str):
             raise HostError(f"{self._file.path} names no position; remove it to begin anew")
         return position
 
@@ -74,9 +74,9 @@ class FeedFollower:
             self._wake.clear()
             try:
                 position = await self._place()
-                changes = await self._feed.changes(after=position, limit=self.function.max_items)
-                if changes:
-                    await self._give(changes)
+                page = await self._feed.changes(after=position, limit=self.function.max_items)
+                if page.shards:
+                    await self._give(page)
             except InvocationFailedError:
                 await self._wait(retry, wakeable=False)
                 retry = min(retry * 2, _LONGEST_RETRY)
@@ -86,35 +86,35 @@ class FeedFollower:
                 retry = min(retry * 2, _LONGEST_RETRY)
             else:
                 retry = _FIRST_RETRY
-                if not changes:
+                if not page.shards:
                     await self._wait(self.function.poll_delay.total_seconds(), wakeable=True)
 
-    async def _give(self, changes: Sequence[Change]) -> None:
-        documents = func.DocumentList(
-            func.Document.from_dict(json.loads(encode_shard(change.shard))) for change in changes
+    async def _give(self, page: ChangePage) -> None:
+        documents = func.DocumentList(func.Document.from_dict(json.loads(encode_shard(shard))) for shard in page.shards)
+        first, last = page.shards[0].id, page.shards[-1].id
+        await self._invoker.invoke(
+            self.function, documents, what=lambda: f"{len(documents)} changes, of {first} to that of {last}"
         )
-        first, last = changes[0].position, changes[-1].position
-        await self._invoker.invoke(self.function, documents, what=lambda: f"changes {first} to {last}")
-        await self._move(last)
+        await self._move(page.position)
         self._on_progress()
 
-    async def _move(self, position: int) -> int:
+    async def _move(self, position: str) -> str:
         await asyncio.to_thread(self._file.write, {"position": position})
         self._position = position
         return position
 
-    async def _place(self) -> int:
+    async def _place(self) -> str | None:
         """The position to go on from."""
-        if self._position is None:
-            return await self._move(0 if self.function.from_beginning else await self._end())
+        if self._position is None and not self.function.from_beginning:
+            return await self._move(await self._end())
         return self._position
 
-    async def _end(self) -> int:
+    async def _end(self) -> str:
         """The position of the last change there is: a function that is new follows what comes after it."""
-        position = 0
-        while changes := await self._feed.changes(after=position, limit=_SKIM):
-            position = changes[-1].position
-        return position
+        page = await self._feed.changes(after=None, limit=_SKIM)
+        while page.shards:
+            page = await self._feed.changes(after=page.position, limit=_SKIM)
+        return page.position
 
     async def _wait(self, seconds: float, *, wakeable: bool) -> None:
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from shards.model import shard_document
 from shards.store import ShardQuery
 
 
-async def kept(data: Path, tenant: str) -> tuple[dict[str, Any], int]:
+async def kept(data: Path, tenant: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Everything kept of the company, times and etags included, and where the change feed stands."""
     services = build(load_settings(data / HOME_FILE))
     try:
@@ -27,8 +27,8 @@ async def kept(data: Path, tenant: str) -> tuple[dict[str, Any], int]:
             if cursor is None:
                 break
         progress = await services.store.progress(tenant, list(found))
-        changes = await services.store.changes(after=0, limit=100_000)
-        feed = max(change.position for change in changes if not change.shard.shard_type_id.startswith("integration."))
+        changes = (await services.store.changes(after=None, limit=100_000)).shards
+        feed = [(shard.id, shard.etag) for shard in changes if not shard.shard_type_id.startswith("integration.")]
         return {name: (*rest, progress[name]) for name, rest in found.items()}, feed
     finally:
         await services.close()

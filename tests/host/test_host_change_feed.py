@@ -15,7 +15,7 @@ from local.host.errors import HostError
 from local.host.host_json import HostSettings
 from local.host.invocation import Invoker
 from shards.model import Acl, Shard
-from shards.store import Change, StoreUnavailableError
+from shards.store import ChangePage, StoreUnavailableError
 
 
 class ListFeed:
@@ -37,11 +37,13 @@ class ListFeed:
         ]
         self.failures = 0
 
-    async def changes(self, *, after: int, limit: int = 100) -> list[Change]:
+    async def changes(self, *, after: str | None, limit: int = 100) -> ChangePage:
         if self.failures:
             self.failures -= 1
             raise StoreUnavailableError("the store is away")
-        return [Change(number, shard) for number, shard in enumerate(self.shards, 1)][after : after + limit]
+        first = int(after or 0)
+        shards = self.shards[first : first + limit]
+        return ChangePage(shards, str(first + len(shards)))
 
 
 def follower(
@@ -131,6 +133,6 @@ async def test_a_store_that_is_away_is_reported_and_asked_again(
 
 
 def test_a_damaged_position_is_named_with_the_remedy(tmp_path: Path) -> None:
-    (tmp_path / "follow.json").write_text('{"position": "x"}')
+    (tmp_path / "follow.json").write_text('{"position": 7}')
     with pytest.raises(HostError, match=r"follow\.json .*remove it"):
         follower(lambda _: None, ListFeed(0), tmp_path)

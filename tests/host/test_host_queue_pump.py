@@ -23,7 +23,7 @@ from messaging.bus import BusUnavailableError, Message, ReceivedMessage
 from messaging.queues import QueueProperties
 from messaging.sqlite_bus import SqliteMessageBus
 from messaging.times import utc_now
-from shards.store import Change
+from shards.store import ChangePage
 
 Batch = typing.List[func.ServiceBusMessage]  # noqa: UP006 - the worker indexes no list[…]
 SETTINGS = HostSettings(max_message_batch_size=10, max_concurrent_calls=4, function_timeout=timedelta(seconds=20))
@@ -33,8 +33,8 @@ QUEUES = {
 
 
 class NoChanges:
-    async def changes(self, *, after: int, limit: int = 100) -> list[Change]:
-        return []
+    async def changes(self, *, after: str | None, limit: int = 100) -> ChangePage:
+        return ChangePage([], after or "0")
 
 
 @pytest.fixture

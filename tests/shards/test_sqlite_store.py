@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shard_samples import ACME, MODEL, chunk_of, id_of, make, unit, write, write_with_text
+from shard_samples import ACME, GLOBEX, MODEL, chunk_of, id_of, make, unit, write, write_with_text
 from shard_store_contract import ShardStoreContract, found
 
 from messaging.sqlite import DataFileError
@@ -45,6 +45,15 @@ async def test_a_store_opened_again_has_what_was_written(tmp_path: Path) -> None
     assert await found(second, SearchQuery(ACME, "owl", unit(1, 0))) == ["A"]
     assert await second.write_many([]) == []
     await second.close()
+
+
+async def test_the_change_feed_has_all_tenants_in_the_order_of_the_writes(store: SqliteShardStore) -> None:
+    await write(store, make("A"), make("B"))
+    await write(store, make("C", tenant=GLOBEX))
+    assert [shard.name for shard in (await store.changes(after=None)).shards] == ["A", "B", "C"]
+    await write(store, make("A", title="A again"))
+    assert [shard.name for shard in (await store.changes(after=None)).shards] == ["B", "C", "A again"]
+    assert [shard.name for shard in (await store.changes(after=None, limit=1)).shards] == ["B"]
 
 
 async def test_two_open_stores_see_each_other(store: SqliteShardStore, tmp_path: Path) -> None:

@@ -230,10 +230,9 @@ class Rig:
         """All that is kept of a record but when and how often it was written: shard, links, chunks, vectors."""
         return shard_picture(await self.shard(object_type, number), await self.chunks(object_type, number))
 
-    async def position(self) -> int:
+    async def position(self) -> str:
         """Where the change feed stands: it moves with every write of a shard."""
-        changes = await self.store.changes(after=0, limit=100_000)
-        return changes[-1].position if changes else 0
+        return (await self.store.changes(after=None, limit=100_000)).position
 
 
 class HostedRig(Rig):

@@ -315,21 +315,46 @@ class ShardStoreContract:
 
     # Change feed
 
-    async def test_changes_come_in_the_order_of_the_writes_newest_state_once(self, store: ShardStore) -> None:
+    async def test_the_change_feed_has_the_newest_state_of_each_shard_once(self, store: ShardStore) -> None:
+        assert (await store.changes(after=None)).shards == []
         await write(store, make("A"), make("B"))
         await write(store, make("C", tenant=GLOBEX))
-        first = await store.changes(after=0)
-        assert [change.shard.name for change in first] == ["A", "B", "C"]
+        first = await store.changes(after=None)
+        assert sorted(shard.name for shard in first.shards) == ["A", "B", "C"]
+        assert (await store.changes(after=first.position)).shards == []
         await write(store, make("A", title="A again"))
-        again = await store.changes(after=0)
-        assert [change.shard.name for change in again] == ["B", "C", "A again"]
-        assert [change.position for change in again] == sorted({change.position for change in again})
-        last = first[-1].position
-        assert [change.shard.name for change in await store.changes(after=last)] == ["A again"]
-        assert [change.shard.name for change in await store.changes(after=0, limit=1)] == ["B"]
-        stored = await store.get(ACME, id_of("A"))
-        assert stored is not None
-        assert again[-1].shard.etag == stored.etag
+        again = await store.changes(after=None)
+        assert sorted(shard.name for shard in again.shards) == ["A again", "B", "C"]
+        [changed] = (await store.changes(after=first.position)).shards
+        assert changed == await store.get(ACME, id_of("A"))
+
+    async def test_the_change_feed_comes_in_pages_and_goes_on_while_others_write(self, store: ShardStore) -> None:
+        await write(store, *(make(f"{n:02d}", tenant=(ACME, GLOBEX)[n % 2]) for n in range(0, 40, 2)))
+        await write(store, *(make(f"{n:02d}", tenant=(ACME, GLOBEX)[n % 2]) for n in range(1, 40, 2)))
+        seen: dict[str, str] = {}
+        position: str | None = None
+        written = 0
+        while (page := await store.changes(after=position, limit=7)).shards:
+            assert len(page.shards) <= 7
+            position = page.position
+            seen.update({shard.id: shard.etag for shard in page.shards})
+            if written < 5:
+                await write(store, make("00", title=f"{written} times again"), make(f"new {written}"))
+                written += 1
+        stored = {
+            shard.id: shard.etag
+            for tenant in (ACME, GLOBEX)
+            for shard in (await store.query(ShardQuery(tenant), limit=1000)).items
+        }
+        assert seen == stored
+        assert len(seen) == 45
+        assert (await store.changes(after=page.position)).shards == []
+
+    @pytest.mark.parametrize("position", ["", "x", "-1", "no position", "ÄÖ", "bnVsbA", "e30", "9" * 30])
+    async def test_a_position_that_is_none_is_refused(self, store: ShardStore, position: str) -> None:
+        await write(store, make("A"))
+        with pytest.raises(InvalidCursorError):
+            await store.changes(after=position)
 
     async def test_tenants(self, store: ShardStore) -> None:
         await store.advance("initech", Stage.NORMALIZED, [("sh_1", "c_account", 1)])
@@ -349,7 +374,7 @@ class ShardStoreContract:
         assert (progress.tenant_id, progress.shard_id, progress.shard_type_id) == (ACME, id_of("A"), "c_account")
         assert await store.progress(ACME, [id_of("gone")]) == {}
         # Progress stands outside the shard: neither its etag nor the change feed moves.
-        assert len(await store.changes(after=0)) == 1
+        assert len((await store.changes(after=None)).shards) == 1
 
     async def test_lagging_are_those_of_which_a_stage_is_behind(self, store: ShardStore) -> None:
         for name, tenant in (("A", ACME), ("B", GLOBEX), ("done", ACME)):

@@ -9,7 +9,7 @@ from pathlib import Path
 from messaging.queues import QueueProperties
 from messaging.sqlite_bus import SqliteMessageBus
 from shards.model import decode_shard
-from shards.store import Change
+from shards.store import ChangePage
 
 QUEUES = {
     name: QueueProperties(name, lock_duration=timedelta(seconds=30), max_delivery_count=3)
@@ -23,9 +23,11 @@ class FileFeed:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def changes(self, *, after: int, limit: int = 100) -> list[Change]:
+    async def changes(self, *, after: str | None, limit: int = 100) -> ChangePage:
         lines = self._path.read_bytes().splitlines() if self._path.exists() else []
-        return [Change(number, decode_shard(line)) for number, line in enumerate(lines, 1) if number > after][:limit]
+        first = int(after or 0)
+        shards = [decode_shard(line) for line in lines[first : first + limit]]
+        return ChangePage(shards, str(first + len(shards)))
 
 
 @dataclass
