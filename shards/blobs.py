@@ -7,25 +7,49 @@ from hashlib import sha256
 from typing import Protocol
 
 _REFERENCE = re.compile(r"payloads/(?P<tenant>.+)/(?P<digest>[0-9a-f]{64})\Z")
-_OTHER = re.compile(r"[^A-Za-z0-9-]")
+_OTHER = re.compile(r"[^a-z0-9-]")
+
+LONGEST_SPACE = 128
+"""Characters of a tenant's space in a reference; a file name may have 255 and a blob's name 1,024."""
 
 
 class BlobMissingError(Exception):
-    """There is no such content, or the reference is none of the tenant's; the message says which."""
+    """There is no such content, it is damaged, or the reference is none of the tenant's; the message says which."""
 
 
 def blob_reference(tenant_id: str, content: bytes) -> str:
     """``payloads/<tenant>/<sha256>``: the one name of *content* in the space of *tenant_id*.
 
-    A character of the tenant's id that can't stand in every home's names is a ``=`` and the two hexadecimal digits of
-    each of its UTF-8 bytes, so no two tenants share a space and none is a folder above another.
+    No two tenants share a space, and none is a folder above another.
+
+    Raises:
+        ValueError: the tenant's id is empty.
     """
-    return f"payloads/{tenant_space(tenant_id)}/{sha256(content).hexdigest()}"
+    return f"payloads/{tenant_space(tenant_id)}/{content_hash(content)}"
+
+
+def content_hash(content: bytes) -> str:
+    """The last part of a reference: the content's SHA-256, hexadecimal."""
+    return sha256(content).hexdigest()
 
 
 def tenant_space(tenant_id: str) -> str:
-    """The part of a reference that names the tenant."""
-    return _OTHER.sub(lambda match: "".join(f"={byte:02x}" for byte in match[0].encode()), tenant_id)
+    """The part of a reference that names the tenant, in characters that every home's names allow.
+
+    A lower-case letter, digit or dash of the id is itself; any other is a ``=`` and two hexadecimal digits for each of
+    its UTF-8 bytes: some file systems take two cases for one. What is longer than :data:`LONGEST_SPACE` is cut, and
+    ends with ``==`` and the id's hash.
+
+    Raises:
+        ValueError: the id is empty.
+    """
+    if not tenant_id:
+        raise ValueError("a tenant's id is empty: it names no space")
+    space = _OTHER.sub(lambda match: "".join(f"={byte:02x}" for byte in match[0].encode()), tenant_id)
+    if len(space) <= LONGEST_SPACE:
+        return space
+    ending = "==" + content_hash(tenant_id.encode())
+    return space[: LONGEST_SPACE - len(ending)] + ending
 
 
 def checked_reference(tenant_id: str, reference: str) -> str:
@@ -52,14 +76,21 @@ class BlobStore(Protocol):
         """The content under *reference*, checked against its hash.
 
         Raises:
-            BlobMissingError: there is none, or the reference is malformed or another tenant's.
+            BlobMissingError: there is none, it is damaged, or the reference is malformed or another tenant's.
         """
 
     async def delete(self, tenant_id: str, references: Sequence[str]) -> int:
-        """Delete content for good; how many there were."""
+        """Delete content for good; how many there were.
+
+        Raises:
+            BlobMissingError: a reference is malformed or another tenant's; nothing is deleted.
+        """
 
     async def delete_older(self, before: datetime) -> int:
-        """Delete the content of all tenants that was last put before then; how many there were."""
+        """Delete the content of all tenants that was last put before then; how many there were.
+
+        Content put again meanwhile stays.
+        """
 
     async def close(self) -> None:
         """Give back connections."""

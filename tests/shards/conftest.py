@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("shard_store_contract")
+pytest.register_assert_rewrite("blob_store_contract", "shard_store_contract")

@@ -1,0 +1,141 @@
+"""Large content in a folder: the twin for one machine, shared by all its processes."""
+
+import asyncio
+import fcntl
+import tempfile
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from messaging.sqlite import DataFileError
+from shards.blobs import BlobMissingError, blob_reference, checked_reference, content_hash
+from shards.store import StoreUnavailableError
+
+T = TypeVar("T")
+
+_UNFINISHED = "unfinished-"
+
+
+class FolderBlobStore:
+    """Each content is the file ``<folder>/<its reference>``, so ``<folder>/payloads/<tenant>/<sha256>``.
+
+    A file is written beside its place and moved there whole: no reader and no killed process ever leaves half of one.
+    As with the SQLite files nothing waits for the disk: a power cut may damage what was put last, :meth:`get` says
+    so, and putting the content again mends it.
+
+    Args:
+        folder: what the references start from; made when missing.
+
+    Raises:
+        DataFileError: the folder can't be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._payloads = folder / "payloads"
+        try:
+            self._payloads.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataFileError(f"{self._payloads}: this folder can't be made ({error.strerror})") from error
+
+    async def put(self, tenant_id: str, content: bytes) -> str:
+        """Keep *content* and return its reference; content that is there already is written anew."""
+        reference = blob_reference(tenant_id, content)
+        await self._run(lambda: self._put(self._folder / reference, content))
+        return reference
+
+    async def get(self, tenant_id: str, reference: str) -> bytes:
+        """The content under *reference*, checked against its hash."""
+        path = self._folder / checked_reference(tenant_id, reference)
+        content = await self._run(lambda: _read(path))
+        if content is None:
+            raise BlobMissingError(f"there is no content {reference}: the file {path} is not there")
+        if content_hash(content) != path.name:
+            raise BlobMissingError(
+                f"{path} is damaged: its content is not the one that its name is the hash of; put back the file from"
+                " a backup, or delete it and have the source read again"
+            )
+        return content
+
+    async def delete(self, tenant_id: str, references: Sequence[str]) -> int:
+        """Delete content for good; how many there were."""
+        paths = [self._folder / checked_reference(tenant_id, reference) for reference in dict.fromkeys(references)]
+        return await self._run(lambda: sum(map(_unlink, paths)))
+
+    async def delete_older(self, before: datetime) -> int:
+        """Delete the content of all tenants that was last put before then, and unfinished files as old."""
+        return await self._run(lambda: self._delete_older(before.timestamp()))
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _put(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_UNFINISHED, delete=False) as unfinished:
+            try:
+                unfinished.write(content)
+                unfinished.close()
+                with self._locked(fcntl.LOCK_SH):
+                    Path(unfinished.name).replace(path)
+            except BaseException:
+                _unlink(Path(unfinished.name))
+                raise
+
+    def _delete_older(self, before: float) -> int:
+        deleted = 0
+        for space in self._payloads.iterdir():
+            for path in space.iterdir():
+                # Looked at and deleted under one lock, so that no put comes between.
+                with self._locked(fcntl.LOCK_EX):
+                    if _is_older(path, before) and _unlink(path) and not path.name.startswith(_UNFINISHED):
+                        deleted += 1
+        return deleted
+
+    @contextmanager
+    def _locked(self, operation: int) -> Generator[None]:
+        """Hold the folder's lock, which keeps :meth:`put` and :meth:`delete_older` of all processes apart."""
+        with self._payloads.with_suffix(".lock").open("ab") as lock:
+            fcntl.flock(lock, operation)
+            yield
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """What *work* returns, done outside the event loop.
+
+        Raises:
+            StoreUnavailableError: the operating system refused something.
+        """
+        try:
+            return await asyncio.to_thread(work)
+        except OSError as error:
+            where = error.filename or self._payloads
+            raise StoreUnavailableError(
+                f"{where} can't be read or written ({error.strerror});"
+                " check the path, its permissions and the disk's room"
+            ) from error
+
+
+def _read(path: Path) -> bytes | None:
+    """The file's content, None when there is no such file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _is_older(path: Path, before: float) -> bool:
+    """Whether the file was last written before then; False when it is no longer there."""
+    try:
+        return path.stat().st_mtime < before
+    except FileNotFoundError:
+        return False
+
+
+def _unlink(path: Path) -> bool:
+    """Delete the file; whether there was one."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
