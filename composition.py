@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, cached_property
+from typing import Protocol
 
-from api.tokens import TokenKey, local_key
+from api.tokens import TokenKey, TokenRules, TokenVerifier, local_key
 from connections.registry import ConnectionRegistry
 from connections.secrets import EnvironmentSecrets, SecretStore
 from connections.state import StateStore
 from ingestion.salesforce.client import SalesforceClients
 from ingestion.salesforce.session import PollingPorts
 from ingestion.work import IngestionPorts
+from messaging.bus import MessageBus
 from messaging.sqlite_bus import SqliteMessageBus
 from messaging.times import Clock, utc_now
 from operations.dead_letters import DeadLetterPorts
@@ -24,19 +26,30 @@ from processors.models.embedding import EmbeddingModel, StaticEmbeddingModel
 from processors.normalization import NormalizationPorts
 from processors.preparation import PreparationPorts
 from settings import Settings, SettingsError, load_settings
+from shards.blobs import BlobStore
+from shards.folder_blobs import FolderBlobStore
+from shards.parked import ParkedMessages
 from shards.sqlite_store import SqliteShardStore
+from shards.store import ShardStore
 
 
-@dataclass(frozen=True)
+class Store(ShardStore, ParkedMessages, Protocol):
+    """One store keeps both, shards and parked messages."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Services:
     """The ports of one process, and the groups of them that each part of the app asks for."""
 
     settings: Settings
-    bus: SqliteMessageBus
-    store: SqliteShardStore
+    bus: MessageBus
+    store: Store
+    blobs: BlobStore
     secrets: SecretStore
     model: EmbeddingModel
-    token_key: TokenKey
+    tokens: TokenVerifier
+    token_key: TokenKey | None
+    """What signs reader tokens; None where an identity provider does."""
     meter: StageMeter
     clock: Clock = utc_now
 
@@ -101,6 +114,15 @@ class Services:
         """Give back files and locks."""
         await self.bus.close()
         await self.store.close()
+        await self.blobs.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalServices(Services):
+    """The ports of the local home, whose host receives from *queues* itself."""
+
+    queues: SqliteMessageBus
+    token_key: TokenKey
 
 
 def build(settings: Settings, *, clock: Clock = utc_now) -> Services:
@@ -109,18 +131,38 @@ def build(settings: Settings, *, clock: Clock = utc_now) -> Services:
     Raises:
         SettingsError: the settings ask for a home this version has no twins for.
     """
-    if settings.home != "local":
-        raise SettingsError("SHARDLINE_HOME=azure: this version runs on one machine only; use SHARDLINE_HOME=local")
+    if settings.home == "local":
+        return build_local(settings, clock=clock)
+    raise SettingsError("SHARDLINE_HOME=azure: this version runs on one machine only; use SHARDLINE_HOME=local")
+
+
+def build_local(settings: Settings, *, clock: Clock = utc_now) -> LocalServices:
+    """The services of a local home, on the files of its data folder.
+
+    Raises:
+        DataFileError: a file can't be used.
+    """
     settings.bus_file.parent.mkdir(parents=True, exist_ok=True)
-    return Services(
+    queues = SqliteMessageBus(settings.bus_file, clock=clock)
+    key = TokenKey(local_key(settings.token_key_file), _token_rules(settings))
+    return LocalServices(
         settings=settings,
-        bus=SqliteMessageBus(settings.bus_file, clock=clock),
+        bus=queues,
+        queues=queues,
         store=SqliteShardStore(settings.store_file, clock=clock),
+        blobs=FolderBlobStore(settings.blob_folder),
         secrets=EnvironmentSecrets(),
         model=StaticEmbeddingModel(),
-        token_key=TokenKey(local_key(settings.token_key_file), settings.token_issuer, settings.token_audience),
+        tokens=key,
+        token_key=key,
         meter=StageMeter(),
         clock=clock,
+    )
+
+
+def _token_rules(settings: Settings) -> TokenRules:
+    return TokenRules(
+        settings.token_issuer, settings.token_audience, settings.token_tenant_claim, settings.token_user_claim
     )
 
 
@@ -128,3 +170,15 @@ def build(settings: Settings, *, clock: Clock = utc_now) -> Services:
 def services() -> Services:
     """This process's services, built at first use: importing the app opens nothing."""
     return build(load_settings())
+
+
+def local_services() -> LocalServices:
+    """As :func:`services`, of a process that runs the local home.
+
+    Raises:
+        SettingsError: the settings ask for another home.
+    """
+    found = services()
+    if not isinstance(found, LocalServices):
+        raise SettingsError(f"SHARDLINE_HOME is {found.settings.home}, but this process runs the local home")
+    return found

@@ -1,7 +1,8 @@
 """Every setting, read from the environment and checked at start. docs/configuration.md has a row for each."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,10 +15,41 @@ class SettingsError(Exception):
     """A setting is missing or malformed; the message is one line that names it and says what to do."""
 
 
-class Settings(BaseSettings):
-    """The settings, named ``SHARDLINE_…`` in the environment."""
+AZURITE = (
+    "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
+    "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
+    "BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;"
+)
+"""What ``UseDevelopmentStorage=true`` stands for: the storage emulator with its published key."""
 
-    model_config = SettingsConfigDict(env_prefix="SHARDLINE_", extra="ignore", frozen=True)
+MANAGED_IDENTITY = "managedidentity"
+
+
+@dataclass(frozen=True, slots=True)
+class AzureResource:
+    """How to reach one Azure resource: by a connection string, or at an address with an identity.
+
+    *client_id* is the user-assigned managed identity; without it the environment's own login is taken.
+    """
+
+    connection_string: SecretStr | None
+    address: str | None
+    client_id: str | None
+
+
+def _connection(name: str, part: str | None = None, *, description: str) -> Any:
+    """An optional setting of the Functions host's own naming: ``Name`` or ``Name__part``."""
+    return Field(default=None, validation_alias=f"{name}__{part}" if part else name, description=description)
+
+
+_CREDENTIAL = "`managedidentity`: log in as the app's managed identity. Without it: as whoever runs the command."
+_CLIENT_ID = "The client id of the user-assigned managed identity."
+
+
+class Settings(BaseSettings):
+    """The settings, named ``SHARDLINE_…`` in the environment; Azure's parts have the Functions host's own names."""
+
+    model_config = SettingsConfigDict(env_prefix="SHARDLINE_", extra="ignore", frozen=True, validate_by_name=True)
 
     home: Literal["local", "azure"] = Field(description="Where the app runs: `local` (only the local host sets it).")
     data_dir: Path | None = Field(default=None, description="The folder of the local bus and store files.")
@@ -30,6 +62,35 @@ class Settings(BaseSettings):
     )
     token_issuer: str = Field(default="shardline-local", description="The issuer that reader tokens must name.")
     token_audience: str = Field(default="shardline", description="The audience that reader tokens must name.")
+    token_keys_url: HttpUrl | None = Field(
+        default=None,
+        description="Where the issuer publishes the keys that reader tokens are signed with (JWKS).",
+    )
+    token_key: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="A key of 32 characters or more that signs and checks reader tokens (HS256), in place of an"
+        " issuer's published keys: for the emulators and for services of your own that sign for their users.",
+    )
+    token_tenant_claim: str = Field(default="tenant", description="The claim of a reader token that names the tenant.")
+    token_user_claim: str = Field(
+        default="sub", description="The claim of a reader token that holds the user's e-mail address."
+    )
+    cosmos_database: str = Field(default="shardline", min_length=1, description="The Cosmos DB database.")
+    blob_container: str = Field(default="shardline", min_length=3, description="The blob container of large payloads.")
+    secrets: Literal["key-vault", "environment"] = Field(
+        default="key-vault",
+        description="Where the connections' secrets are kept on Azure. The local home always takes the environment.",
+    )
+    key_vault_url: HttpUrl | None = Field(
+        default=None, description="The Key Vault that holds the connections' secrets. Required where they are there."
+    )
+    payload_days: int = Field(
+        default=90, ge=15, description="How long large payloads are kept: longer than any message that names them."
+    )
+    telemetry: Literal["off", "console"] = Field(
+        default="off", description="`console`: print traces and metrics. Other destinations have settings of their own."
+    )
     poll_schedule: str = Field(default="*/5 * * * * *", description="When due connections are looked for (NCRONTAB).")
     reconcile_schedule: str = Field(default="0 */1 * * * *", description="When what stayed behind is re-emitted.")
     reconcile_after_seconds: int = Field(
@@ -41,12 +102,103 @@ class Settings(BaseSettings):
         description="How long after a listing of ids that misses records the second one is made that confirms it.",
     )
 
+    service_bus_connection: SecretStr | None = _connection(
+        "ServiceBusConnection", description="The Service Bus namespace by connection string."
+    )
+    service_bus_namespace: str | None = _connection(
+        "ServiceBusConnection", "fullyQualifiedNamespace", description="The Service Bus namespace, with an identity."
+    )
+    service_bus_credential: Literal["managedidentity"] | None = _connection(
+        "ServiceBusConnection", "credential", description=_CREDENTIAL
+    )
+    service_bus_client_id: str | None = _connection("ServiceBusConnection", "clientId", description=_CLIENT_ID)
+    cosmos_connection: SecretStr | None = _connection(
+        "CosmosConnection", description="The Cosmos DB account by connection string."
+    )
+    cosmos_endpoint: HttpUrl | None = _connection(
+        "CosmosConnection", "accountEndpoint", description="The Cosmos DB account, with an identity."
+    )
+    cosmos_credential: Literal["managedidentity"] | None = _connection(
+        "CosmosConnection", "credential", description=_CREDENTIAL
+    )
+    cosmos_client_id: str | None = _connection("CosmosConnection", "clientId", description=_CLIENT_ID)
+    storage_connection: SecretStr | None = _connection(
+        "AzureWebJobsStorage", description="The storage account by connection string."
+    )
+    storage_account: str | None = _connection(
+        "AzureWebJobsStorage", "accountName", description="The storage account's name, with an identity."
+    )
+    storage_blob_uri: HttpUrl | None = _connection(
+        "AzureWebJobsStorage", "blobServiceUri", description="The storage account's blob address, with an identity."
+    )
+    storage_credential: Literal["managedidentity"] | None = _connection(
+        "AzureWebJobsStorage", "credential", description=_CREDENTIAL
+    )
+    storage_client_id: str | None = _connection("AzureWebJobsStorage", "clientId", description=_CLIENT_ID)
+
     @field_validator("salesforce_simulator")
     @classmethod
     def _on_this_machine(cls, address: HttpUrl | None) -> HttpUrl | None:
         if address is not None and address.host not in {"127.0.0.1", "localhost", "[::1]"}:
             raise ValueError("a simulator must be on this machine: use an address like http://127.0.0.1:8100")
         return address
+
+    @field_validator("key_vault_url", "token_keys_url")
+    @classmethod
+    def _over_tls(cls, address: HttpUrl | None) -> HttpUrl | None:
+        if address is not None and address.scheme != "https":
+            raise ValueError("it must begin with https://")
+        return address
+
+    @property
+    def service_bus(self) -> AzureResource:
+        """The Service Bus namespace.
+
+        Raises:
+            SettingsError: neither form of it is set, or both are.
+        """
+        return _resource(
+            "ServiceBusConnection",
+            self.service_bus_connection,
+            {"fullyQualifiedNamespace": self.service_bus_namespace},
+            self.service_bus_credential,
+            self.service_bus_client_id,
+        )
+
+    @property
+    def cosmos(self) -> AzureResource:
+        """The Cosmos DB account.
+
+        Raises:
+            SettingsError: neither form of it is set, or both are.
+        """
+        return _resource(
+            "CosmosConnection",
+            self.cosmos_connection,
+            {"accountEndpoint": str(self.cosmos_endpoint) if self.cosmos_endpoint else None},
+            self.cosmos_credential,
+            self.cosmos_client_id,
+        )
+
+    @property
+    def storage(self) -> AzureResource:
+        """The blob service of the storage account.
+
+        Raises:
+            SettingsError: neither form of it is set, or both are.
+        """
+        address = f"https://{self.storage_account}.blob.core.windows.net" if self.storage_account else None
+        uri = str(self.storage_blob_uri) if self.storage_blob_uri else None
+        found = _resource(
+            "AzureWebJobsStorage",
+            self.storage_connection,
+            {"accountName": address, "blobServiceUri": uri},
+            self.storage_credential,
+            self.storage_client_id,
+        )
+        if found.connection_string and found.connection_string.get_secret_value().startswith("UseDevelopmentStorage"):
+            return AzureResource(SecretStr(AZURITE), None, None)
+        return found
 
     @property
     def bus_file(self) -> Path:
@@ -57,6 +209,11 @@ class Settings(BaseSettings):
     def store_file(self) -> Path:
         """The local store's file."""
         return self._local_file("store.db")
+
+    @property
+    def blob_folder(self) -> Path:
+        """The folder of large payloads of the local home."""
+        return self._local_file("blobs")
 
     @property
     def token_key_file(self) -> Path:
@@ -81,17 +238,70 @@ def load_settings(file: Path | None = None) -> Settings:
         raise SettingsError(_one_line(error)) from None
     if settings.home == "local":
         _ = settings.bus_file
-    elif settings.salesforce_simulator is not None:
-        raise SettingsError("SHARDLINE_SALESFORCE_SIMULATOR is set, but SHARDLINE_HOME is not local: remove it")
+    else:
+        _check_azure(settings)
     return settings
 
 
+def _check_azure(settings: Settings) -> None:
+    """Name every setting that the home on Azure lacks, at once: one missing leaves the whole host in error."""
+    problems = []
+    for resource in ("service_bus", "cosmos", "storage"):
+        try:
+            getattr(settings, resource)
+        except SettingsError as error:
+            problems.append(str(error))
+    if settings.salesforce_simulator is not None:
+        problems.append("SHARDLINE_SALESFORCE_SIMULATOR is set, but SHARDLINE_HOME is not local: remove it")
+    if settings.secrets == "key-vault" and settings.key_vault_url is None:
+        problems.append("SHARDLINE_KEY_VAULT_URL is missing: name the Key Vault, or set SHARDLINE_SECRETS=environment")
+    if settings.token_keys_url is None and settings.token_key is None:
+        problems.append("SHARDLINE_TOKEN_KEYS_URL is missing: name where your token issuer publishes its keys")
+    # Nobody publishes keys under the local home's name: whoever left it would refuse every token.
+    if settings.token_keys_url and settings.token_issuer == Settings.model_fields["token_issuer"].default:
+        problems.append("SHARDLINE_TOKEN_ISSUER is missing: name the issuer of your readers' tokens")
+    if problems:
+        raise SettingsError("; ".join(problems))
+
+
+def _resource(
+    name: str,
+    connection_string: SecretStr | None,
+    addresses: dict[str, str | None],
+    credential: str | None,
+    client_id: str | None,
+) -> AzureResource:
+    given = [address for address in addresses.values() if address]
+    forms = " or ".join(f"{name}__{part}" for part in addresses)
+    if connection_string and given:
+        raise SettingsError(f"{name} and {forms} are both set: keep the one that is meant")
+    if connection_string:
+        if "=" not in connection_string.get_secret_value():
+            raise SettingsError(f"{name} is malformed: a connection string is made of Name=value; pairs")
+        return AzureResource(connection_string, None, None)
+    if not given:
+        raise SettingsError(f"{name} is missing: set it to a connection string, or {forms} to use an identity")
+    if client_id and credential != MANAGED_IDENTITY:
+        raise SettingsError(f"{name}__clientId is set without {name}__credential={MANAGED_IDENTITY}")
+    if credential == MANAGED_IDENTITY and not client_id:
+        raise SettingsError(f"{name}__clientId is missing: name the user-assigned managed identity")
+    return AzureResource(None, given[-1], client_id)
+
+
+def _variable(field: str) -> str:
+    """The environment variable of a setting."""
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else f"SHARDLINE_{field.upper()}"
+
+
 def _one_line(error: ValidationError) -> str:
+    fields = {_variable(name): name for name in Settings.model_fields} | {name: name for name in Settings.model_fields}
     problems = []
     for problem in error.errors(include_input=False, include_url=False):
-        name = f"SHARDLINE_{str(problem['loc'][0]).upper()}"
+        field = fields[str(problem["loc"][0])]
+        name = _variable(field)
         if problem["type"] == "missing":
-            problems.append(f"{name} is missing: {Settings.model_fields[str(problem['loc'][0])].description}")
+            problems.append(f"{name} is missing: {Settings.model_fields[field].description}")
         else:
             problems.append(f"{name} is malformed: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(problems)

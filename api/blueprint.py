@@ -63,7 +63,7 @@ async def status(req: func.HttpRequest) -> func.HttpResponse:
 async def search(req: func.HttpRequest) -> func.HttpResponse:
     """Hybrid search over what the reader may see."""
     app = services()
-    reader = authenticate(req, app.token_key)
+    reader = await authenticate(req, app.tokens)
     asked = search_request(req)
     account = await reading.find_shard(app.store, reader.tenant_id, asked.account) if asked.account else None
     if asked.account and (account is None or not reading.readable(account, reader.principals)):
@@ -90,7 +90,7 @@ async def search(req: func.HttpRequest) -> func.HttpResponse:
 async def shard(req: func.HttpRequest) -> func.HttpResponse:
     """One shard, its links both ways and its chunks."""
     app = services()
-    reader = authenticate(req, app.token_key)
+    reader = await authenticate(req, app.tokens)
     found = await reading.find_shard(app.store, reader.tenant_id, req.route_params["id"])
     if found is None or not reading.readable(found, reader.principals):
         raise ProblemError(HTTPStatus.NOT_FOUND, "shard-not-found", "there is no such shard, or not for this reader")
@@ -102,7 +102,7 @@ async def shard(req: func.HttpRequest) -> func.HttpResponse:
 async def shards(req: func.HttpRequest) -> func.HttpResponse:
     """Shards by type, source and external id, in pages."""
     app = services()
-    reader = authenticate(req, app.token_key)
+    reader = await authenticate(req, app.tokens)
     asked = list_request(req.params)
     query = ShardQuery(
         reader.tenant_id,

@@ -1,5 +1,6 @@
 """What a request asks, read and checked; whatever is wrong is one problem that names the field."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -10,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from api.problems import ProblemError
-from api.tokens import InvalidTokenError, Reader, TokenKey
+from api.tokens import InvalidTokenError, Reader, TokenVerifier, VerificationUnavailableError
 from messaging import codec
 from messaging.times import to_text
+
+log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
 
@@ -46,19 +49,24 @@ class ListRequest(BaseModel):
     cursor: str | None = None
 
 
-def authenticate(request: func.HttpRequest, key: TokenKey) -> Reader:
+async def authenticate(request: func.HttpRequest, tokens: TokenVerifier) -> Reader:
     """The reader whose bearer token the request carries.
 
     Raises:
-        ProblemError: 401, there is none or it does not hold.
+        ProblemError: 401, there is none or it does not hold; 503, it can't be checked now.
     """
     scheme, _, token = (request.headers.get("Authorization") or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise ProblemError(HTTPStatus.UNAUTHORIZED, "token-missing", "send a reader token: Authorization: Bearer …")
     try:
-        return key.verify(token.strip())
+        return await tokens.verify(token.strip())
     except InvalidTokenError as error:
         raise ProblemError(HTTPStatus.UNAUTHORIZED, "token-invalid", str(error)) from None
+    except VerificationUnavailableError as error:
+        log.warning("no token can be checked now: %s", error)
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE, "token-unverifiable", "the token can't be checked now; try again"
+        ) from None
 
 
 def search_request(request: func.HttpRequest) -> SearchRequest:

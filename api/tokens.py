@@ -2,23 +2,27 @@
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import jwt
 
 from shards.model import ANYONE_PRINCIPAL, TENANT_PRINCIPAL
 
 ALGORITHM = "HS256"
-"""The local home signs and checks its own tokens with one key; nobody else holds it."""
+"""Of tokens that are signed and checked with one key."""
 LIFETIME = timedelta(hours=12)
 
 
 class InvalidTokenError(Exception):
     """The token proves nothing; the message says why and never repeats the token."""
+
+
+class VerificationUnavailableError(Exception):
+    """What tokens are checked against can't be had now; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +35,58 @@ class Reader:
     roles: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class TokenKey:
-    """The key and the names under which tokens are signed and checked."""
+class TokenVerifier(Protocol):
+    """Checks reader tokens."""
 
-    key: bytes
+    async def verify(self, token: str) -> Reader:
+        """The reader that *token* proves.
+
+        Raises:
+            InvalidTokenError: the signature, issuer, audience or lifetime does not hold, or a claim is missing.
+            VerificationUnavailableError: it can't be checked now.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRules:
+    """The names that a token must carry, and the claims that tell its tenant and user."""
+
     issuer: str
     audience: str
+    tenant_claim: str = "tenant"
+    user_claim: str = "sub"
+
+    def reader(self, token: str, key: Any, algorithms: Sequence[str]) -> Reader:
+        """The reader of *token*, when it is signed with *key*.
+
+        Raises:
+            InvalidTokenError: as :meth:`TokenVerifier.verify` says.
+        """
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=list(algorithms),
+                issuer=self.issuer,
+                audience=self.audience,
+                options={"require": ["exp", "iat", self.user_claim, self.tenant_claim]},
+            )
+        except jwt.InvalidTokenError as error:
+            raise InvalidTokenError(_words(error, algorithms)) from None
+        tenant, user = claims[self.tenant_claim], claims[self.user_claim]
+        if not isinstance(tenant, str) or not tenant or not isinstance(user, str) or not user:
+            raise InvalidTokenError("the token names no tenant or no user")
+        return Reader(
+            tenant, user, reader_principals(user, _texts(claims, "groups")), frozenset(_texts(claims, "roles"))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """One key that signs and checks tokens under *rules* (HS256)."""
+
+    key: bytes
+    rules: TokenRules
 
     def sign(
         self,
@@ -51,10 +100,10 @@ class TokenKey:
     ) -> str:
         """A token for *user* (an e-mail address) of *tenant_id*."""
         claims = {
-            "iss": self.issuer,
-            "aud": self.audience,
-            "sub": user,
-            "tenant": tenant_id,
+            "iss": self.rules.issuer,
+            "aud": self.rules.audience,
+            self.rules.user_claim: user,
+            self.rules.tenant_claim: tenant_id,
             "groups": list(groups),
             "roles": list(roles),
             "iat": now,
@@ -62,48 +111,28 @@ class TokenKey:
         }
         return jwt.encode(claims, self.key, algorithm=ALGORITHM)
 
-    def verify(self, token: str) -> Reader:
-        """The reader that *token* proves.
-
-        Raises:
-            InvalidTokenError: the signature, issuer, audience or lifetime does not hold, or a claim is missing.
-        """
-        try:
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                self.key,
-                algorithms=[ALGORITHM],
-                issuer=self.issuer,
-                audience=self.audience,
-                options={"require": ["exp", "iat", "sub", "tenant"]},
-            )
-        except jwt.InvalidTokenError as error:
-            raise InvalidTokenError(_words(error)) from None
-        tenant, user = claims["tenant"], claims["sub"]
-        if not isinstance(tenant, str) or not tenant or not isinstance(user, str) or not user:
-            raise InvalidTokenError("the token names no tenant or no user")
-        return Reader(
-            tenant, user, reader_principals(user, _texts(claims, "groups")), frozenset(_texts(claims, "roles"))
-        )
+    async def verify(self, token: str) -> Reader:
+        """See :meth:`TokenVerifier.verify`."""
+        return self.rules.reader(token, self.key, [ALGORITHM])
 
 
 _PROBLEMS: Final[tuple[tuple[type[jwt.InvalidTokenError], str], ...]] = (
     (jwt.ExpiredSignatureError, "has expired: ask for a new one"),
     (jwt.ImmatureSignatureError, "is not valid yet: look at the clock of whoever signed it"),
     (jwt.InvalidSignatureError, "has a wrong signature: it was signed with another key, or changed since"),
-    (jwt.InvalidAlgorithmError, f"is signed in another way than {ALGORITHM}"),
+    (jwt.InvalidAlgorithmError, "is signed in another way than {algorithms}"),
     (jwt.InvalidIssuerError, "names a wrong issuer (iss)"),
     (jwt.InvalidAudienceError, "names a wrong audience (aud)"),
     (jwt.DecodeError, "is malformed: it is no signed JSON Web Token"),
 )
 
 
-def _words(error: jwt.InvalidTokenError) -> str:
+def _words(error: jwt.InvalidTokenError, algorithms: Sequence[str]) -> str:
     """What is wrong with the token, without anything of its content."""
     if isinstance(error, jwt.MissingRequiredClaimError):
         return f"the token lacks the claim {error.claim}"
     words = (words for kind, words in _PROBLEMS if isinstance(error, kind))
-    return f"the token {next(words, 'holds a claim of a wrong kind')}"
+    return f"the token {next(words, 'holds a claim of a wrong kind')}".format(algorithms=" or ".join(algorithms))
 
 
 def reader_principals(user: str, groups: Iterable[str] = ()) -> frozenset[str]:

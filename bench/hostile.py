@@ -23,7 +23,7 @@ from bench import peers
 from bench.home import CONNECTION_ID, TENANT, BenchHome, ask_for_poll, make_home
 from bench.page_server import PageServer
 from bench.stages import QUEUES_OF_STAGE, stage_command
-from composition import Services, build
+from composition import LocalServices, Services, build_local
 from local.host.app_index import load_app
 from local.host.worker import Worker
 from local.salesforce.contacts import numbered_id
@@ -100,7 +100,7 @@ def _ghosts(got: Rows, truth: Mapping[str, Any]) -> list[str]:
 class _OwnWorker:
     """Shardline's worker in this process: polls, sweeps and normalizes."""
 
-    def __init__(self, ports: Services, state_dir: Path) -> None:
+    def __init__(self, ports: LocalServices, state_dir: Path) -> None:
         self._ports = ports
         index = load_app("function_app")
         wanted = {*QUEUES_OF_STAGE["poll"], *QUEUES_OF_STAGE["normalize"]}
@@ -108,7 +108,7 @@ class _OwnWorker:
             index, http=(), timers=(), feeds=(), queues=tuple(one for one in index.queues if one.queue in wanted)
         )
         self._queues = wanted
-        self._worker = Worker(only, ports.bus, ports.store, state_dir, only_queues=True)
+        self._worker = Worker(only, ports.queues, ports.store, state_dir, only_queues=True)
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -141,7 +141,7 @@ async def own_verdict(folder: Path) -> Verdict:
     with SimulatorProcess(["--hostile"]) as simulator:
         home = await make_home(folder, simulator)
         os.environ.update(home.environment)
-        ports = build(load_settings())
+        ports = build_local(load_settings())
         async with _OwnWorker(ports, home.state_dir) as worker:
             events = 0
             for epoch in epochs:

@@ -18,7 +18,7 @@ from typing import Any
 from bench.home import BenchHome
 from bench.machine import usage
 from bench.time_shares import TimeShares
-from composition import Services, services
+from composition import Services, local_services
 from local.host.app_index import load_app
 from local.host.worker import Worker
 from messaging.queues import (
@@ -119,10 +119,10 @@ async def _run(stage: str, home: BenchHome, records: int, shares: TimeShares | N
         feeds=(),
         queues=tuple(function for function in index.queues if function.queue in QUEUES_OF_STAGE[stage]),
     )
-    ports = services()
+    ports = local_services()
     if stage == "embed":
         await ports.model.embed(["loads the model"])
-    worker = Worker(only, ports.bus, ports.store, home.state_dir, only_queues=True)
+    worker = Worker(only, ports.queues, ports.store, home.state_dir, only_queues=True)
     if shares is not None:
         shares.begin()
     started, cpu_started = time.perf_counter(), time.process_time()

@@ -220,12 +220,14 @@ def token(
     / 3600,
     json: JsonOption = False,
 ) -> None:
-    """A locally signed reader token (local home only)."""
+    """A locally signed reader token (not where an identity provider signs them)."""
     if "@" not in user:
         raise UsageError(f"--user: {user!r} is no e-mail address")
 
     async def work(services: Services) -> dict[str, str]:
         named = await the_tenant(services, tenant)
+        if services.token_key is None:
+            raise CommandError("this home's tokens come from its identity provider: ask for one there")
         signed = services.token_key.sign(
             named, user, groups=groups or (), roles=roles or (), now=services.clock(), lifetime=timedelta(hours=hours)
         )

@@ -20,7 +20,7 @@ from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, UsageEr
 from cli.output import console, print_json, print_pairs, table
 
 if TYPE_CHECKING:
-    from composition import Services
+    from composition import LocalServices, Services
     from local.sandbox import Sandbox
     from local.summary import Moment
 
@@ -121,19 +121,19 @@ def _environment(data: Path, played: "Sandbox | None") -> dict[str, str]:
 
 async def _ingest(data: Path, environment: Mapping[str, str], played: "Sandbox") -> tuple[dict[str, Any], list[str]]:
     """Run the app in this process until the company is ingested: the summary, and what is left undone."""
-    from composition import services as app_services
+    from composition import local_services
     from local.host.app_index import load_app
     from local.host.worker import run_worker
     from local.summary import left_undone, summarize
 
     os.environ.update(environment)
-    services = app_services()
+    services = local_services()
     index = load_app("function_app")
     stop = asyncio.Event()
     started = time.perf_counter()
-    await services.bus.release_dead_owners()
+    await services.queues.release_dead_owners()
     await _register(services, played)
-    worker = asyncio.create_task(run_worker(index, services.bus, services.store, data / "host", stop))
+    worker = asyncio.create_task(run_worker(index, services.queues, services.store, data / "host", stop))
     try:
         with _progress() as seen:
             idle = asyncio.create_task(_until_done(services, played, seen))
@@ -189,16 +189,16 @@ async def _register(services: "Services", played: "Sandbox") -> None:
 
 async def _serve(data: Path, port: int, workers: int, environment: Mapping[str, str], played: "Sandbox | None") -> None:
     """Run the host's processes until SIGINT or SIGTERM."""
-    from composition import build
+    from composition import build_local
     from local.host.supervisor import HostOptions, run_host
     from settings import HOME_FILE, load_settings
 
     out = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
-    services = build(load_settings(data / HOME_FILE))
+    services = build_local(load_settings(data / HOME_FILE))
     started = time.perf_counter()
     try:
         if played:
-            await services.bus.release_dead_owners()
+            await services.queues.release_dead_owners()
             await _register(services, played)
         await run_host(
             HostOptions(state_dir=data / "host", port=port, workers=workers, environment=environment),
@@ -209,7 +209,7 @@ async def _serve(data: Path, port: int, workers: int, environment: Mapping[str, 
         await services.close()
 
 
-async def _tell(services: "Services", data: Path, port: int, played: "Sandbox | None", started: float) -> None:
+async def _tell(services: "LocalServices", data: Path, port: int, played: "Sandbox | None", started: float) -> None:
     """Show the first ingestion, then what there is and where."""
     from local.home import FUNCTION_KEY_FILE
     from local.summary import StandstillError, summarize, until_idle

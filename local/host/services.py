@@ -14,7 +14,7 @@ class HostedServices(Protocol):
     """What the composition's ``services()`` gives."""
 
     @property
-    def bus(self) -> HostedBus:
+    def queues(self) -> HostedBus:
         """The bus to receive from."""
 
     @property

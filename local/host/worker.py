@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     async def work(child: ChildProcess, index: AppIndex, services: HostedServices) -> None:
         worker = Worker(
             index,
-            services.bus,
+            services.queues,
             services.store,
             options.state_dir,
             only_queues=options.only_queues,

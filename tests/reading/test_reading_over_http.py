@@ -10,7 +10,7 @@ import pytest
 import requests
 from running_app import RunningApp
 
-from api.tokens import TokenKey, local_key
+from api.tokens import TokenKey, TokenRules, local_key
 from messaging.times import to_text, utc_now
 from shards.identity import shard_id
 from shards.model import Acl, Chunk, ExternalRelationship, Shard
@@ -20,6 +20,7 @@ from shards.store import ShardWrite
 pytestmark = pytest.mark.xdist_group("reading")
 
 ANN = "ann@larkmoor.example"
+RULES = TokenRules("shardline-local", "shardline")
 BRACKWATER_RENEWAL = "006Nq000000Y0HUIA0"
 
 
@@ -120,12 +121,12 @@ def test_no_words_break_the_search(running: RunningApp, ann: str, query: str) ->
 
 
 def test_readers_prove_who_they_are(running: RunningApp, ann: str) -> None:
-    key = TokenKey(local_key(running.data / "token.key"), "shardline-local", "shardline")
+    key = TokenKey(local_key(running.data / "token.key"), RULES)
     now = datetime.now(UTC)
     stale = key.sign(running.tenant, ANN, now=now - timedelta(days=2))
-    foreign = TokenKey(b"x" * 32, "shardline-local", "shardline").sign(running.tenant, ANN, now=now)
-    other_issuer = TokenKey(key.key, "somebody", "shardline").sign(running.tenant, ANN, now=now)
-    other_audience = TokenKey(key.key, "shardline-local", "else").sign(running.tenant, ANN, now=now)
+    foreign = TokenKey(b"x" * 32, RULES).sign(running.tenant, ANN, now=now)
+    other_issuer = TokenKey(key.key, TokenRules("somebody", "shardline")).sign(running.tenant, ANN, now=now)
+    other_audience = TokenKey(key.key, TokenRules("shardline-local", "else")).sign(running.tenant, ANN, now=now)
     assert problem(running.search(None, {"query": "x"})) == "token-missing"
     refused = {
         stale: "the token has expired: ask for a new one",
@@ -134,9 +135,9 @@ def test_readers_prove_who_they_are(running: RunningApp, ann: str) -> None:
         other_audience: "the token names a wrong audience",
         ann[:-4] + "AAAA": "the token has a wrong signature",
         "nonsense": "the token is malformed",
-        jwt.encode({"iss": key.issuer, "aud": key.audience}, key.key): "the token lacks the claim exp",
+        jwt.encode({"iss": RULES.issuer, "aud": RULES.audience}, key.key): "the token lacks the claim exp",
         jwt.encode(
-            {"iss": key.issuer}, key.key * 2, algorithm="HS512"
+            {"iss": RULES.issuer}, key.key * 2, algorithm="HS512"
         ): "the token is signed in another way than HS256",
     }
     for token, why in refused.items():
@@ -148,7 +149,7 @@ def test_readers_prove_who_they_are(running: RunningApp, ann: str) -> None:
 
 
 def test_another_tenants_reader_sees_nothing(running: RunningApp) -> None:
-    key = TokenKey(local_key(running.data / "token.key"), "shardline-local", "shardline")
+    key = TokenKey(local_key(running.data / "token.key"), RULES)
     stranger = key.sign("elsewhere", "eve@elsewhere.example", now=datetime.now(UTC))
     assert running.search(stranger, {"query": "renewal"}).json()["hits"] == []
     assert running.get(f"shards/{BRACKWATER_RENEWAL}", stranger).status_code == 404

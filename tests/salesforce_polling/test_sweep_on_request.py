@@ -8,7 +8,7 @@ import pytest
 from polled_org import CONNECTION, TENANT, PolledOrg
 from shardline_command import Answer, shardline
 
-from composition import Services, build
+from composition import LocalServices, build_local
 from connections.connection import Connection, SalesforceAuth
 from ingestion.work import ask_for_sweep, enqueue_due, handle_source_work
 from local.home import prepare_home
@@ -50,10 +50,10 @@ async def test_a_record_that_is_gone_for_good_is_found_by_a_sweep_asked_for_and_
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[Services]:
+async def home(tmp_path: Path) -> AsyncIterator[LocalServices]:
     """A sandbox home with one connection and no host."""
     prepare_home(tmp_path, simulator=SIMULATOR)
-    services = build(load_settings(tmp_path / HOME_FILE))
+    services = build_local(load_settings(tmp_path / HOME_FILE))
     await services.connections.save(
         Connection(
             connection_id=CONNECTION,
@@ -71,24 +71,24 @@ async def home(tmp_path: Path) -> AsyncIterator[Services]:
         await services.close()
 
 
-def sweep(services: Services, *options: str) -> Answer:
+def sweep(services: LocalServices, *options: str) -> Answer:
     """Call the command."""
     return shardline("sweep", "--data", services.settings.store_file.parent, *options)
 
 
-async def test_the_command_asks_for_work_that_is_due_now(home: Services) -> None:
+async def test_the_command_asks_for_work_that_is_due_now(home: LocalServices) -> None:
     answer = sweep(home, "--json")
 
     assert (answer.code, answer.error) == (0, "")
     assert answer.json["connections"] == [{"tenantId": TENANT, "connectionId": CONNECTION}]
     assert answer.json["confirmAfterSeconds"] == home.ingestion.confirm_after.total_seconds() == 5
-    [message] = await home.bus.receive(SOURCE_WORK, max_messages=10)
+    [message] = await home.queues.receive(SOURCE_WORK, max_messages=10)
     work = SourceWork.from_bytes(message.body)
     assert (work.tenant_id, work.connection_id, work.work) == (TENANT, CONNECTION, "sweep")
     assert work.due_at == answer.json["dueAt"]
 
 
-async def test_the_command_says_who_does_the_sweep_and_when_a_record_is_gone(home: Services) -> None:
+async def test_the_command_says_who_does_the_sweep_and_when_a_record_is_gone(home: LocalServices) -> None:
     answer = sweep(home, "--tenant", TENANT, "--connection", CONNECTION)
 
     assert answer.code == 0
@@ -97,7 +97,7 @@ async def test_the_command_says_who_does_the_sweep_and_when_a_record_is_gone(hom
     assert "two listings miss it" in answer.out
 
 
-async def test_what_cannot_be_swept_is_one_line(home: Services) -> None:
+async def test_what_cannot_be_swept_is_one_line(home: LocalServices) -> None:
     unknown = sweep(home, "--connection", "nope")
     assert (unknown.code, unknown.error.count("\n")) == (2, 1)
     assert f"no connection 'nope' here; there are: {CONNECTION}" in unknown.error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import composition
-from composition import Services, build
+from composition import LocalServices, build_local
 from function_app import app
 from local.home import DEFAULT_SCHEDULES
 from local.host.app_index import index_app
@@ -50,7 +50,7 @@ KEY_PREFIXES = {"Account": "001", "Contact": "003", "Opportunity": "006", "User"
 
 QueueCall = Callable[[list[Any]], Awaitable[None]]
 
-current: ContextVar[Services] = ContextVar("services")
+current: ContextVar[LocalServices] = ContextVar("services")
 """Whose functions run: a process has one app, a test may have several."""
 _model = StaticEmbeddingModel()
 
@@ -113,18 +113,8 @@ class Rig:
     def __init__(self, folder: Path, *, model: EmbeddingModel | None = None, start: datetime = START) -> None:
         self.now = start + timedelta(days=1)
         self.settings = Settings(home="local", data_dir=folder)
-        built = build(self.settings, clock=self.clock)
-        self.services = Services(
-            settings=built.settings,
-            bus=built.bus,
-            store=built.store,
-            secrets=built.secrets,
-            model=model or _model,
-            token_key=built.token_key,
-            meter=built.meter,
-            clock=self.clock,
-        )
-        self.bus, self.store = built.bus, built.store
+        self.services = replace(build_local(self.settings, clock=self.clock), model=model or _model)
+        self.bus, self.store = self.services.queues, self.services.store
         self.index = index_app(app, read_host_json(HOST_JSON), environment=DEFAULT_SCHEDULES)
         self._calls: dict[str, QueueCall] = {function.queue: function.call for function in self.index.queues}
 

@@ -44,7 +44,7 @@ def every_second(timer: func.TimerRequest) -> None:
 async def pass_on(messages: typing.List[func.ServiceBusMessage]) -> None:  # noqa: UP006 - the worker indexes no list[…]
     ids = [message.message_id for message in messages]
     note(kind="first", ids=ids, counts=[message.delivery_count for message in messages])
-    bus = importlib.import_module("hosted_services").services().bus
+    bus = importlib.import_module("hosted_services").services().queues
     await bus.send("second", [Message(message.get_body(), message.message_id) for message in messages])
 
 

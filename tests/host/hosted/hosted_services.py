@@ -32,11 +32,11 @@ class FileFeed:
 
 @dataclass
 class HostedServices:
-    bus: SqliteMessageBus
+    queues: SqliteMessageBus
     store: FileFeed
 
     async def close(self) -> None:
-        await self.bus.close()
+        await self.queues.close()
 
 
 @cache

@@ -1,0 +1,122 @@
+"""Reader tokens of an identity provider, checked with the keys that it publishes (JSON Web Key Set, RFC 7517)."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import jwt
+import requests
+
+from api.tokens import InvalidTokenError, Reader, TokenRules, VerificationUnavailableError
+from connections.egress import RefusedDestinationError, vendor_session
+
+ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384")
+"""Signatures whose checking key may be public. No HS…: a public key would then sign."""
+
+FRESH_SECONDS: Final = 3600.0
+"""How long published keys are taken for current."""
+ASK_AGAIN_SECONDS: Final = 60.0
+"""The least time between two looks for a key id that is not there, so that forged ids can't make us ask for ever."""
+MAX_BYTES: Final = 512 * 1024
+
+FetchKeys = Callable[[], Awaitable[bytes]]
+
+
+class IssuerKeys:
+    """Checks tokens against an issuer's keys, which are read when first needed and again when they may have changed.
+
+    Keys once read serve on while the issuer is away.
+    """
+
+    def __init__(self, fetch: FetchKeys, rules: TokenRules, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._fetch = fetch
+        self._rules = rules
+        self._monotonic = monotonic
+        self._keys: Mapping[str, jwt.PyJWK] = {}
+        self._asked_at: float | None = None
+        self._lock = asyncio.Lock()
+
+    async def verify(self, token: str) -> Reader:
+        """See :meth:`api.tokens.TokenVerifier.verify`."""
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.InvalidTokenError:
+            raise InvalidTokenError("the token is malformed: it is no signed JSON Web Token") from None
+        if header.get("alg") not in ALGORITHMS:
+            raise InvalidTokenError(f"the token is signed in another way than {' or '.join(ALGORITHMS)}")
+        key = await self._key(str(header.get("kid")))
+        return self._rules.reader(token, key.key, [key.algorithm_name])
+
+    async def _key(self, key_id: str) -> jwt.PyJWK:
+        async with self._lock:
+            age = None if self._asked_at is None else self._monotonic() - self._asked_at
+            if age is None or age > FRESH_SECONDS or (key_id not in self._keys and age > ASK_AGAIN_SECONDS):
+                await self._read()
+        if key_id not in self._keys:
+            raise InvalidTokenError("the token is signed with a key that its issuer does not publish")
+        return self._keys[key_id]
+
+    async def _read(self) -> None:
+        try:
+            found = _keys_by_id(await self._fetch())
+        except VerificationUnavailableError:
+            if not self._keys:
+                raise
+        else:
+            self._keys = found
+        self._asked_at = self._monotonic()
+
+
+def _keys_by_id(document: bytes) -> dict[str, jwt.PyJWK]:
+    try:
+        content = json.loads(document)
+        listed = content["keys"]
+        described: list[dict[str, Any]] = [key for key in listed if isinstance(key, dict)]
+    except (ValueError, KeyError, TypeError):
+        raise VerificationUnavailableError("the issuer's key document is no JSON Web Key Set") from None
+    keys: dict[str, jwt.PyJWK] = {}
+    for key in described:
+        if key.get("use", "sig") != "sig" or not isinstance(key.get("kid"), str):
+            continue
+        try:
+            known = jwt.PyJWK(key)
+        except jwt.PyJWTError:
+            # A provider may publish kinds of keys that are nobody's here.
+            continue
+        if known.algorithm_name in ALGORITHMS:
+            keys[key["kid"]] = known
+    if not keys:
+        raise VerificationUnavailableError("the issuer publishes no key that tokens can be checked with")
+    return keys
+
+
+def keys_at(url: str) -> FetchKeys:
+    """Reads the keys at *url* over TLS, from a public address alone."""
+    session = vendor_session((urlsplit(url).hostname or "",), timeout=(5.0, 10.0))
+
+    def read() -> bytes:
+        with session.get(url, stream=True) as answer:
+            answer.raise_for_status()
+            return b"".join(_limited(answer))
+
+    async def fetch() -> bytes:
+        try:
+            return await asyncio.to_thread(read)
+        except (requests.RequestException, RefusedDestinationError) as error:
+            raise VerificationUnavailableError(f"the issuer's keys at {url} can't be read: {error}") from error
+
+    return fetch
+
+
+def _limited(answer: requests.Response) -> list[bytes]:
+    parts: list[bytes] = []
+    size = 0
+    for part in answer.iter_content(16 * 1024):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BYTES:
+            raise requests.RequestException(f"the document is longer than {MAX_BYTES} bytes")
+    return parts
