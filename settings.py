@@ -288,18 +288,18 @@ def _resource(
     return AzureResource(None, given[-1], client_id)
 
 
-def _variable(field: str) -> str:
+def variable(field: str) -> str:
     """The environment variable of a setting."""
     alias = Settings.model_fields[field].validation_alias
     return alias if isinstance(alias, str) else f"SHARDLINE_{field.upper()}"
 
 
 def _one_line(error: ValidationError) -> str:
-    fields = {_variable(name): name for name in Settings.model_fields} | {name: name for name in Settings.model_fields}
+    fields = {variable(name): name for name in Settings.model_fields} | {name: name for name in Settings.model_fields}
     problems = []
     for problem in error.errors(include_input=False, include_url=False):
         field = fields[str(problem["loc"][0])]
-        name = _variable(field)
+        name = variable(field)
         if problem["type"] == "missing":
             problems.append(f"{name} is missing: {Settings.model_fields[field].description}")
         else:

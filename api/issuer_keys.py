@@ -20,6 +20,8 @@ FRESH_SECONDS: Final = 3600.0
 """How long published keys are taken for current."""
 ASK_AGAIN_SECONDS: Final = 60.0
 """The least time between two looks for a key id that is not there, so that forged ids can't make us ask for ever."""
+AWAY_SECONDS: Final = 5.0
+"""How long an issuer that did not answer is left alone: nobody waits for the same silence twice."""
 MAX_BYTES: Final = 512 * 1024
 
 FetchKeys = Callable[[], Awaitable[bytes]]
@@ -37,6 +39,7 @@ class IssuerKeys:
         self._monotonic = monotonic
         self._keys: Mapping[str, jwt.PyJWK] = {}
         self._asked_at: float | None = None
+        self._failed: tuple[float, VerificationUnavailableError] | None = None
         self._lock = asyncio.Lock()
 
     async def verify(self, token: str) -> Reader:
@@ -60,10 +63,13 @@ class IssuerKeys:
         return self._keys[key_id]
 
     async def _read(self) -> None:
+        if self._failed is not None and self._monotonic() - self._failed[0] < AWAY_SECONDS:
+            raise VerificationUnavailableError(str(self._failed[1]))
         try:
             found = _keys_by_id(await self._fetch())
-        except VerificationUnavailableError:
+        except VerificationUnavailableError as error:
             if not self._keys:
+                self._failed = (self._monotonic(), error)
                 raise
         else:
             self._keys = found

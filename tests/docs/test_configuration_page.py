@@ -6,28 +6,36 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticUndefined
 
-from settings import Settings, SettingsError, load_settings
+from settings import AzureResource, Settings, SettingsError, load_settings, variable
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
-ROW = re.compile(r"^\| `(SHARDLINE_\w+)` \| (.*?) \| (.*?) \| `(.*?)` \|$", re.MULTILINE)
+ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| (.*?) \| `(.*?)` \|$", re.MULTILINE)
+
+
+AZURE = {
+    "SHARDLINE_HOME": "azure",
+    "ServiceBusConnection__fullyQualifiedNamespace": "acme.servicebus.windows.net",
+    "CosmosConnection__accountEndpoint": "https://acme.documents.azure.com:443/",
+    "AzureWebJobsStorage__accountName": "acme",
+    "SHARDLINE_KEY_VAULT_URL": "https://acme.vault.azure.net",
+    "SHARDLINE_TOKEN_ISSUER": "https://login.acme.example",
+    "SHARDLINE_TOKEN_KEYS_URL": "https://login.acme.example/keys",
+}
+"""All that the home on Azure needs."""
 
 
 def _rows() -> dict[str, tuple[str, str]]:
     return {name: (default, example) for name, default, _, example in ROW.findall(PAGE.read_text())}
 
 
-def _variable(field: str) -> str:
-    return f"SHARDLINE_{field.upper()}"
-
-
 def test_each_setting_has_a_row_and_each_row_a_setting() -> None:
-    assert set(_rows()) == {_variable(field) for field in Settings.model_fields}
+    assert set(_rows()) == {variable(field) for field in Settings.model_fields}
 
 
 @pytest.mark.parametrize("field", list(Settings.model_fields))
 def test_the_default_on_the_page_is_the_default_in_the_code(field: str) -> None:
     default = Settings.model_fields[field].default
-    told = _rows()[_variable(field)][0]
+    told = _rows()[variable(field)][0]
     if default is PydanticUndefined or default is None:
         assert told.startswith("none")
     else:
@@ -38,7 +46,9 @@ def test_the_default_on_the_page_is_the_default_in_the_code(field: str) -> None:
 def test_the_example_on_the_page_is_accepted(field: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SHARDLINE_HOME", "local")
     monkeypatch.setenv("SHARDLINE_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv(_variable(field), _rows()[_variable(field)][1])
+    if field.endswith("_client_id"):
+        monkeypatch.setenv(variable(field.replace("client_id", "credential")), "managedidentity")
+    monkeypatch.setenv(variable(field), _rows()[variable(field)][1])
     load_settings()
 
 
@@ -60,17 +70,27 @@ def test_the_example_on_the_page_is_accepted(field: str, monkeypatch: pytest.Mon
             },
             "SHARDLINE_SALESFORCE_SIMULATOR is malformed",
         ),
-        (
-            {"SHARDLINE_HOME": "azure", "SHARDLINE_SALESFORCE_SIMULATOR": "http://127.0.0.1:1"},
-            "SHARDLINE_SALESFORCE_SIMULATOR is set",
-        ),
+        (AZURE | {"SHARDLINE_SALESFORCE_SIMULATOR": "http://127.0.0.1:1"}, "SHARDLINE_SALESFORCE_SIMULATOR is set"),
+        ({"SHARDLINE_HOME": "azure"}, "ServiceBusConnection is missing"),
+        ({"SHARDLINE_HOME": "azure"}, "CosmosConnection is missing"),
+        ({"SHARDLINE_HOME": "azure"}, "AzureWebJobsStorage is missing"),
+        ({"SHARDLINE_HOME": "azure"}, "SHARDLINE_KEY_VAULT_URL is missing"),
+        ({"SHARDLINE_HOME": "azure"}, "SHARDLINE_TOKEN_KEYS_URL is missing"),
+        (AZURE | {"SHARDLINE_TOKEN_ISSUER": "shardline-local"}, "SHARDLINE_TOKEN_ISSUER is missing"),
+        (AZURE | {"ServiceBusConnection": "Endpoint=sb://x"}, "are both set"),
+        (AZURE | {"ServiceBusConnection__credential": "managedidentity"}, "ServiceBusConnection__clientId is missing"),
+        (AZURE | {"ServiceBusConnection__clientId": "x"}, "ServiceBusConnection__clientId is set without"),
+        (AZURE | {"CosmosConnection__credential": "key"}, "CosmosConnection__credential is malformed"),
+        (AZURE | {"CosmosConnection__accountEndpoint": "acme"}, "CosmosConnection__accountEndpoint is malformed"),
+        (AZURE | {"SHARDLINE_KEY_VAULT_URL": "http://vault"}, "SHARDLINE_KEY_VAULT_URL is malformed"),
+        (AZURE | {"SHARDLINE_TOKEN_KEY": "short"}, "SHARDLINE_TOKEN_KEY is malformed"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(
     environment: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for field in Settings.model_fields:
-        monkeypatch.delenv(_variable(field), raising=False)
+        monkeypatch.delenv(variable(field), raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as raised:
@@ -78,3 +98,23 @@ def test_a_wrong_setting_is_named_in_one_line(
     message = str(raised.value)
     assert named in message
     assert "\n" not in message
+
+
+def test_a_connection_string_or_an_identity_leads_to_each_part_of_azure(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.model_fields:
+        monkeypatch.delenv(variable(field), raising=False)
+    for name, value in AZURE.items():
+        monkeypatch.setenv(name, value)
+    by_identity = load_settings()
+    assert by_identity.service_bus == AzureResource(None, "acme.servicebus.windows.net", None)
+    assert by_identity.cosmos.address == "https://acme.documents.azure.com/"
+    assert by_identity.storage.address == "https://acme.blob.core.windows.net"
+    monkeypatch.delenv("AzureWebJobsStorage__accountName")
+    monkeypatch.setenv("AzureWebJobsStorage", "UseDevelopmentStorage=true")
+    monkeypatch.setenv("CosmosConnection__credential", "managedidentity")
+    monkeypatch.setenv("CosmosConnection__clientId", "an-identity")
+    mixed = load_settings()
+    assert mixed.storage.connection_string is not None
+    assert "127.0.0.1:10000" in mixed.storage.connection_string.get_secret_value()
+    assert mixed.cosmos.client_id == "an-identity"
+    assert "AccountKey" not in repr(mixed.storage)

@@ -1,0 +1,130 @@
+"""Reader tokens of an identity provider: real signatures, checked with the keys that it publishes."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from api.issuer_keys import ASK_AGAIN_SECONDS, AWAY_SECONDS, FRESH_SECONDS, IssuerKeys, keys_at
+from api.tokens import InvalidTokenError, TokenRules, VerificationUnavailableError
+
+RULES = TokenRules("https://login.acme.example", "shardline", tenant_claim="tid", user_claim="preferred_username")
+FIRST, SECOND = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+CURVE = ec.generate_private_key(ec.SECP256R1())
+
+
+class Issuer:
+    """Publishes keys, counts who asks, and can be away."""
+
+    def __init__(self, **keys: Any) -> None:
+        self.keys = keys
+        self.asked = 0
+        self.document: bytes | None = None
+        self.away = False
+        self.now = 0.0
+        self.verifier = IssuerKeys(self.fetch, RULES, monotonic=lambda: self.now)
+
+    async def fetch(self) -> bytes:
+        self.asked += 1
+        if self.away:
+            raise VerificationUnavailableError("away")
+        if self.document is not None:
+            return self.document
+        published = []
+        for key_id, key in self.keys.items():
+            is_rsa = isinstance(key, rsa.RSAPrivateKey)
+            made = (RSAAlgorithm if is_rsa else ECAlgorithm).to_jwk(key.public_key(), as_dict=True)
+            published.append({**made, "kid": key_id, "use": "sig", "alg": "RS256" if is_rsa else "ES256"})
+        return json.dumps({"keys": published}).encode()
+
+
+def token(key: Any, key_id: str | None = "first", algorithm: str = "RS256", **claims: Any) -> str:
+    now = datetime.now(UTC)
+    content = {
+        "iss": RULES.issuer,
+        "aud": RULES.audience,
+        "tid": "acme",
+        "preferred_username": "Ann@acme.example",
+        "groups": ["sales"],
+        "iat": now,
+        "exp": now + timedelta(minutes=5),
+    }
+    headers = {"kid": key_id} if key_id else {}
+    return jwt.encode(content | claims, key, algorithm=algorithm, headers=headers)
+
+
+async def test_a_token_of_the_issuer_tells_tenant_user_and_groups() -> None:
+    issuer = Issuer(first=FIRST, curve=CURVE)
+    reader = await issuer.verifier.verify(token(FIRST))
+    assert (reader.tenant_id, reader.user) == ("acme", "Ann@acme.example")
+    assert {"user:ann@acme.example", "group:sales", "domain:acme.example"} <= reader.principals
+    assert (await issuer.verifier.verify(token(CURVE, "curve", "ES256"))).tenant_id == "acme"
+    assert issuer.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (lambda: token(SECOND), "has a wrong signature"),
+        (lambda: token(FIRST, "gone"), "signed with a key that its issuer does not publish"),
+        (lambda: token(FIRST, None), "signed with a key that its issuer does not publish"),
+        (lambda: token(FIRST, iss="https://evil.example"), "names a wrong issuer"),
+        (lambda: token(FIRST, aud="other"), "names a wrong audience"),
+        (lambda: token(FIRST, exp=datetime.now(UTC) - timedelta(hours=1)), "has expired"),
+        (lambda: token(FIRST, tid=""), "names no tenant or no user"),
+        (lambda: token(b"k" * 32, algorithm="HS256"), "is signed in another way"),
+        (lambda: "eyJhbGciOiJub25lIn0.eyJ0aWQiOiJhY21lIn0.", "is signed in another way"),
+        (lambda: "nonsense", "is malformed"),
+    ],
+)
+async def test_what_the_issuer_did_not_sign_so_is_refused(made: Any, why: str) -> None:
+    with pytest.raises(InvalidTokenError, match=why):
+        await Issuer(first=FIRST).verifier.verify(made())
+
+
+async def test_new_keys_are_found_and_forged_ids_do_not_make_it_ask_for_ever() -> None:
+    issuer = Issuer(first=FIRST)
+    await issuer.verifier.verify(token(FIRST))
+    issuer.keys = {"second": SECOND}
+    for _ in range(20):
+        with pytest.raises(InvalidTokenError):
+            await issuer.verifier.verify(token(SECOND, "second"))
+    assert issuer.asked == 1
+    issuer.now += ASK_AGAIN_SECONDS + 1
+    assert (await issuer.verifier.verify(token(SECOND, "second"))).tenant_id == "acme"
+    with pytest.raises(InvalidTokenError):
+        await issuer.verifier.verify(token(FIRST))
+
+
+async def test_known_keys_serve_on_while_the_issuer_is_away() -> None:
+    issuer = Issuer(first=FIRST)
+    issuer.away = True
+    with pytest.raises(VerificationUnavailableError):
+        await issuer.verifier.verify(token(FIRST))
+    issuer.away = False
+    with pytest.raises(VerificationUnavailableError, match="away"):
+        await issuer.verifier.verify(token(FIRST))
+    assert issuer.asked == 1
+    issuer.now += AWAY_SECONDS
+    await issuer.verifier.verify(token(FIRST))
+    issuer.away = True
+    issuer.now += FRESH_SECONDS + 1
+    assert (await issuer.verifier.verify(token(FIRST))).tenant_id == "acme"
+
+
+@pytest.mark.parametrize("document", [b"<html>", b"[]", b'{"keys": 3}', b'{"keys": []}', b'{"keys": [{"kid": "x"}]}'])
+async def test_a_document_without_keys_leaves_the_question_open(document: bytes) -> None:
+    issuer = Issuer()
+    issuer.document = document
+    with pytest.raises(VerificationUnavailableError, match="key"):
+        await issuer.verifier.verify(token(FIRST))
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1/keys", "https://localhost/keys"])
+async def test_keys_are_read_from_public_addresses_alone(url: str) -> None:
+    with pytest.raises(VerificationUnavailableError, match="no public address"):
+        await keys_at(url)()
