@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from messaging import codec
@@ -66,13 +66,16 @@ class Contract(BaseModel):
 
 
 class IngestionEvent(Contract):
-    """One change of one record at its source. The first six fields are all that a producer must send."""
+    """One change of one record at its source. The first six fields are all that a producer must send.
+
+    In place of *payload* there may be *payload_ref*, the claim check of a large one: :mod:`messaging.claim_check`.
+    """
 
     source: str = Field(min_length=1)
     source_id: str = Field(min_length=1)
     event_type: EventType
     observed_at: str
-    payload: dict[str, Any]
+    payload: dict[str, Any] | None = None
     event_id: str | None = None
     connection_id: str | None = None
     instance: str | None = None
@@ -80,6 +83,23 @@ class IngestionEvent(Contract):
     source_version: str | None = None
     read_at: str | None = None
     payload_ref: str | None = None
+
+    @model_validator(mode="after")
+    def _has_a_payload(self) -> Self:
+        if self.payload is None and self.payload_ref is None:
+            raise ValueError("the payload is missing, and there is no payloadRef in its place")
+        return self
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The payload of an event whose claim check, if it has one, was redeemed.
+
+        Raises:
+            ValueError: it was not.
+        """
+        if self.payload is None:
+            raise ValueError(f"the payload of this event is still in {self.payload_ref}")
+        return self.payload
 
     def source_key(self) -> str:
         """Tenant, system, instance, object type and external id."""

@@ -166,7 +166,7 @@ def _mapped(event: IngestionEvent, currency: str) -> Mapped:
         mapped = map_record(
             event.source,
             event.object_type,
-            event.payload,
+            event.record,
             event.event_type,
             event.source_id,
             default_currency=currency,

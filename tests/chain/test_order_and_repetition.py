@@ -100,8 +100,8 @@ async def test_any_order_and_repetition_ends_in_the_same_shard(
     last = history[-1]
     assert as_it_came == in_order
     assert in_order["status"] == ("deleted" if last.event_type == "delete" else "active")
-    assert in_order["structuredData"].get("name") == last.payload.get("Name")
+    assert in_order["structuredData"].get("name") == last.record.get("Name")
     assert (in_order["chunks"] == []) == (last.event_type == "delete")
     targets = {link["relationshipType"] for link in in_order["internal_relationships"]}
     told = {"opportunity_for": "AccountId", "has_owner": "OwnerId"}
-    assert targets == {kind for kind, field in told.items() if last.payload.get(field)}
+    assert targets == {kind for kind, field in told.items() if last.record.get(field)}

@@ -41,7 +41,7 @@ values = st.recursive(
 def test_an_event_with_only_the_six_required_fields_is_valid() -> None:
     event = IngestionEvent.from_bytes(codec.encode(SIX_FIELDS))
     assert event.tenant_id == "acme"
-    assert event.payload["Amount"] == Decimal("120000.5")
+    assert event.record["Amount"] == Decimal("120000.5")
     assert (event.schema_version, event.instance, event.event_id, event.correlation_id) == (1, None, None, None)
 
 
@@ -67,7 +67,7 @@ def test_a_body_that_is_no_json_is_told_from_one_that_is_no_contract() -> None:
 
 def test_the_wire_has_camel_case_and_leaves_out_what_is_not_known() -> None:
     event = IngestionEvent.from_bytes(codec.encode(SIX_FIELDS))
-    assert codec.decode(event.to_bytes()) == {**SIX_FIELDS, "schemaVersion": 1, "payload": event.payload}
+    assert codec.decode(event.to_bytes()) == {**SIX_FIELDS, "schemaVersion": 1, "payload": event.record}
     job = EmbeddingJob(
         tenant_id="acme",
         shard_id="sh_1",
@@ -127,7 +127,7 @@ def test_an_amount_of_thirty_digits_passes_digit_by_digit() -> None:
     amount = Decimal("123456789012345678901234567.891")
     event = IngestionEvent.model_validate({**SIX_FIELDS, "payload": {"Amount": amount}})
     assert b"123456789012345678901234567.891" in event.to_bytes()
-    assert IngestionEvent.from_bytes(event.to_bytes()).payload["Amount"] == amount
+    assert IngestionEvent.from_bytes(event.to_bytes()).record["Amount"] == amount
 
 
 @given(contracts, st.integers(0, 5))

@@ -28,9 +28,9 @@ async def test_whole_records_come_as_events_with_their_version_and_origin(org: P
     assert event.event_type == "create"
     assert (event.instance, event.connection_id, event.object_type) == (org.org.org_id, CONNECTION, "Contact")
     assert str(event.source_version).endswith(".000Z")
-    assert event.payload["Email"] == "ann@acme.example"
-    assert event.payload.keys() >= {"Id", "IsDeleted", "SystemModstamp", "AccountId", "MailingCity", "MasterRecordId"}
-    assert not event.payload.keys() & {"attributes", "MailingAddress", "LastViewedDate"}
+    assert event.record["Email"] == "ann@acme.example"
+    assert event.record.keys() >= {"Id", "IsDeleted", "SystemModstamp", "AccountId", "MailingCity", "MasterRecordId"}
+    assert not event.record.keys() & {"attributes", "MailingAddress", "LastViewedDate"}
     assert str(event.correlation_id) in str(event.traceparent)
 
 
@@ -86,7 +86,7 @@ async def test_delete_undelete_and_merge_reach_the_events(org: PolledOrg) -> Non
     org.org.merge("Contact", second, [third])
     await org.poll()
     assert org.seen.records("Contact").keys() == {second}
-    assert org.seen.events["Contact", third].payload["MasterRecordId"] == second
+    assert org.seen.events["Contact", third].record["MasterRecordId"] == second
 
     org.org.clock.advance(timedelta(seconds=2))
     org.org.undelete("Contact", first)
@@ -102,7 +102,7 @@ async def test_a_second_change_and_a_change_back_within_one_second_are_both_sent
     for title in ("a", "b", "a"):
         org.org.update("Contact", one, {"Title": title})
         await org.poll()
-        assert org.seen.events["Contact", one].payload["Title"] == title
+        assert org.seen.events["Contact", one].record["Title"] == title
 
 
 async def test_a_failing_bus_keeps_the_cursor_and_the_next_poll_sends_the_page(
@@ -232,7 +232,7 @@ async def test_configured_fields_are_read_with_those_that_the_chain_needs(org: P
 
     await org.poll()
 
-    payload = org.seen.events["Contact", one].payload
+    payload = org.seen.events["Contact", one].record
     assert payload.keys() == {"Id", "SystemModstamp", "IsDeleted", "MasterRecordId", "CreatedDate", "LastName"}
     assert "Nope__c" in str((await org.memory()).metadata.warning)
 

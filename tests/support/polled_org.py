@@ -71,7 +71,7 @@ class Seen:
         """Apply one message."""
         event = IngestionEvent.from_bytes(message.body)
         key = (str(event.object_type), event.source_id)
-        fingerprint = repr(sorted(event.payload.items()))
+        fingerprint = repr(sorted(event.record.items()))
         reading = Reading(str(event.source_version), str(event.read_at), fingerprint)
         self.counts[(*key, fingerprint)] += 1
         if decide(self.readings.get(key), reading) in (Decision.APPLY, Decision.MOVE_VERSION):
@@ -81,7 +81,7 @@ class Seen:
     def records(self, object_type: str) -> dict[str, dict[str, Any]]:
         """The live records of an object by id."""
         return {
-            source_id: event.payload
+            source_id: event.record
             for (of, source_id), event in self.events.items()
             if of == object_type and event.event_type != "delete"
         }
@@ -203,7 +203,7 @@ class PolledOrg:
                 shard_type_id=f"c_{object_type.lower()}",
                 revision=standing.revision + 1 if standing else 1,
                 status="deleted" if event.event_type == "delete" else "active",
-                structured_data={"name": str(event.payload.get("Name"))},
+                structured_data={"name": str(event.record.get("Name"))},
                 external_relationships=[
                     ExternalRelationship(
                         system="salesforce",

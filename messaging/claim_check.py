@@ -1,0 +1,115 @@
+"""The claim check: an ingestion event too large for the bus leaves its payload in the blob store and goes without it.
+
+It is the same event with ``payloadRef`` in place of ``payload``, in both homes and from any producer; whoever consumes
+it has it redeemed first.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+
+from messaging import codec
+from messaging.bus import DeadLetter, Message, MessageBus, QueueDepth
+from messaging.contracts import Contract, IngestionEvent
+from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK
+
+C = TypeVar("C", bound=Contract)
+
+LARGEST_INLINE: Final = 192 * 1024
+"""The most bytes of an event's whole body that still go over the bus. Service Bus Standard takes messages of 256 KB,
+properties included."""
+
+QUEUES_OF_EVENTS: Final = frozenset({INGESTION_EVENTS, INGESTION_EVENTS_BULK})
+
+AT_ONCE: Final = 8
+"""How many payloads are written at the same time."""
+
+
+class PayloadInvalidError(Exception):
+    """What a claim check names is no payload; the message says which and why."""
+
+
+class Payloads(Protocol):
+    """Where payloads are kept: the part of the blob store that the claim check needs, with its errors."""
+
+    async def put(self, tenant_id: str, content: bytes) -> str:
+        """Keep *content* in the tenant's own space and return its reference."""
+
+    async def get(self, tenant_id: str, reference: str) -> bytes:
+        """The content under a reference, which must be in the tenant's own space."""
+
+
+class ClaimCheckBus:
+    """A bus that gives large ingestion events a claim check on the way in; the rest of it is *bus* itself."""
+
+    def __init__(self, bus: MessageBus, payloads: Payloads) -> None:
+        self._bus = bus
+        self._payloads = payloads
+
+    async def send(self, queue: str, messages: Sequence[Message], *, delay: timedelta | None = None) -> None:
+        """See :meth:`messaging.bus.MessageBus.send`.
+
+        Raises:
+            BusUnavailableError, MessageTooLargeError: as the bus itself does.
+            StoreUnavailableError: a payload could not be kept; nothing was sent.
+        """
+        if queue in QUEUES_OF_EVENTS and any(len(message.body) > LARGEST_INLINE for message in messages):
+            turns = asyncio.Semaphore(AT_ONCE)
+            messages = await asyncio.gather(*(self._checked(message, turns) for message in messages))
+        await self._bus.send(queue, messages, delay=delay)
+
+    async def depths(self) -> dict[str, QueueDepth]:
+        """See :meth:`messaging.bus.MessageBus.depths`."""
+        return await self._bus.depths()
+
+    async def dead_letters(self, queue: str, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
+        """See :meth:`messaging.bus.MessageBus.dead_letters`. What had a claim check still has it."""
+        return await self._bus.dead_letters(queue, limit=limit, after=after)
+
+    async def remove_dead_letters(self, queue: str, sequence_numbers: Sequence[int]) -> int:
+        """See :meth:`messaging.bus.MessageBus.remove_dead_letters`."""
+        return await self._bus.remove_dead_letters(queue, sequence_numbers)
+
+    async def close(self) -> None:
+        """See :meth:`messaging.bus.MessageBus.close`; the payloads stay open."""
+        await self._bus.close()
+
+    async def _checked(self, message: Message, turns: asyncio.Semaphore) -> Message:
+        """The message with its payload kept apart; as it is when it is small, or no event of anyone's."""
+        if len(message.body) <= LARGEST_INLINE:
+            return message
+        try:
+            event = codec.decode(message.body)
+        except codec.DecodeError:
+            return message
+        match event:
+            case {"tenantId": str(tenant_id), "payload": dict(payload)} if tenant_id:
+                async with turns:
+                    reference = await self._payloads.put(tenant_id, codec.canonical(payload))
+                rest = {name: value for name, value in event.items() if name != "payload"}
+                return msgspec.structs.replace(message, body=codec.encode(rest | {"payloadRef": reference}))
+            case _:
+                return message
+
+
+async def redeem(contract: C, payloads: Payloads) -> C:
+    """*contract* with its payload, when it is an event that travels without; else as it is.
+
+    Raises:
+        PayloadInvalidError: what the claim check names is no JSON object.
+        BlobMissingError: there is no such content, or the reference is malformed or another tenant's.
+        StoreUnavailableError: the store is away.
+    """
+    if not isinstance(contract, IngestionEvent) or contract.payload is not None or contract.payload_ref is None:
+        return contract
+    content = await payloads.get(contract.tenant_id, contract.payload_ref)
+    try:
+        payload = codec.decode(content)
+    except codec.DecodeError as error:
+        raise PayloadInvalidError(f"{contract.payload_ref} is no JSON: {error}") from None
+    if not isinstance(payload, dict):
+        raise PayloadInvalidError(f"{contract.payload_ref} is JSON, but no object: a payload is the record's fields")
+    return contract.model_copy(update={"payload": payload})
