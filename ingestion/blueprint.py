@@ -21,7 +21,7 @@ async def poll_due(timer: func.TimerRequest) -> None:
     await enqueue_due(services().ingestion)
 
 
-@blueprint.service_bus_queue_trigger("message", "ServiceBusConnection", SOURCE_WORK)
+@blueprint.service_bus_queue_trigger("message", "ServiceBusConnection", SOURCE_WORK, data_type=func.DataType.BINARY)
 async def work_on_source(message: func.ServiceBusMessage) -> None:
     """Do a piece of work against a source, under the connection's lease."""
     app = services()
