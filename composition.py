@@ -19,6 +19,7 @@ from operations.dead_letters import DeadLetterPorts
 from operations.metrics import StageMeter
 from operations.reconciliation import ReconciliationPorts
 from operations.replay import ReplayPorts
+from processors.change_feed import ChangeFeedPorts
 from processors.delivery import DeliveryPorts
 from processors.embedding import EmbeddingPorts
 from processors.enrichment import EnrichmentPorts
@@ -89,6 +90,11 @@ class Services:
     def preparation(self) -> PreparationPorts:
         """The ports of preparation."""
         return PreparationPorts(self.store, self.bus, self.clock)
+
+    @cached_property
+    def change_feed(self) -> ChangeFeedPorts:
+        """The ports of following the change feed."""
+        return ChangeFeedPorts(self.store, self.bus, self.store, self.preparation, self.clock)
 
     @cached_property
     def embedding(self) -> EmbeddingPorts:

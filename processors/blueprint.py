@@ -76,7 +76,8 @@ async def embed_chunks(messages: List[func.ServiceBusMessage]) -> None:
     lease_container_name="leases",
     max_items_per_invocation=200,
     feed_poll_delay=1000,
-    start_from_beginning=True,
+    # The library annotates it as a time; the binding takes a truth value.
+    start_from_beginning=True,  # type: ignore[arg-type]
 )
 @blueprint.retry("exponential_backoff", "-1", minimum_interval="00:00:05", maximum_interval="00:05:00")
 async def prepare_changed_shards(documents: func.DocumentList) -> None:

@@ -8,6 +8,8 @@ from string import ascii_lowercase, ascii_uppercase, digits
 SHARDLINE_SYSTEM = "shardline"
 """The system of shards that Shardline itself keeps (projects, connections, cursors)."""
 
+SHARD_ID_PREFIX = "sh_"
+
 _SALESFORCE_ID = re.compile(r"[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?\Z")
 _CAPITALS = str.maketrans(dict.fromkeys(ascii_uppercase, "1") | dict.fromkeys(ascii_lowercase + digits, "0"))
 _SUFFIX = {f"{n:05b}"[::-1]: character for n, character in enumerate(ascii_uppercase + "012345")}
@@ -67,7 +69,7 @@ def shard_id(tenant_id: str, system: str, instance: str, object_type: str, exter
         f"{len(tenant_id)}:{tenant_id}{len(system)}:{system}{len(instance)}:{instance}"
         f"{len(object_type)}:{object_type}{len(external_id)}:{external_id}"
     )
-    return "sh_" + blake2b(text.encode(), digest_size=20, person=b"shardline-id").hexdigest()
+    return SHARD_ID_PREFIX + blake2b(text.encode(), digest_size=20, person=b"shardline-id").hexdigest()
 
 
 def link_id(source_shard_id: str, relationship_type: str, target_shard_id: str) -> str:

@@ -114,7 +114,7 @@ def index_app(
         notes=tuple(
             f"the retry policy of function {function.get_function_name()} is not applied on one machine"
             for function in _functions[app]
-            if function.get_setting("retry_policy") is not None
+            if function.get_setting("retry_policy") is not None and not _follows_changes(function)
         ),
     )
 
@@ -171,6 +171,11 @@ def _index(function: Any, environment: Mapping[str, str]) -> IndexedFunction:
         return _by_trigger(trigger, common, environment)
     except ValueError as error:
         raise HostError(f"function {name}: {error}") from None
+
+
+def _follows_changes(function: Any) -> bool:
+    """Whether it follows a change feed: what fails there comes again, with or without a policy."""
+    return any(json.loads(raw)["type"] == "cosmosDBTrigger" for raw in function.get_raw_bindings())
 
 
 def _by_trigger(trigger: dict[str, Any], common: dict[str, Any], environment: Mapping[str, str]) -> IndexedFunction:
