@@ -1,4 +1,4 @@
-"""The operations functions: reconciliation on a timer."""
+"""The operations functions: what runs on timers of its own."""
 
 from datetime import timedelta
 
@@ -17,3 +17,10 @@ async def reconcile_stages(timer: func.TimerRequest) -> None:
     app = services()
     await drain(app.dead_letters)
     await reconcile(app.reconciliation, after=timedelta(seconds=app.settings.reconcile_after_seconds))
+
+
+@blueprint.timer_trigger("timer", "0 17 3 * * *", run_on_startup=False, use_monitor=True)
+async def expire_payloads(timer: func.TimerRequest) -> None:
+    """Delete large payloads that no message can name any more."""
+    app = services()
+    await app.blobs.delete_older(app.clock() - timedelta(days=app.settings.payload_days))
