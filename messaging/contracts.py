@@ -2,10 +2,10 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from messaging import codec
+from messaging import codec, tracing
 from messaging.bus import Message
 from messaging.message_ids import message_id
 
@@ -15,9 +15,15 @@ SCHEMA_VERSION = 1
 EventType = Literal["create", "update", "delete"]
 ChangeType = Literal["create", "update", "delete"]
 
+Pipeline = Literal["events", "integration"]
+"""Which way a shard came: the chain of the sources' events, or the general integration system."""
+
 
 class Contract(BaseModel):
-    """What all contracts share: camelCase on the wire, snake_case in code, and the way on through the hops."""
+    """What all contracts share: camelCase on the wire, snake_case in code, and the way on through the hops.
+
+    *traceparent* is the span that made the message. *pipeline* is left out where it is that of the events.
+    """
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
 
@@ -25,6 +31,7 @@ class Contract(BaseModel):
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1)
     correlation_id: str | None = None
     traceparent: str | None = None
+    pipeline: Pipeline | None = None
 
     def to_bytes(self) -> bytes:
         """The message body."""
@@ -38,7 +45,14 @@ class Contract(BaseModel):
             codec.DecodeError: *body* is no JSON.
             pydantic.ValidationError: *body* is JSON, but not this contract.
         """
-        return cls.model_validate(codec.decode(body))
+        content = codec.decode(body)
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            if not isinstance(content, dict) or {problem["loc"] for problem in error.errors()} != {("traceparent",)}:
+                raise
+            # Whatever a producer takes for a trace context, its message is not to blame.
+            return cls.model_validate({name: value for name, value in content.items() if name != "traceparent"})
 
     def source_key(self) -> str:
         """What the message is about; the same for all messages about it."""
@@ -49,14 +63,19 @@ class Contract(BaseModel):
         raise NotImplementedError
 
     def to_message(self, queue: str, *, generation: int = 0) -> Message:
-        """The message for *queue*: the same contract gives the same message id, until the generation moves."""
+        """The message for *queue*: the same contract gives the same message id, until the generation moves.
+
+        One that has no trace context yet goes out with that of the span it is made in.
+        """
+        if self.traceparent is None and (here := tracing.current_traceparent()):
+            return self.model_copy(update={"traceparent": here}).to_message(queue, generation=generation)
         properties: dict[str, str | int | bool] = {
             "tenantId": self.tenant_id,
             "schemaVersion": self.schema_version,
             "generation": generation,
         }
         if self.traceparent:
-            properties["traceparent"] = self.traceparent
+            properties[tracing.TRACEPARENT] = self.traceparent
         return Message(
             body=self.to_bytes(),
             message_id=message_id(queue, self.source_key(), self.version_key(), generation),
@@ -111,12 +130,16 @@ class IngestionEvent(Contract):
 
 
 class ShardMessage(Contract):
-    """What the messages after normalization share: the shard, and the revision they were made for."""
+    """What the messages after normalization share: the shard, and the revision they were made for.
+
+    *observed_at* is when the change was seen at its source: how long the chain takes is counted from there.
+    """
 
     shard_id: str = Field(min_length=1)
     shard_type_id: str = Field(min_length=1)
     revision: int = Field(ge=1)
     generation: int = Field(default=0, ge=0)
+    observed_at: str | None = None
 
     def source_key(self) -> str:
         """Tenant and shard."""
