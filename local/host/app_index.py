@@ -18,6 +18,7 @@ from local.host.errors import HostError
 from local.host.host_json import HostSettings, read_host_json
 from local.host.routes import RouteTemplate
 from local.host.schedule import Schedule
+from settings import SettingsError
 
 _SETTING: Final = re.compile(r"%([^%]+)%")
 _ALL_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
@@ -129,6 +130,8 @@ def load_app(module_name: str, host_json: Path | None = None) -> AppIndex:
     """
     try:
         module = importlib.import_module(module_name)
+    except SettingsError as error:
+        raise HostError(str(error)) from None
     except ModuleNotFoundError as error:
         if error.name != module_name:
             raise

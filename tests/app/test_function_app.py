@@ -1,15 +1,13 @@
 """The app as the Functions worker indexes it: one broken rule there means no functions at all."""
 
 import inspect
-import os
-import subprocess
-import sys
 import typing
 from pathlib import Path
 from typing import Any
 
 import azure.functions as func
 import pytest
+from the_app import app
 
 from local.home import DEFAULT_SCHEDULES
 from local.host.app_index import AppIndex, index_app
@@ -22,8 +20,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def index() -> AppIndex:
     """The functions of the app."""
-    from function_app import app
-
     return index_app(app, read_host_json(ROOT / "host.json"), environment=DEFAULT_SCHEDULES)
 
 
@@ -58,20 +54,3 @@ def test_signatures_are_what_the_worker_can_index(index: AppIndex) -> None:
         if typing.get_origin(hint) is not None:
             assert typing.get_args(hint) == (func.ServiceBusMessage,)
             assert typing.get_origin(hint) is list
-
-
-def test_importing_the_app_opens_nothing_and_needs_no_setting(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SHARDLINE_")}
-    program = "import function_app, sys; print('wordllama' in sys.modules, 'apsw' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[0] == "False", "the embedding model waits for the first text"
-    assert list(tmp_path.iterdir()) == []

@@ -51,11 +51,11 @@ HEAVY = (
 
 
 def watched(statement: str) -> dict[str, Any]:
-    """What a new interpreter does while it runs *statement*, with no setting of Shardline."""
+    """What a new interpreter does while it runs *statement*."""
     done = subprocess.run(
         [sys.executable, "-B", "-c", WATCH % statement],
         cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin"},
+        env={"PATH": "/usr/bin:/bin", "SHARDLINE_HOME": "local", "SHARDLINE_DATA_DIR": "/nonexistent"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -86,3 +86,24 @@ def test_importing_the_app_loads_no_heavy_library() -> None:
 )
 def test_the_watch_sees_what_it_is_for(statement: str) -> None:
     assert watched(statement)["events"] != []
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({}, "SHARDLINE_HOME is missing"),
+        ({"SHARDLINE_HOME": "azure"}, "ServiceBusConnection is missing"),
+    ],
+)
+def test_a_wrong_setting_stops_the_app_before_it_takes_a_message(environment: dict[str, str], named: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", "import function_app"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert named in done.stderr.splitlines()[-1]

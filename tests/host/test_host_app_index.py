@@ -172,6 +172,8 @@ def test_a_retry_policy_is_noted_as_not_applied() -> None:
 def test_the_products_own_app_can_run_on_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
     for schedule in ("SHARDLINE_POLL_SCHEDULE", "SHARDLINE_RECONCILE_SCHEDULE"):
         monkeypatch.setenv(schedule, "0 */5 * * * *")
+    monkeypatch.setenv("SHARDLINE_HOME", "local")
+    monkeypatch.setenv("SHARDLINE_DATA_DIR", "not-opened")
     found = load_app("function_app")
     assert {queue.queue for queue in found.queues} >= {"ingestion-events", "shard-emission", "embedding-jobs"}
     assert found.timers

@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from the_app import app
+
 import composition
 from composition import LocalServices, build_local
-from function_app import app
 from local.home import DEFAULT_SCHEDULES
 from local.host.app_index import index_app
 from local.host.host_json import read_host_json
@@ -132,7 +133,7 @@ class Rig:
 
     async def send(self, *events: IngestionEvent, queue: str = INGESTION_EVENTS) -> None:
         """Put events on their queue, each under its own deterministic message id."""
-        await self.bus.send(queue, [one.to_message(queue) for one in events])
+        await self.services.bus.send(queue, [one.to_message(queue) for one in events])
 
     async def send_body(self, queue: str, body: bytes, message_id: str, **properties: str | int | bool) -> None:
         """Put a message on a queue as it is."""
