@@ -13,6 +13,7 @@ from ingestion.salesforce.client import SalesforceClients
 from ingestion.salesforce.session import PollingPorts
 from ingestion.work import IngestionPorts
 from messaging.bus import MessageBus
+from messaging.claim_check import ClaimCheckBus
 from messaging.sqlite_bus import SqliteMessageBus
 from messaging.times import Clock, utc_now
 from operations.dead_letters import DeadLetterPorts
@@ -74,7 +75,7 @@ class Services:
     @cached_property
     def delivery(self) -> DeliveryPorts:
         """What gives messages an end."""
-        return DeliveryPorts(self.bus, self.store, self.clock, self.meter)
+        return DeliveryPorts(self.bus, self.store, self.blobs, self.clock, self.meter)
 
     @cached_property
     def normalization(self) -> NormalizationPorts:
@@ -150,13 +151,14 @@ def build_local(settings: Settings, *, clock: Clock = utc_now) -> LocalServices:
     """
     settings.bus_file.parent.mkdir(parents=True, exist_ok=True)
     queues = SqliteMessageBus(settings.bus_file, clock=clock)
+    blobs = FolderBlobStore(settings.blob_folder)
     key = TokenKey(local_key(settings.token_key_file), _token_rules(settings))
     return LocalServices(
         settings=settings,
-        bus=queues,
+        bus=ClaimCheckBus(queues, blobs),
         queues=queues,
         store=SqliteShardStore(settings.store_file, clock=clock),
-        blobs=FolderBlobStore(settings.blob_folder),
+        blobs=blobs,
         secrets=EnvironmentSecrets(),
         model=StaticEmbeddingModel(),
         tokens=key,

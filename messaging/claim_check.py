@@ -95,6 +95,11 @@ class ClaimCheckBus:
                 return message
 
 
+def is_claim_check(contract: Contract) -> bool:
+    """Whether *contract* is an event that travels without its payload."""
+    return isinstance(contract, IngestionEvent) and contract.payload is None
+
+
 async def redeem(contract: C, payloads: Payloads) -> C:
     """*contract* with its payload, when it is an event that travels without; else as it is.
 

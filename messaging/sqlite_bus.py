@@ -19,7 +19,15 @@ import apsw
 import msgspec
 
 from messaging import dead_letters, duplicate_window, receivable, segments
-from messaging.bus import BusUnavailableError, DeadLetter, Message, QueueDepth, ReceivedMessage
+from messaging.bus import (
+    LARGEST_BODY,
+    BusUnavailableError,
+    DeadLetter,
+    Message,
+    MessageTooLargeError,
+    QueueDepth,
+    ReceivedMessage,
+)
 from messaging.duplicate_window import DuplicateWindow, id_bytes
 from messaging.process_identity import is_dead, process_identity
 from messaging.queues import QUEUES, QueueProperties
@@ -108,6 +116,9 @@ class SqliteMessageBus:
         """See :meth:`messaging.bus.MessageBus.send`. Above 1,024 messages or 1 MiB it is not all or nothing."""
         if queue not in self._queues:
             raise KeyError(queue)
+        for message in messages:
+            if len(message.body) > LARGEST_BODY:
+                raise MessageTooLargeError(queue, message.message_id, size=len(message.body), limit=LARGEST_BODY)
         with _as_unavailable():
             for batch in segments.batches(messages, TRANSACTION_MESSAGES, TRANSACTION_BYTES):
                 await self._file.run(partial(self._send, queue=queue, messages=batch, delay=delay))
@@ -115,7 +126,7 @@ class SqliteMessageBus:
     async def receive(
         self, queue: str, *, max_messages: int, lock_for: timedelta | None = None
     ) -> list[ReceivedMessage]:
-        """See :meth:`messaging.bus.QueueReceiver.receive`.
+        """See :meth:`messaging.bus.QueueReceiver.receive`. *lock_for* may take the place of the queue's lock duration.
 
         Fewer than *max_messages* may come though more wait: whole segments are taken, and messages that were received
         before don't share a batch with messages that were not. An empty list means that none could be received,
@@ -140,7 +151,7 @@ class SqliteMessageBus:
         return await self._set_lock(messages, "token = NULL, owner = NULL, locked_until = 0", {})
 
     async def renew(self, messages: Sequence[ReceivedMessage], *, lock_for: timedelta | None = None) -> int:
-        """See :meth:`messaging.bus.QueueReceiver.renew`. The lock then ends *lock_for* from now."""
+        """See :meth:`messaging.bus.QueueReceiver.renew`. *lock_for* may take the place of the queue's lock duration."""
         renewed = 0
         for queue, of_queue in _by(messages, lambda message: message.queue).items():
             duration = self._queues[queue].lock_duration if lock_for is None else lock_for
@@ -157,7 +168,7 @@ class SqliteMessageBus:
         return await self._settle(messages, bury)
 
     async def depths(self) -> dict[str, QueueDepth]:
-        """See :meth:`messaging.bus.MessageBus.depths`. The oldest is of those that can be received or are locked."""
+        """See :meth:`messaging.bus.MessageBus.depths`. All is counted, and locked messages are told apart."""
         with _as_unavailable():
             rows = await self._file.run(
                 lambda connection: _rows(

@@ -18,12 +18,14 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import ValidationError
 
 from messaging import codec
-from messaging.bus import BusUnavailableError, Message, MessageBus, Property
+from messaging.bus import BusUnavailableError, Message, MessageBus, MessageTooLargeError, Property
+from messaging.claim_check import PayloadInvalidError, Payloads, is_claim_check, redeem
 from messaging.contracts import SCHEMA_VERSION, Contract
 from messaging.message_ids import message_id
 from messaging.queues import QUEUES
 from messaging.times import Clock, to_text
 from processors.outcome import Cause, Later, Outcome, Park, PermanentError
+from shards.blobs import BlobMissingError
 from shards.parked import ParkedMessage, ParkedMessages, parked_message
 from shards.store import StoreUnavailableError
 
@@ -36,6 +38,8 @@ MAX_ATTEMPTS = 6
 """How often a failing message is tried before it is parked; with the delays below that is about ten minutes."""
 FIRST_DELAY = timedelta(seconds=5)
 LONGEST_DELAY = timedelta(minutes=5)
+CLAIM_CHECKS_AT_ONCE = 8
+"""How many messages are tried together whose payloads are too large for the bus: all of them are in memory then."""
 _DOUBLINGS = 16
 """More change nothing: five seconds doubled so often are far beyond the longest delay."""
 
@@ -78,6 +82,7 @@ class DeliveryPorts:
 
     bus: MessageBus
     parked: ParkedMessages
+    payloads: Payloads
     clock: Clock
     meter: Meter
 
@@ -94,12 +99,14 @@ async def consume(
 
     A batch in which any message comes a second time runs one message at a time, so that the one which broke the
     batch can't take the others along; a message at its last delivery but one is parked before it is tried. What has
-    not started at half of the queue's lock goes out as copies.
+    not started at half of the queue's lock goes out as copies; a bus that is away is waited for up to a third of the
+    lock, and never beyond five sixths of it, so that the last call ends within it.
 
     Raises:
         BusUnavailableError: the bus took neither the next stage's messages nor the copies.
     """
     started = perf_counter()
+    times = _Times(ports.clock, ports.clock(), QUEUES[queue].lock_duration)
     outcomes: dict[int, Outcome] = {}
     deliveries: dict[int, Delivery[C]] = {}
     for index, message in enumerate(messages):
@@ -108,30 +115,43 @@ async def consume(
             outcomes[index] = received
         else:
             deliveries[index] = received
-    outcomes |= await _Batch(messages, deliveries, queue, process, ports.clock).run()
-    await _settle(messages, outcomes, queue, ports)
+    outcomes |= await _Batch(messages, deliveries, queue, process, ports.payloads, times).run()
+    await _settle(messages, outcomes, queue, ports, times)
     ports.meter.record(queue, [delivery.value for delivery in deliveries.values()], perf_counter() - started)
     return [outcomes[index] for index in range(len(messages))]
 
 
-async def _patiently(call: Callable[[], Awaitable[T]], clock: Clock, until: datetime) -> T:
-    """What *call* returns, called again while the bus is away and there is time.
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """What a batch has time for, received at *began* under a lock of *lock*."""
 
-    A raise would redeliver the whole batch at once and without a pause, so it is the last resort.
+    clock: Clock
+    began: datetime
+    lock: timedelta
 
-    Raises:
-        BusUnavailableError: the bus stayed away *until* then.
-    """
-    pause = 0.1
-    while True:
-        try:
-            return await call()
-        except BusUnavailableError as error:
-            if clock() + timedelta(seconds=pause) >= until:
-                raise
-            log.warning("the bus is away (%s); trying again in %.1f s", error, pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
+    def may_start(self) -> bool:
+        """Whether there is time to try one more message."""
+        return self.clock() < self.began + self.lock / 2
+
+    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What *call* returns, called again while the bus is away and there is time.
+
+        A raise would redeliver the whole batch at once and without a pause, so it is the last resort.
+
+        Raises:
+            BusUnavailableError: the bus stayed away.
+        """
+        until = min(self.clock() + self.lock / 3, self.began + self.lock * 5 / 6)
+        pause = 0.1
+        while True:
+            try:
+                return await call()
+            except BusUnavailableError as error:
+                if self.clock() + timedelta(seconds=pause) >= until:
+                    raise
+                log.warning("the bus is away (%s); trying again in %.1f s", error, pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
 
 
 def _receive(message: IncomingMessage, queue: str, contract: type[C]) -> Delivery[C] | Park:
@@ -170,7 +190,8 @@ class _Batch(Generic[C]):
     deliveries: dict[int, Delivery[C]]
     queue: str
     process: Process[C]
-    clock: Clock
+    payloads: Payloads
+    times: _Times
 
     async def run(self) -> dict[int, Outcome]:
         """Try all, together or one by one, for half of the lock's time; what became of each.
@@ -178,18 +199,16 @@ class _Batch(Generic[C]):
         Raises:
             BusUnavailableError: the bus stayed away.
         """
-        lock = QUEUES[self.queue].lock_duration
-        deadline = self.clock() + lock / 2
         one_by_one = any((message.delivery_count or 1) > 1 for message in self.messages)
-        groups = deque(self._singly(self.deliveries) if one_by_one else [list(self.deliveries)])
+        groups = deque(self._singly(self.deliveries) if one_by_one else self._together())
         outcomes: dict[int, Outcome] = {}
-        while groups and self.deliveries:
-            if self.clock() >= deadline:
+        while groups:
+            if not self.times.may_start():
                 late = Later(timedelta(0), "the batch ran out of time")
                 return outcomes | dict.fromkeys(chain.from_iterable(groups), late)
             group = groups.popleft()
             try:
-                tried = await _patiently(partial(self._try, group), self.clock, self.clock() + lock / 3)
+                tried = await self.times.patiently(partial(self._try, group))
             except StoreUnavailableError as error:
                 left = [*group, *chain.from_iterable(groups)]
                 log.warning("%s: the store is away (%s); %d messages come back later", self.queue, error, len(left))
@@ -199,6 +218,13 @@ class _Batch(Generic[C]):
             else:
                 outcomes |= tried
         return outcomes
+
+    def _together(self) -> list[list[int]]:
+        """The messages as they are tried at first: together, but for the large ones, which come in small groups."""
+        large = [index for index, delivery in self.deliveries.items() if is_claim_check(delivery.value)]
+        small = [index for index in self.deliveries if index not in set(large)]
+        groups = [large[start : start + CLAIM_CHECKS_AT_ONCE] for start in range(0, len(large), CLAIM_CHECKS_AT_ONCE)]
+        return [small, *groups] if small else groups
 
     @staticmethod
     def _singly(indexes: Iterable[int]) -> list[list[int]]:
@@ -211,7 +237,10 @@ class _Batch(Generic[C]):
             BusUnavailableError, StoreUnavailableError: none of them can be tried now.
         """
         try:
-            return dict(zip(group, await self.process([self.deliveries[index] for index in group]), strict=True))
+            whole, outcomes = await self._redeemed(group)
+            if whole:
+                outcomes |= zip(whole, await self.process(list(whole.values())), strict=True)
+            return outcomes
         except (BusUnavailableError, StoreUnavailableError):
             self._note_broken_try(group)
             raise
@@ -222,6 +251,25 @@ class _Batch(Generic[C]):
             log.warning("%s: a batch of %d failed (%s); trying them one by one", self.queue, len(group), error)
             return None
 
+    async def _redeemed(self, group: Sequence[int]) -> tuple[dict[int, Delivery[C]], dict[int, Outcome]]:
+        """The deliveries of *group* with their payloads, and what became of those whose payload can't be had."""
+        whole = {index: self.deliveries[index] for index in group}
+        outcomes: dict[int, Outcome] = {}
+        checked = [index for index, delivery in whole.items() if is_claim_check(delivery.value)]
+        redeemed = await asyncio.gather(
+            *(redeem(whole.pop(index).value, self.payloads) for index in checked), return_exceptions=True
+        )
+        for index, value in zip(checked, redeemed, strict=True):
+            if isinstance(value, BlobMissingError):
+                outcomes[index] = Park("payload-missing", str(value))
+            elif isinstance(value, PayloadInvalidError):
+                outcomes[index] = Park("payload-invalid", str(value))
+            elif isinstance(value, BaseException):
+                raise value
+            else:
+                whole[index] = replace(self.deliveries[index], value=value)
+        return whole, outcomes
+
     def _note_broken_try(self, group: Sequence[int]) -> None:
         """A try that broke off may have written without emitting: the next one must know."""
         for index in group:
@@ -231,6 +279,8 @@ class _Batch(Generic[C]):
 def _failed(message: IncomingMessage, error: Exception, queue: str) -> Outcome:
     if isinstance(error, PermanentError):
         return Park(error.reason, error.detail)
+    if isinstance(error, MessageTooLargeError):
+        return Park("message-too-large", f"what it makes is too large: {error}")
     attempt = _number(message, Cause.FAILURE) + 1
     description = f"{type(error).__name__}: {error}"
     log.error("%s: message %s failed at try %d", queue, message.message_id, attempt, exc_info=error)
@@ -244,7 +294,11 @@ def _outage(message: IncomingMessage, reason: str) -> Later:
 
 
 async def _settle(
-    messages: Sequence[IncomingMessage], outcomes: Mapping[int, Outcome], queue: str, ports: DeliveryPorts
+    messages: Sequence[IncomingMessage],
+    outcomes: Mapping[int, Outcome],
+    queue: str,
+    ports: DeliveryPorts,
+    times: _Times,
 ) -> None:
     copies: dict[timedelta, list[Message]] = {}
     parked: list[ParkedMessage] = []
@@ -264,9 +318,15 @@ async def _settle(
                 if isinstance(outcome, Park):
                     waiting = _outage(messages[index], "the store can't park it now")
                     copies.setdefault(waiting.delay, []).append(_copy(messages[index], queue, waiting))
-    patience = ports.clock() + QUEUES[queue].lock_duration / 3
     for delay, batch in copies.items():
-        await _patiently(partial(ports.bus.send, queue, batch, delay=delay or None), ports.clock, patience)
+        await times.patiently(partial(_send_copies, queue, batch, delay, ports.bus))
+
+
+async def _send_copies(queue: str, copies: Sequence[Message], delay: timedelta, bus: MessageBus) -> None:
+    try:
+        await bus.send(queue, copies, delay=delay or None)
+    except StoreUnavailableError as error:
+        raise BusUnavailableError(f"a copy's payload can't be put into the blob store: {error}") from error
 
 
 def _copy(message: IncomingMessage, queue: str, outcome: Later) -> Message:
