@@ -92,11 +92,23 @@ BINDINGS: dict[str, list[dict[str, Any]]] = {
 """Each function by name. A function that is new needs its line here, and its rights and settings in infra/."""
 
 
+SETTINGS = {
+    "SHARDLINE_HOME": "azure",
+    "ServiceBusConnection__fullyQualifiedNamespace": "acme.servicebus.windows.net",
+    "CosmosConnection__accountEndpoint": "https://acme.documents.azure.com/",
+    "AzureWebJobsStorage__accountName": "acme",
+    "SHARDLINE_KEY_VAULT_URL": "https://acme.vault.azure.net",
+    "SHARDLINE_TOKEN_ISSUER": "https://login.example/acme",
+    "SHARDLINE_TOKEN_KEYS_URL": "https://login.example/acme/keys",
+}
+"""As deployed; nothing is there, and nothing is asked for while the app is indexed."""
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def indexed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worker]:
-    """A worker that has indexed the app, with no setting at all."""
+    """A worker that has indexed the app."""
     output = tmp_path_factory.mktemp("index") / "worker.log"
-    started = await Worker.start(worker_python(), ROOT, {}, output)
+    started = await Worker.start(worker_python(), ROOT, SETTINGS, output)
     yield started
     await started.stop()
 
@@ -123,7 +135,13 @@ async def test_the_environment_holds_nothing_that_azure_would_not_install() -> N
 async def test_one_import_that_fails_leaves_no_function_at_all(tmp_path: Path) -> None:
     (tmp_path / "msgspec.py").write_text("raise ModuleNotFoundError(\"No module named 'msgspec'\")\n")
     with pytest.raises(IndexingError, match=r"No module named 'msgspec'"):
-        await Worker.start(worker_python(), ROOT, {"PYTHONPATH": str(tmp_path)}, tmp_path / "worker.log")
+        await Worker.start(worker_python(), ROOT, SETTINGS | {"PYTHONPATH": str(tmp_path)}, tmp_path / "worker.log")
+
+
+async def test_one_setting_that_is_wrong_leaves_no_function_at_all(tmp_path: Path) -> None:
+    settings = {name: value for name, value in SETTINGS.items() if name != "AzureWebJobsStorage__accountName"}
+    with pytest.raises(IndexingError, match="AzureWebJobsStorage is missing"):
+        await Worker.start(worker_python(), ROOT, settings, tmp_path / "worker.log")
 
 
 HEAD = """

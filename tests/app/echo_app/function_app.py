@@ -29,22 +29,22 @@ def _said(message: func.ServiceBusMessage) -> dict[str, Any]:
     }
 
 
-@app.service_bus_queue_trigger("message", "Bus", "texts")
+@app.service_bus_queue_trigger("message", "Bus", "one-text")
 async def one_text(message: func.ServiceBusMessage) -> None:
     log.info(json.dumps(_said(message)))
 
 
-@app.service_bus_queue_trigger("messages", "Bus", "texts", cardinality="many")
+@app.service_bus_queue_trigger("messages", "Bus", "many-texts", cardinality="many")
 async def many_texts(messages: Batch) -> None:
     log.info(json.dumps([_said(message) for message in messages]))
 
 
-@app.service_bus_queue_trigger("message", "Bus", "bytes", data_type=func.DataType.BINARY)
+@app.service_bus_queue_trigger("message", "Bus", "one-bytes", data_type=func.DataType.BINARY)
 async def one_bytes(message: func.ServiceBusMessage) -> None:
     log.info(json.dumps(_said(message)))
 
 
-@app.service_bus_queue_trigger("messages", "Bus", "bytes", cardinality="many", data_type=func.DataType.BINARY)
+@app.service_bus_queue_trigger("messages", "Bus", "many-bytes", cardinality="many", data_type=func.DataType.BINARY)
 async def many_bytes(messages: Batch) -> None:
     log.info(json.dumps([_said(message) for message in messages]))
 

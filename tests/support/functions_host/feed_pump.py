@@ -1,0 +1,109 @@
+"""From the change feed of a Cosmos container to its function, as the host's Cosmos DB extension does it.
+
+The lease, here a continuation in memory, moves on when the function has returned, and also when it has failed for
+good: without a retry policy at once, with one after its last try. A worker that ends takes nothing along: the batch
+has not been checkpointed and comes again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from azure.cosmos.aio import ContainerProxy
+from azure.cosmos.exceptions import CosmosHttpResponseError
+
+from functions_host.functions import Function
+from functions_host.trigger_data import TriggerValue, changed_documents
+from functions_host.worker import Invocation, Retry, WorkerEndedError
+
+_log = logging.getLogger("functions_host.feed_pump")
+
+DEFAULT_MAX_ITEMS: Final = 100
+PAUSE_AFTER_ERROR: Final = 0.2
+
+InvokeRetried = Callable[[Function, TriggerValue, Retry], Awaitable[Invocation]]
+
+
+class FeedPump:
+    """Feeds one function from one container's feed.
+
+    *retry_delay* takes the place of the policy's own pause; *poll_delay*, in seconds, that of the binding's.
+    *passed_over* counts batches that were given up on; *busy* says whether there is one with the function.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        container: ContainerProxy,
+        invoke: InvokeRetried,
+        *,
+        retry_delay: float | None = None,
+        poll_delay: float | None = None,
+    ) -> None:
+        self.function = function
+        self.passed_over = 0
+        self.busy = False
+        self._container = container
+        self._invoke = invoke
+        self._retry_delay = retry_delay
+        self._poll_delay = poll_delay
+        self._continuation: str | None = None
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        binding = self.function.trigger
+        pause = self._poll_delay if self._poll_delay is not None else int(binding.get("feedPollDelay", 5000)) / 1000
+        while True:
+            try:
+                await self.catch_up()
+            except (CosmosHttpResponseError, OSError) as error:
+                _log.info("the feed of %s can't be read: %r", self.function.name, error)
+                await asyncio.sleep(PAUSE_AFTER_ERROR)
+            except WorkerEndedError:
+                await asyncio.sleep(PAUSE_AFTER_ERROR)
+            await asyncio.sleep(pause)
+
+    async def catch_up(self) -> int:
+        """Hand over what has changed since the lease; how many documents.
+
+        Raises:
+            WorkerEndedError: the worker ended over a batch, which is still to come.
+        """
+        binding = self.function.trigger
+        most = int(binding.get("maxItemsPerInvocation", DEFAULT_MAX_ITEMS))
+        position: dict[str, Any]
+        if self._continuation is not None:
+            position = {"continuation": self._continuation}
+        else:
+            position = {"start_time": "Beginning" if binding.get("startFromBeginning") else "Now"}
+        pages: Any = self._container.query_items_change_feed(max_item_count=most, **position).by_page()
+        given = 0
+        async for page in pages:
+            documents = [document async for document in page]
+            self.busy = True
+            try:
+                await self._give(documents)
+            finally:
+                self.busy = False
+            self._continuation = pages.continuation_token
+            given += len(documents)
+        if self._continuation is None:
+            self._continuation = pages.continuation_token
+        return given
+
+    async def _give(self, documents: list[dict[str, Any]]) -> None:
+        policy = self.function.retry
+        tries = 0
+        trigger = changed_documents(documents)
+        while True:
+            done = await self._invoke(self.function, trigger, Retry(tries, policy.count if policy else 0))
+            if done.succeeded:
+                return
+            # A count of -1 means for ever.
+            if policy is None or tries == policy.count:
+                self.passed_over += 1
+                _log.warning("%s failed for good: %s", self.function.name, done.problem)
+                return
+            tries += 1
+            await asyncio.sleep(self._retry_delay if self._retry_delay is not None else policy.delay)
