@@ -71,6 +71,11 @@ class NodeProcess:
         # Read by position: the process writes through the same open file, whose place must not move.
         return os.pread(self._output.fileno(), 1_000_000, 0).decode(errors="replace")
 
+    def stop(self) -> None:
+        """Ask it to end, and wait until it has written what it keeps and ended."""
+        self._process.terminate()
+        self._process.wait(START_SECONDS)
+
     def end(self) -> None:
         """Kill it, as a machine that goes away does. Ending twice is harmless."""
         self._process.kill()

@@ -3,3 +3,5 @@
 process.stdin.on("end", () => process.exit(0));
 process.stdin.on("error", () => process.exit(0));
 process.stdin.resume();
+// Alone it is no reason to go on.
+process.stdin.unref();

@@ -1,0 +1,193 @@
+"""Large content in Azure Blob Storage: the twin for the home on Azure."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from azure.core import MatchConditions
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
+from azure.storage.blob import BlobProperties, ContentSettings, StorageErrorCode
+from azure.storage.blob.aio import ContainerClient, ExponentialRetry
+
+from shards.blobs import BlobMissingError, blob_reference, checked_reference, content_hash
+from shards.store import StoreUnavailableError
+
+T = TypeVar("T")
+
+CALLS_AT_ONCE = 16
+"""How many calls run at a time: each holds its content in memory, and a connection."""
+
+CALL_TIMEOUT = timedelta(seconds=60)
+"""How long one call may take with its retries: a batch has half of its queue's lock, two and a half minutes."""
+
+_WHOLE_SECOND = timedelta(seconds=1)
+"""What the service cuts off a blob's last-modified time is less than this."""
+
+_BYTES = ContentSettings(content_type="application/octet-stream")
+
+
+def container_client(account: str, container: str, credential: AsyncTokenCredential | None = None) -> ContainerClient:
+    """A client of *container* that gives up in seconds, not in the minutes of the SDK's own defaults.
+
+    Args:
+        account: a connection string; with a *credential* the address of the account's blob service.
+        container: its name; :meth:`AzureBlobStore.ensure_container` makes it.
+        credential: the identity to use; the caller closes it.
+
+    Raises:
+        ValueError: *account* is no connection string.
+    """
+    patience: dict[str, Any] = {
+        "retry_policy": ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=1),
+        "connection_timeout": 5,
+        "read_timeout": 20,
+    }
+    if credential is None:
+        return ContainerClient.from_connection_string(account, container, **patience)
+    return ContainerClient(account, container, credential, **patience)
+
+
+class AzureBlobStore:
+    """Each content is the blob that its reference names, in one container.
+
+    Args:
+        connect: makes the client, when the first call needs it; :meth:`close` closes it.
+    """
+
+    def __init__(self, connect: Callable[[], ContainerClient]) -> None:
+        self._connect = connect
+        self._made: ContainerClient | None = None
+        self._turns = asyncio.Semaphore(CALLS_AT_ONCE)
+
+    async def ensure_container(self) -> bool:
+        """Make the container when there is none; whether there was none."""
+        try:
+            await self._call(self._container.create_container)
+        except ResourceExistsError:
+            return False
+        return True
+
+    async def put(self, tenant_id: str, content: bytes) -> str:
+        """Keep *content* and return its reference; content that is there already is written over.
+
+        Writing over is one request that is right in every case: it renews the time that the account's lifecycle rule
+        and :meth:`delete_older` count from, mends what is damaged, and leaves no moment in which the content could go
+        between being found and being renewed. Content is rarely put twice, so asking first would cost more requests
+        than it saved uploads.
+        """
+        reference = blob_reference(tenant_id, content)
+        blob = self._container.get_blob_client(reference)
+        await self._call(partial(blob.upload_blob, content, overwrite=True, content_settings=_BYTES))
+        return reference
+
+    async def get(self, tenant_id: str, reference: str) -> bytes:
+        """The content under *reference*, checked against its hash."""
+        blob = self._container.get_blob_client(checked_reference(tenant_id, reference))
+
+        async def download() -> bytes:
+            return await (await blob.download_blob()).readall()
+
+        try:
+            content = await self._call(download)
+        except ResourceNotFoundError:
+            raise BlobMissingError(f"there is no content {reference} in {self._place}") from None
+        if content_hash(content) != reference.rpartition("/")[2]:
+            raise BlobMissingError(
+                f"the blob {reference} in {self._place} is damaged: its content is not the one that its name is the"
+                " hash of; delete it and have the source read again"
+            )
+        return content
+
+    async def delete(self, tenant_id: str, references: Sequence[str]) -> int:
+        """Delete content for good; how many there were."""
+        names = [checked_reference(tenant_id, reference) for reference in dict.fromkeys(references)]
+        return sum(await asyncio.gather(*map(self._delete, names)))
+
+    async def delete_older(self, before: datetime) -> int:
+        """Delete the content of all tenants that was last put before then; how many there were.
+
+        The service tells times in whole seconds, so what was put less than a second before then stays.
+        """
+        deleted = 0
+        pages = self._container.list_blobs(name_starts_with="payloads/").by_page()
+        while (page := await self._call(partial(anext, pages, None))) is not None:
+            blobs: list[BlobProperties] = [blob async for blob in page]
+            old = [blob for blob in blobs if blob.last_modified + _WHOLE_SECOND <= before]
+            deleted += sum(await asyncio.gather(*(self._delete(blob.name, blob.etag) for blob in old)))
+        return deleted
+
+    async def close(self) -> None:
+        """Close the client, when there is one."""
+        if self._made is not None:
+            await self._made.close()
+            self._made = None
+
+    async def _delete(self, name: str, etag: str | None = None) -> bool:
+        """Delete the blob, with *etag* only as long as it is the same; whether it was deleted."""
+        unchanged: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
+        blob = self._container.get_blob_client(name)
+        try:
+            await self._call(partial(blob.delete_blob, **(unchanged if etag else {})))
+        except (ResourceNotFoundError, ResourceModifiedError):
+            return False
+        return True
+
+    @property
+    def _container(self) -> ContainerClient:
+        if self._made is None:
+            self._made = self._connect()
+        return self._made
+
+    @property
+    def _place(self) -> str:
+        return f"container {self._container.container_name} of {self._container.primary_hostname}"
+
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What *call* returns, in its turn.
+
+        Raises:
+            ResourceNotFoundError: there is no such blob.
+            ResourceExistsError: there is such a container.
+            ResourceModifiedError: the blob has changed.
+            StoreUnavailableError: anything else that the service, the network or the identity refused.
+        """
+        async with self._turns:
+            try:
+                async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
+                    return await call()
+            except (ResourceNotFoundError, ResourceExistsError, ResourceModifiedError) as error:
+                if getattr(error, "error_code", None) in _OF_THE_CONTAINER:
+                    raise StoreUnavailableError(
+                        f"there is no {self._place}: run `shardline provision`, which makes it"
+                    ) from error
+                raise
+            except (AzureError, TimeoutError) as error:
+                raise StoreUnavailableError(f"{self._place}: {_explained(error)}") from error
+
+
+_OF_THE_CONTAINER = (StorageErrorCode.CONTAINER_NOT_FOUND, StorageErrorCode.CONTAINER_BEING_DELETED)
+
+
+def _explained(error: AzureError | TimeoutError) -> str:
+    """What is wrong and what to do, in one line and without the request's address, which may hold a signature."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CALL_TIMEOUT.total_seconds():.0f} s"
+    status = error.status_code if isinstance(error, HttpResponseError) else None
+    code = getattr(error, "error_code", None)
+    told = getattr(code, "value", code) or type(error).__name__
+    if status in {401, 403} or isinstance(error, ClientAuthenticationError):
+        return (
+            f"access was refused ({told}): give the identity the role Storage Blob Data Contributor on the storage"
+            " account, and look whether the account's network rules let it in"
+        )
+    return f"the call failed ({told})" if status is None else f"the service answered {status} ({told})"
