@@ -10,8 +10,20 @@ from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NonRecordingSpan, ProxyTracerProvider, SpanContext, SpanKind, TraceFlags, Tracer
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    ProxyTracerProvider,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    Tracer,
+    TracerProvider,
+)
 from opentelemetry.util.types import AttributeValue
+
+SCOPE: Final = "shardline"
+"""The instrumentation scope of all spans and instruments."""
 
 TRACEPARENT: Final = "traceparent"
 """The message property, and the envelope's field."""
@@ -32,10 +44,19 @@ _FORM: Final = re.compile(
 Attributes = dict[str, AttributeValue]
 
 
+_made: tuple[TracerProvider, Tracer] | None = None
+"""The last provider and its tracer: a provider makes a new one at each call."""
+
+
 def tracer() -> Tracer | None:
-    """The tracer of this process; None while no SDK is installed. Ask once a batch: it is made at each call."""
+    """The tracer of this process; None while no SDK is installed."""
+    global _made  # noqa: PLW0603 - a cache of one
     provider = trace.get_tracer_provider()
-    return None if isinstance(provider, ProxyTracerProvider) else provider.get_tracer("shardline")
+    if isinstance(provider, ProxyTracerProvider):
+        return None
+    if _made is None or _made[0] is not provider:
+        _made = (provider, provider.get_tracer(SCOPE))
+    return _made[1]
 
 
 def context_of(traceparent: object) -> SpanContext | None:

@@ -17,13 +17,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import ValidationError
 
-from messaging import codec
+from messaging import codec, tracing
 from messaging.bus import BusUnavailableError, Message, MessageBus, MessageTooLargeError, Property
 from messaging.claim_check import PayloadInvalidError, Payloads, is_claim_check, redeem
 from messaging.contracts import SCHEMA_VERSION, Contract
 from messaging.message_ids import message_id
 from messaging.queues import QUEUES
 from messaging.times import Clock, to_text
+from processors.batch_spans import BatchSpans, batch_spans
 from processors.outcome import Cause, Later, Outcome, Park, PermanentError
 from shards.blobs import BlobMissingError
 from shards.parked import ParkedMessage, ParkedMessages, parked_message
@@ -72,8 +73,16 @@ Process = Callable[[Sequence[Delivery[C]]], Awaitable[Sequence[Outcome]]]
 class Meter(Protocol):
     """Counts what passes through the queues."""
 
-    def record(self, queue: str, contracts: Sequence[Contract], seconds: float) -> None:
-        """A batch of *queue* was processed in *seconds*."""
+    def record(
+        self,
+        queue: str,
+        contracts: Sequence[Contract | None],
+        outcomes: Sequence[Outcome],
+        *,
+        seconds: float,
+        at: datetime,
+    ) -> None:
+        """A batch of *queue* came to its end *at* a moment, after *seconds*; None stands for a body that was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +124,19 @@ async def consume(
             outcomes[index] = received
         else:
             deliveries[index] = received
-    outcomes |= await _Batch(messages, deliveries, queue, process, ports.payloads, times).run()
-    await _settle(messages, outcomes, queue, ports, times)
-    ports.meter.record(queue, [delivery.value for delivery in deliveries.values()], perf_counter() - started)
-    return [outcomes[index] for index in range(len(messages))]
+    contracts = [deliveries[index].value if index in deliveries else None for index in range(len(messages))]
+    spans = batch_spans(queue)
+    spans.begin(messages, deliveries)
+    try:
+        outcomes |= await _Batch(messages, deliveries, queue, process, ports.payloads, times, spans).run()
+        outcomes = await _settle(messages, outcomes, queue, ports, times)
+    except BaseException as error:
+        spans.broke(error)
+        raise
+    spans.end(outcomes)
+    ends = [outcomes[index] for index in range(len(messages))]
+    ports.meter.record(queue, contracts, ends, seconds=perf_counter() - started, at=ports.clock())
+    return ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +196,9 @@ def _receive(message: IncomingMessage, queue: str, contract: type[C]) -> Deliver
             f"the message has schema version {value.schema_version}, this code reads up to {SCHEMA_VERSION}: "
             "deploy the newer code, then replay",
         )
+    traceparent = tracing.carried(message.application_properties, value.traceparent)
+    if traceparent != value.traceparent:
+        value.traceparent = traceparent
     # Copies and replays have a generation of their own; what they stand for may have been tried.
     return Delivery(value, redelivered=delivery_count > 1 or _number(message, "generation") > 0)
 
@@ -192,6 +213,7 @@ class _Batch(Generic[C]):
     process: Process[C]
     payloads: Payloads
     times: _Times
+    spans: BatchSpans
 
     async def run(self) -> dict[int, Outcome]:
         """Try all, together or one by one, for half of the lock's time; what became of each.
@@ -237,9 +259,10 @@ class _Batch(Generic[C]):
             BusUnavailableError, StoreUnavailableError: none of them can be tried now.
         """
         try:
-            whole, outcomes = await self._redeemed(group)
-            if whole:
-                outcomes |= zip(whole, await self.process(list(whole.values())), strict=True)
+            with self.spans.trying(group):
+                whole, outcomes = await self._redeemed(group)
+                if whole:
+                    outcomes |= zip(whole, await self.process(list(whole.values())), strict=True)
             return outcomes
         except (BusUnavailableError, StoreUnavailableError):
             self._note_broken_try(group)
@@ -247,6 +270,7 @@ class _Batch(Generic[C]):
         except Exception as error:  # noqa: BLE001 - whatever a processor raises, its message must get an end
             self._note_broken_try(group)
             if len(group) == 1:
+                self.spans.failed(group[0], error)
                 return {group[0]: _failed(self.messages[group[0]], error, self.queue)}
             log.warning("%s: a batch of %d failed (%s); trying them one by one", self.queue, len(group), error)
             return None
@@ -283,7 +307,7 @@ def _failed(message: IncomingMessage, error: Exception, queue: str) -> Outcome:
         return Park("message-too-large", f"what it makes is too large: {error}")
     attempt = _number(message, Cause.FAILURE) + 1
     description = f"{type(error).__name__}: {error}"
-    log.error("%s: message %s failed at try %d", queue, message.message_id, attempt, exc_info=error)
+    log.error("%s: %s failed at try %d", queue, _named(message), attempt, exc_info=error)
     if attempt >= MAX_ATTEMPTS:
         return Park("failed", f"failed {attempt} times, the last time with {description}")
     return Later(backoff(attempt), description, Cause.FAILURE)
@@ -299,7 +323,13 @@ async def _settle(
     queue: str,
     ports: DeliveryPorts,
     times: _Times,
-) -> None:
+) -> dict[int, Outcome]:
+    """Send the copies and park what is to be parked; what has become of each message then.
+
+    Raises:
+        BusUnavailableError: the bus took no copies.
+    """
+    settled = dict(outcomes)
     copies: dict[timedelta, list[Message]] = {}
     parked: list[ParkedMessage] = []
     for index, outcome in outcomes.items():
@@ -309,17 +339,18 @@ async def _settle(
             parked.append(_parked(messages[index], queue, outcome, ports.clock))
     if parked:
         for message in parked:
-            log.warning("%s: message %s parked as %s: %s", queue, message.message_id, message.reason, message.detail)
+            log.warning("%s: %s parked as %s: %s", queue, _named(message), message.reason, message.detail)
         try:
             await ports.parked.park(parked)
         except StoreUnavailableError as error:
             log.warning("%s: the store can't park %d messages now (%s)", queue, len(parked), error)
             for index, outcome in outcomes.items():
                 if isinstance(outcome, Park):
-                    waiting = _outage(messages[index], "the store can't park it now")
+                    settled[index] = waiting = _outage(messages[index], "the store can't park it now")
                     copies.setdefault(waiting.delay, []).append(_copy(messages[index], queue, waiting))
     for delay, batch in copies.items():
         await times.patiently(partial(_send_copies, queue, batch, delay, ports.bus))
+    return settled
 
 
 async def _send_copies(queue: str, copies: Sequence[Message], delay: timedelta, bus: MessageBus) -> None:
@@ -327,6 +358,11 @@ async def _send_copies(queue: str, copies: Sequence[Message], delay: timedelta, 
         await bus.send(queue, copies, delay=delay or None)
     except StoreUnavailableError as error:
         raise BusUnavailableError(f"a copy's payload can't be put into the blob store: {error}") from error
+
+
+def _named(message: IncomingMessage | ParkedMessage) -> str:
+    """The message as the log names it, where a line of Azure's worker may tell no invocation."""
+    return f"message {message.message_id} (correlation id {message.correlation_id})"
 
 
 def _copy(message: IncomingMessage, queue: str, outcome: Later) -> Message:
