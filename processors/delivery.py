@@ -28,7 +28,7 @@ from processors.batch_spans import BatchSpans, batch_spans
 from processors.outcome import Cause, Later, Outcome, Park, PermanentError
 from shards.blobs import BlobMissingError
 from shards.parked import ParkedMessage, ParkedMessages, parked_message
-from shards.store import StoreUnavailableError
+from shards.store import ItemTooLargeError, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -305,6 +305,8 @@ def _failed(message: IncomingMessage, error: Exception, queue: str) -> Outcome:
         return Park(error.reason, error.detail)
     if isinstance(error, MessageTooLargeError):
         return Park("message-too-large", f"what it makes is too large: {error}")
+    if isinstance(error, ItemTooLargeError):
+        return Park("too-large", str(error))
     attempt = _number(message, Cause.FAILURE) + 1
     description = f"{type(error).__name__}: {error}"
     log.error("%s: %s failed at try %d", queue, _named(message), attempt, exc_info=error)

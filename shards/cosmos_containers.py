@@ -15,8 +15,8 @@ SHARDS, PROGRESS, PARKED, LEASES = "shards", "progress", "parked", "leases"
 
 VECTOR_PATH, TEXT_PATH = "/vector", "/text"
 
-DIRECTORY = "*"
-"""The first partition key of the directory of tenants, which no tenant can be called."""
+DIRECTORY = ""
+"""The tenant under which the directory of tenants is kept: none is called so."""
 
 MAX_FLAT_DIMENSIONS = 505
 MAX_DIMENSIONS = 4096

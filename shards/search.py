@@ -17,20 +17,15 @@ import apsw
 import numpy as np
 import numpy.typing as npt
 
+from shards.rank_fusion import Candidate, fused
 from shards.sqlite_filters import READABLE_SCOPES, conditions
 from shards.sqlite_rows import all_rows, json_rows, json_text, one_row, snapshot
 from shards.sqlite_schema import CHILD_BITS, terms_table, text_table
 from shards.store import Hit, SearchQuery, Vectors
 from shards.vector_matrix import Numbers, VectorMatrices, VectorMatrix
 
-RANK_CONSTANT = 60
-"""k of reciprocal rank fusion (Cormack, Clarke, Büttcher 2009): an answer's score is the sum of 1/(k + rank)."""
-
 NAME_WEIGHT, BODY_WEIGHT = 4.0, 1.0
 """What a word in the shard's name counts beside one in the text, in BM25."""
-
-EXACT_NAME_SCORE = 1.0
-"""A shard that is called what was asked comes first: more than all ranks together can give."""
 
 MAX_QUERY_CHARACTERS = 1_000
 MAX_QUERY_TERMS = 16
@@ -55,13 +50,6 @@ FIRST_NEAREST = 256
 """How many of the nearest chunks are tried first."""
 
 
-class Candidate(NamedTuple):
-    """A shard that answers: the key of its best chunk, and its score."""
-
-    chunk: int
-    score: float
-
-
 class _Term(NamedTuple):
     text: str
     chunks: int
@@ -75,7 +63,7 @@ def find_hits(
     *,
     tenant: int,
     types: Sequence[int] | None,
-    hit: Callable[[apsw.Connection, Candidate], Hit],
+    hit: Callable[[apsw.Connection, Candidate[int]], Hit],
 ) -> list[Hit]:
     """The best shards for *query*, best first, each read by *hit* with its best chunk.
 
@@ -118,7 +106,7 @@ class _Search:
             self._of_chunks.append(f"c.scope IN {READABLE_SCOPES}")
         [self._all_chunks] = one_row(connection, "SELECT chunks FROM tenants WHERE tenant = ?", (tenant,))
 
-    def candidates(self, matrix: VectorMatrix | None) -> list[Candidate]:
+    def candidates(self, matrix: VectorMatrix | None) -> list[Candidate[int]]:
         words = self._words(self._query.text)
         by_words: list[Sequence[int]] = []
         by_likeness: Sequence[int] = []
@@ -131,7 +119,7 @@ class _Search:
                 by_words.append(named)
         if matrix is not None and self._query.vector is not None:
             by_likeness = self._by_likeness(matrix, self._query.vector)
-        return _fused(by_words, by_likeness, exact)[: self._query.limit]
+        return fused(by_words, by_likeness, exact, shard_of=_shard_of)[: self._query.limit]
 
     # Text
 
@@ -323,27 +311,8 @@ def _one_a_shard(chunks: Iterable[int]) -> list[int]:
     return list(first.values())
 
 
-def _fused(by_words: Sequence[Sequence[int]], by_likeness: Sequence[int], exact: set[int]) -> list[Candidate]:
-    """The shards of all rankings, best first; the best chunk is the one that ranks highest anywhere.
-
-    Of equal scores that comes first which its words rank higher: a shard that has the word asked for, before its equal
-    that is only like it.
-    """
-    scores: dict[int, float] = {}
-    best: dict[int, tuple[int, int]] = {}
-    by_words_best: dict[int, int] = {}
-    for ranking in by_words:
-        for rank, chunk in enumerate(ranking, start=1):
-            shard = chunk >> CHILD_BITS
-            by_words_best[shard] = min(rank, by_words_best.get(shard, rank))
-    for ranking in (*by_words, by_likeness):
-        for rank, chunk in enumerate(ranking, start=1):
-            shard = chunk >> CHILD_BITS
-            scores[shard] = scores.get(shard, EXACT_NAME_SCORE if shard in exact else 0.0) + 1 / (RANK_CONSTANT + rank)
-            if shard not in best or rank < best[shard][0]:
-                best[shard] = (rank, chunk)
-    order = sorted(scores, key=lambda shard: (-scores[shard], by_words_best.get(shard, math.inf), shard))
-    return [Candidate(best[shard][1], scores[shard]) for shard in order]
+def _shard_of(chunk: int) -> int:
+    return chunk >> CHILD_BITS
 
 
 def _quoted(word: str) -> str:

@@ -8,7 +8,8 @@ from functools import partial
 
 import apsw
 
-from shards.search import Candidate, find_hits
+from shards.rank_fusion import Candidate
+from shards.search import find_hits
 from shards.sqlite_chunks import CHUNK_COLUMNS, SqliteChunks
 from shards.sqlite_open_store import store_errors
 from shards.sqlite_parked import SqliteParkedMessages
@@ -48,7 +49,7 @@ class SqliteShardStore(SqliteShardReads, SqliteShardWrites, SqliteProgress, Sqli
             connection, self._matrices, query, tenant=tenant, types=types, hit=partial(self._hit, query.tenant_id)
         )
 
-    def _hit(self, tenant_id: str, connection: apsw.Connection, candidate: Candidate) -> Hit:
+    def _hit(self, tenant_id: str, connection: apsw.Connection, candidate: Candidate[int]) -> Hit:
         row = one_row(
             connection,
             f"{CHUNK_COLUMNS}, d.position, d.doc FROM chunks AS c CROSS JOIN ids AS i ON i.key = c.id >> {CHILD_BITS}"

@@ -19,6 +19,10 @@ class StoreUnavailableError(Exception):
     """The store did not answer; the same call may work later."""
 
 
+class ItemTooLargeError(Exception):
+    """An item is larger than the store can keep, whenever it is tried; the message says which and by how much."""
+
+
 class InvalidCursorError(ValueError):
     """A cursor that this store did not give out for this query."""
 
@@ -159,7 +163,8 @@ class StoreCounts:
 class ShardStore(Protocol):
     """Every call names its tenant and never sees another's.
 
-    All raise :class:`StoreUnavailableError` when the store is away.
+    All raise :class:`StoreUnavailableError` when the store is away. Those that write raise :class:`ItemTooLargeError`
+    for what the store can never keep.
     """
 
     async def get(self, tenant_id: str, shard_id: str) -> Shard | None:

@@ -18,7 +18,7 @@ from processors.delivery import FIRST_DELAY, LONGEST_DELAY, MAX_ATTEMPTS, Delive
 from processors.normalization import NormalizationPorts, normalize
 from processors.outcome import DONE, Cause, Done, Later, Outcome, Park, PermanentError
 from shards.parked import UNKNOWN_TENANT
-from shards.store import StoreUnavailableError
+from shards.store import ItemTooLargeError, StoreUnavailableError
 
 Deliveries = Sequence[Delivery[IngestionEvent]]
 
@@ -249,6 +249,14 @@ async def test_a_permanent_error_parks_only_its_own_message(rig: Rig) -> None:
     assert [type(outcome) for outcome in outcomes] == [Done, Done, Park]
     [parked] = await rig.parked()
     assert (parked.reason, parked.detail) == ("gone-for-good", "why")
+
+
+async def test_what_the_store_can_never_keep_parks_only_its_own_message(rig: Rig) -> None:
+    await rig.send(*numbered(3))
+    bad = numbered(3)[1].source_id
+    process = Recorder(lambda source_id: ItemTooLargeError("shard sh_1 has 3 MB") if source_id == bad else DONE)
+    outcomes = await deliver(rig, process)
+    assert outcomes == [DONE, Park("too-large", "shard sh_1 has 3 MB"), DONE]
 
 
 async def test_a_batch_that_broke_is_tried_again_as_one_that_may_have_done_part(rig: Rig) -> None:

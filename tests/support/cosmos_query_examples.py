@@ -60,7 +60,7 @@ def example_queries() -> dict[str, Query]:
         "lagging": lagging("acme", before="2026-01-01", limit=1000),
         "count_behind": count_behind("acme", "embedded"),
         "scopes_of": scopes_of("acme", ["user:ann@acme.example", "tenant"]),
-        "tenant_directory": tenant_directory("*"),
+        "tenant_directory": tenant_directory(""),
         "chunk_states": chunk_states("acme", ["sh_1"]),
         "chunks_of": chunks_of("acme", "sh_1"),
         "chunks_by_id": chunks_by_id("acme", ["sh_1.00000"]),

@@ -1,0 +1,76 @@
+"""What Cosmos DB charges: request units by the function that asked and the operation it asked for."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from threading import Lock
+
+CHARGE_HEADER = "x-ms-request-charge"
+
+NO_FUNCTION = "-"
+"""What asks outside any function: the command line, tests."""
+
+_function: ContextVar[str] = ContextVar("cosmos_function", default=NO_FUNCTION)
+_yields: ContextVar[bool] = ContextVar("cosmos_yields", default=False)
+
+
+@contextmanager
+def charged_to(function: str) -> Generator[None]:
+    """Count what is charged within to *function*."""
+    token = _function.set(function)
+    try:
+        yield
+    finally:
+        _function.reset(token)
+
+
+@contextmanager
+def yielding() -> Generator[None]:
+    """Let requests within give way to others when throughput is short: for first loads and other floods."""
+    token = _yields.set(True)
+    try:
+        yield
+    finally:
+        _yields.reset(token)
+
+
+def gives_way() -> bool:
+    """Whether this is within :func:`yielding`."""
+    return _yields.get()
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one function's requests of one operation came to. *throttled* are those that were turned away for now."""
+
+    function: str
+    operation: str
+    requests: int
+    request_units: float
+    throttled: int
+
+
+class RequestCharges:
+    """Adds up charges; from any thread or task."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._sums: dict[tuple[str, str], tuple[int, float, int]] = {}
+
+    def record(self, operation: str, headers: Mapping[str, str], *, throttled: bool = False) -> None:
+        """Count a response with these headers to the function that is being run."""
+        charge = float(headers.get(CHARGE_HEADER) or 0)
+        key = (_function.get(), operation)
+        with self._lock:
+            requests, units, turned_away = self._sums.get(key, (0, 0.0, 0))
+            self._sums[key] = (requests + 1, units + charge, turned_away + throttled)
+
+    def charges(self) -> list[Charge]:
+        """What has been charged since the process began, by function and operation."""
+        with self._lock:
+            sums = sorted(self._sums.items())
+        return [
+            Charge(function, operation, requests, units, throttled)
+            for (function, operation), (requests, units, throttled) in sums
+        ]
