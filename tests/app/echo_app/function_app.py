@@ -1,5 +1,6 @@
 """Functions that log what reaches them, one JSON line each, so that a test can tell what the worker hands over."""
 
+import asyncio
 import json
 import logging
 from typing import Any, List  # noqa: UP035 - the worker indexes no list[…]
@@ -47,6 +48,17 @@ async def one_bytes(message: func.ServiceBusMessage) -> None:
 @app.service_bus_queue_trigger("messages", "Bus", "many-bytes", cardinality="many", data_type=func.DataType.BINARY)
 async def many_bytes(messages: Batch) -> None:
     log.info(json.dumps([_said(message) for message in messages]))
+
+
+@app.service_bus_queue_trigger("messages", "Bus", "awkward", cardinality="many", data_type=func.DataType.BINARY)
+async def awkward(messages: Batch) -> None:
+    """Fails the first time it sees a message that says `fail`; takes for ever the first time one says `wait`."""
+    log.info(json.dumps([_said(message) for message in messages]))
+    for message in messages:
+        if message.delivery_count == 1 and message.get_body() == b"fail":
+            raise RuntimeError("as asked")
+        if message.delivery_count == 1 and message.get_body() == b"wait":
+            await asyncio.Event().wait()
 
 
 @app.cosmos_db_trigger("documents", "Db", "db", "items", max_items_per_invocation=7)

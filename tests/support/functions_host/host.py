@@ -50,8 +50,7 @@ class Instance:
             pump.stop()
         await asyncio.gather(*self.running)
         await self.worker.stop()
-        for client in self.clients:
-            await client.close()
+        await asyncio.gather(*(client.close() for client in self.clients))
 
     async def lose(self) -> None:
         """End at once; what was held is neither completed nor abandoned."""
@@ -60,8 +59,7 @@ class Instance:
         self.worker.kill()
         await asyncio.gather(*self.running, return_exceptions=True)
         await self.worker.stop()
-        for client in self.clients:
-            await client.close()
+        await asyncio.gather(*(client.close() for client in self.clients))
 
 
 class FunctionsHost:
@@ -115,7 +113,9 @@ class FunctionsHost:
         for function in instance.worker.functions.values():
             if function.kind != "serviceBusTrigger":
                 continue
-            client = ServiceBusClient.from_connection_string(self._connection(function), retry_total=1)
+            client = ServiceBusClient.from_connection_string(
+                self._connection(function), retry_total=1, retry_backoff_factor=0.05
+            )
             queue = function.setting("queueName", self.settings)
             pump = QueuePump(
                 function,

@@ -22,8 +22,8 @@ from local.host.host_json import HostSettings
 
 _log = logging.getLogger("functions_host.queue_pump")
 
-LOOK_SECONDS: Final = 0.5
-"""How long a receive waits for the first message; so long a stop may have to wait as well."""
+LOOK_SECONDS: Final = 5.0
+"""How long a receive waits for the first message. A link that broke must be closed and opened again within it."""
 PAUSE_AFTER_ERROR: Final = 0.1
 
 Invoke = Callable[[Function, TriggerValue], Awaitable[Invocation]]
@@ -52,15 +52,15 @@ class QueuePump:
         self._invoke = invoke
         self._settings = settings
         self._capabilities = capabilities
-        self._stopping = False
+        self._stop = asyncio.Event()
 
     def stop(self) -> None:
         """Receive no more; :meth:`run` returns once what is held is settled."""
-        self._stopping = True
+        self._stop.set()
 
     async def run(self) -> None:
         """Work until :meth:`stop`. A receiver that broke is replaced by a new one."""
-        while not self._stopping:
+        while not self._stop.is_set():
             try:
                 async with self._client.get_queue_receiver(self.queue) as receiver:
                     await (self._run_batches(receiver) if self.function.takes_batches else self._run_single(receiver))
@@ -71,8 +71,8 @@ class QueuePump:
 
     async def _run_batches(self, receiver: ServiceBusReceiver) -> None:
         most = self._settings.max_message_batch_size
-        while not self._stopping:
-            held = await receiver.receive_messages(max_message_count=most, max_wait_time=LOOK_SECONDS)
+        while not self._stop.is_set():
+            held = await self._receive(receiver, most)
             if held:
                 trigger = batch_of_messages(
                     [queue_message(message) for message in held],
@@ -86,12 +86,12 @@ class QueuePump:
         renewer: Any = AutoLockRenewer()
         longest = self._settings.max_auto_lock_renewal.total_seconds()
         try:
-            while not self._stopping:
+            while not self._stop.is_set():
                 free = self._settings.max_concurrent_calls - len(running)
                 if free <= 0:
                     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                     continue
-                for message in await receiver.receive_messages(max_message_count=free, max_wait_time=LOOK_SECONDS):
+                for message in await self._receive(receiver, free):
                     renewer.register(receiver, message, max_lock_renewal_duration=longest)
                     trigger = single_message(queue_message(message), as_bytes=self.function.takes_bytes)
                     task = asyncio.create_task(self._handle(receiver, [message], trigger))
@@ -102,6 +102,19 @@ class QueuePump:
             for task in running:
                 task.cancel()
             await renewer.close()
+
+    async def _receive(self, receiver: ServiceBusReceiver, most: int) -> list[ServiceBusReceivedMessage]:
+        """Up to *most* messages; none when there are none for a while or the pump is to stop."""
+        stopping = asyncio.create_task(self._stop.wait())
+        receiving = asyncio.create_task(receiver.receive_messages(max_message_count=most, max_wait_time=LOOK_SECONDS))
+        try:
+            await asyncio.wait({receiving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return receiving.result() if receiving.done() else []
+        finally:
+            stopping.cancel()
+            if receiving.cancel():
+                # What it has got already is released when the receiver is closed.
+                await asyncio.wait({receiving})
 
     async def _handle(
         self, receiver: ServiceBusReceiver, held: Sequence[ServiceBusReceivedMessage], trigger: TriggerValue
