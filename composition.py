@@ -17,9 +17,11 @@ from messaging.claim_check import ClaimCheckBus
 from messaging.sqlite_bus import SqliteMessageBus
 from messaging.times import Clock, utc_now
 from operations.dead_letters import DeadLetterPorts
+from operations.metered_bus import MeteredBus
 from operations.metrics import StageMeter
 from operations.reconciliation import ReconciliationPorts
 from operations.replay import ReplayPorts
+from operations.telemetry import Telemetry, configure
 from processors.change_feed import ChangeFeedPorts
 from processors.delivery import DeliveryPorts
 from processors.embedding import EmbeddingPorts
@@ -53,6 +55,7 @@ class Services:
     token_key: TokenKey | None
     """What signs reader tokens; None where an identity provider does."""
     meter: StageMeter
+    telemetry: Telemetry
     clock: Clock = utc_now
 
     @cached_property
@@ -70,6 +73,7 @@ class Services:
             PollingPorts(self.bus, self.connections, states, clients, self.clock),
             self.store,
             confirm_after=timedelta(seconds=self.settings.sweep_confirm_seconds),
+            metrics=self.telemetry.metrics,
         )
 
     @cached_property
@@ -95,22 +99,22 @@ class Services:
     @cached_property
     def change_feed(self) -> ChangeFeedPorts:
         """The ports of following the change feed."""
-        return ChangeFeedPorts(self.store, self.bus, self.store, self.preparation, self.clock)
+        return ChangeFeedPorts(self.store, self.bus, self.store, self.preparation, self.clock, self.telemetry.metrics)
 
     @cached_property
     def embedding(self) -> EmbeddingPorts:
         """The ports of embedding."""
-        return EmbeddingPorts(self.store, self.model)
+        return EmbeddingPorts(self.store, self.model, self.telemetry.metrics)
 
     @cached_property
     def reconciliation(self) -> ReconciliationPorts:
         """The ports of reconciliation."""
-        return ReconciliationPorts(self.store, self.store, self.bus, self.clock)
+        return ReconciliationPorts(self.store, self.store, self.bus, self.clock, self.telemetry.metrics)
 
     @cached_property
     def dead_letters(self) -> DeadLetterPorts:
         """The ports of draining dead letters."""
-        return DeadLetterPorts(self.bus, self.store, self.clock)
+        return DeadLetterPorts(self.bus, self.store, self.clock, self.telemetry.metrics)
 
     @cached_property
     def replay(self) -> ReplayPorts:
@@ -118,10 +122,11 @@ class Services:
         return ReplayPorts(self.store, self.bus, self.clock)
 
     async def close(self) -> None:
-        """Give back files and locks."""
+        """Give back files and locks, and export what is left of traces and metrics."""
         await self.bus.close()
         await self.store.close()
         await self.blobs.close()
+        await self.telemetry.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,30 +137,31 @@ class LocalServices(Services):
     token_key: TokenKey
 
 
-def build(settings: Settings, *, clock: Clock = utc_now) -> Services:
-    """The services that *settings* ask for.
+def build(settings: Settings, *, clock: Clock = utc_now, telemetry: Telemetry | None = None) -> Services:
+    """The services that *settings* ask for. Without *telemetry* nothing is exported, as by a command.
 
     Raises:
         SettingsError: the settings ask for a home this version has no twins for.
     """
     if settings.home == "local":
-        return build_local(settings, clock=clock)
+        return build_local(settings, clock=clock, telemetry=telemetry)
     raise SettingsError("SHARDLINE_HOME=azure: this version runs on one machine only; use SHARDLINE_HOME=local")
 
 
-def build_local(settings: Settings, *, clock: Clock = utc_now) -> LocalServices:
+def build_local(settings: Settings, *, clock: Clock = utc_now, telemetry: Telemetry | None = None) -> LocalServices:
     """The services of a local home, on the files of its data folder.
 
     Raises:
         DataFileError: a file can't be used.
     """
     settings.bus_file.parent.mkdir(parents=True, exist_ok=True)
+    telemetry = telemetry or Telemetry()
     queues = SqliteMessageBus(settings.bus_file, clock=clock)
     blobs = FolderBlobStore(settings.blob_folder)
     key = TokenKey(local_key(settings.token_key_file), _token_rules(settings))
     return LocalServices(
         settings=settings,
-        bus=ClaimCheckBus(queues, blobs),
+        bus=ClaimCheckBus(MeteredBus(queues, telemetry.metrics), blobs),
         queues=queues,
         store=SqliteShardStore(settings.store_file, clock=clock),
         blobs=blobs,
@@ -163,7 +169,8 @@ def build_local(settings: Settings, *, clock: Clock = utc_now) -> LocalServices:
         model=StaticEmbeddingModel(),
         tokens=key,
         token_key=key,
-        meter=StageMeter(),
+        meter=StageMeter(telemetry.metrics),
+        telemetry=telemetry,
         clock=clock,
     )
 
@@ -177,7 +184,8 @@ def _token_rules(settings: Settings) -> TokenRules:
 @cache
 def services() -> Services:
     """This process's services, built at first use: importing the app opens nothing."""
-    return build(load_settings())
+    settings = load_settings()
+    return build(settings, telemetry=configure(settings))
 
 
 def local_services() -> LocalServices:

@@ -63,6 +63,15 @@ class ApiBudget:
                 return recheck
         return self._own_share_until(now)
 
+    def left(self, now: datetime) -> int | None:
+        """How many calls Shardline may still make; None: the org has not said what its limit is."""
+        usage = self.usage
+        if not usage.limit:
+            return None
+        of_org = usage.limit * (1 - self._reserve_share) - usage.used
+        of_own = usage.limit * self._own_share - sum(count for _, count in self._counted(now))
+        return max(0, int(min(of_org, of_own)))
+
     def count_call(self, now: datetime) -> None:
         """A call is being made."""
         hour = to_text(now)[:13]
@@ -95,8 +104,7 @@ class ApiBudget:
         )
 
     def _own_share_until(self, now: datetime) -> datetime | None:
-        oldest = to_text(now - WINDOW)[:13]
-        counted = sorted((hour, count) for hour, count in self.usage.calls.items() if hour >= oldest)
+        counted = self._counted(now)
         excess = sum(count for _, count in counted) - self.usage.limit * self._own_share
         if excess < 0:
             return None
@@ -105,3 +113,8 @@ class ApiBudget:
             if excess < 0:
                 return from_text(f"{hour}:00:00Z") + WINDOW + timedelta(hours=1)
         return now + RECHECK
+
+    def _counted(self, now: datetime) -> list[tuple[str, int]]:
+        """Shardline's own calls of the last day, by hour."""
+        oldest = to_text(now - WINDOW)[:13]
+        return sorted((hour, count) for hour, count in self.usage.calls.items() if hour >= oldest)

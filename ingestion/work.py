@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from time import perf_counter
+from typing import Literal
 
 import msgspec
 
@@ -18,16 +20,20 @@ from ingestion.salesforce.memory import (
     connection_key,
     new_connection_memory,
 )
-from ingestion.salesforce.poll import poll
+from ingestion.salesforce.poll import PollReport, poll
 from ingestion.salesforce.session import PollingPorts
-from ingestion.salesforce.sweep import sweep
+from ingestion.salesforce.sweep import SweepReport, sweep
+from messaging import tracing
 from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
 from messaging.times import from_text, to_text
+from operations.metrics import Metrics, SourceRun
 from processors.outcome import DONE, Later, Outcome, Park
 from shards.store import ShardStore
 
 log = logging.getLogger(__name__)
+
+Work = Literal["poll", "sweep"]
 
 RUN_FOR = timedelta(seconds=30)
 """How long one message works before a copy goes on: well within a queue's lock, and short enough that a worker which is
@@ -58,6 +64,7 @@ class IngestionPorts:
     store: ShardStore
     run_for: timedelta = RUN_FOR
     confirm_after: timedelta = CONFIRM_AFTER
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 async def enqueue_due(ports: IngestionPorts) -> int:
@@ -73,14 +80,17 @@ async def enqueue_due(ports: IngestionPorts) -> int:
     now = polling.clock()
     due: list[SourceWork] = []
     for connection in await polling.registry.all():
-        if connection.status != "active":
+        if connection.status != "active" and not (connection.status == "failed" and ports.metrics.on):
             continue
         try:
             memory = (await _load(connection, polling)).value
         except StateError as error:
             log.error("connection %s can't be polled: %s", connection.connection_id, error)
             continue
-        due.extend(_due(connection, memory, now))
+        lag = now - from_text(memory.last_sync_at or connection.created_at or to_text(now))
+        ports.metrics.connection_lag(connection.tenant_id, connection.connection_id, connection.system, lag)
+        if connection.status == "active":
+            due.extend(_due(connection, memory, now))
     if due:
         await polling.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in due])
     return len(due)
@@ -93,10 +103,7 @@ async def ask_for_sweep(connections: Sequence[Connection], ports: IngestionPorts
         BusUnavailableError: nothing was asked for.
     """
     due_at = to_text(ports.polling.clock())
-    asked = [
-        SourceWork(tenant_id=connection.tenant_id, connection_id=connection.connection_id, work="sweep", due_at=due_at)
-        for connection in connections
-    ]
+    asked = [_work(connection, "sweep", due_at) for connection in connections]
     await ports.polling.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in asked])
     return due_at
 
@@ -105,11 +112,19 @@ def _due(connection: Connection, memory: ConnectionMemory, now: datetime) -> lis
     first = connection.created_at or to_text(now)
     poll_at = memory.next_sync_at or first
     sweep_at = memory.metadata.next_sweep_at or to_text(from_text(first) + _sweep_every(connection))
-    return [
-        SourceWork(tenant_id=connection.tenant_id, connection_id=connection.connection_id, work=work, due_at=due_at)
-        for work, due_at in (("poll", poll_at), ("sweep", sweep_at))
-        if from_text(due_at) <= now
-    ]
+    works: tuple[tuple[Work, str], ...] = (("poll", poll_at), ("sweep", sweep_at))
+    return [_work(connection, work, due_at) for work, due_at in works if from_text(due_at) <= now]
+
+
+def _work(connection: Connection, work: Work, due_at: str) -> SourceWork:
+    """The request for a piece of work: a trace begins with it."""
+    return SourceWork(
+        tenant_id=connection.tenant_id,
+        connection_id=connection.connection_id,
+        work=work,
+        due_at=due_at,
+        traceparent=tracing.new_trace(SOURCE_WORK, connection.tenant_id),
+    )
 
 
 async def handle_source_work(work: SourceWork, ports: IngestionPorts) -> Outcome:
@@ -180,29 +195,10 @@ class _Run:
     ports: IngestionPorts
 
     async def outcome(self, memory: ConnectionMemory, deadline: datetime) -> tuple[Outcome, ConnectionMemory]:
-        connection, polling, wanted = self.connection, self.ports.polling, self.work.object_types
-        name, again = connection.connection_id, False
+        connection, polling = self.connection, self.ports.polling
+        name = connection.connection_id
         try:
-            if self.work.work == "poll":
-                polled = await poll(
-                    connection,
-                    polling,
-                    self.ports.store,
-                    object_types=wanted,
-                    deadline=deadline,
-                    due_at=self.work.due_at,
-                )
-                finished, errors, objects = polled.finished, polled.errors, len(polled.objects)
-                log.log(
-                    logging.INFO if polled.events else logging.DEBUG,
-                    "connection %s: poll sent %d events in %d calls",
-                    connection.connection_id,
-                    polled.events,
-                    polled.calls,
-                )
-            else:
-                swept = await sweep(connection, polling, self.ports.store, object_types=wanted, deadline=deadline)
-                finished, errors, objects, again = swept.finished, swept.errors, len(swept.objects), swept.again
+            report = await self._report(deadline)
         except StateMovedError:
             return Later(BUSY_DELAY, "another worker has taken the connection"), memory
         except TransientError as error:
@@ -211,20 +207,73 @@ class _Run:
             told = self._told(memory, "failed", str(error), failures=failures)
             return Later(delay, str(error)), self._postponed(told, delay)
         except BudgetExhaustedError as error:
+            self.ports.metrics.budget_left(connection.system, connection.instance or "", 0)
             delay = BUDGET_DELAY if error.until is None else max(error.until - polling.clock(), timedelta(seconds=1))
             return Later(delay, str(error)), self._postponed(self._told(memory, "partial", str(error)), delay)
         except CredentialError as error:
             log.warning("connection %s of %s: %s", name, connection.tenant_id, error)
             polling.clients.drop(connection)
             await polling.registry.set_status(connection, "failed", error_message=str(error))
-            return DONE, self._scheduled(self._told(memory, "failed", str(error)), again)
-        if not finished:
+            return DONE, self._scheduled(self._told(memory, "failed", str(error)), again=False)
+        errors = report.errors
+        if not report.finished:
             return Later(timedelta(0), "there is more to read"), self._postponed(memory, timedelta(0))
-        status: SyncStatus = "success" if not errors else "failed" if len(errors) == objects else "partial"
+        status: SyncStatus = "success" if not errors else "failed" if len(errors) == len(report.objects) else "partial"
         told = self._told(memory, status, "; ".join(errors.values()) or None)
         if self.work.work == "poll" and status != "failed":
             told = msgspec.structs.replace(told, last_sync_at=to_text(polling.clock()))
-        return DONE, self._scheduled(told, again)
+        return DONE, self._scheduled(told, again=isinstance(report, SweepReport) and report.again)
+
+    async def _report(self, deadline: datetime) -> PollReport | SweepReport:
+        """What the poll or sweep did, counted and told by a span of its own.
+
+        Raises:
+            TransientError, BudgetExhaustedError, CredentialError, StateMovedError: see :func:`poll`, :func:`sweep`.
+        """
+        connection, work, ports = self.connection, self.work, self.ports
+        started = perf_counter()
+        of_work: tracing.Attributes = {
+            "shardline.tenant_id": connection.tenant_id,
+            "shardline.connection_id": connection.connection_id,
+            "shardline.system": connection.system,
+        }
+        with tracing.span(f"{work.work} {connection.system}", of_work) as span:
+            report = await self._read(deadline)
+            span.set_attributes(
+                {
+                    "shardline.calls": report.calls,
+                    "shardline.rows": report.rows,
+                    "shardline.events": report.events,
+                    "shardline.finished": report.finished,
+                }
+            )
+            if report.errors:
+                tracing.tell_error(span, "object-error")
+        done = (report.calls, report.rows, report.events, perf_counter() - started)
+        whose = (connection.tenant_id, connection.connection_id, connection.system, work.work)
+        ports.metrics.source_read(SourceRun(*whose, *done))
+        for object_type in report.emptied:
+            ports.metrics.empty_pass(*whose, object_type)
+        if report.calls_left is not None:
+            ports.metrics.budget_left(connection.system, report.instance, report.calls_left)
+        return report
+
+    async def _read(self, deadline: datetime) -> PollReport | SweepReport:
+        connection, work, ports = self.connection, self.work, self.ports
+        wanted = work.object_types
+        if work.work == "sweep":
+            return await sweep(connection, ports.polling, ports.store, object_types=wanted, deadline=deadline)
+        report = await poll(
+            connection, ports.polling, ports.store, object_types=wanted, deadline=deadline, due_at=work.due_at
+        )
+        log.log(
+            logging.INFO if report.events else logging.DEBUG,
+            "connection %s: poll sent %d events in %d calls",
+            connection.connection_id,
+            report.events,
+            report.calls,
+        )
+        return report
 
     def _told(
         self, memory: ConnectionMemory, status: SyncStatus, error: str | None, *, failures: int = 0
@@ -243,7 +292,7 @@ class _Run:
             return msgspec.structs.replace(memory, metadata=msgspec.structs.replace(memory.metadata, next_sweep_at=at))
         return msgspec.structs.replace(memory, next_sync_at=at)
 
-    def _scheduled(self, memory: ConnectionMemory, again: bool) -> ConnectionMemory:
+    def _scheduled(self, memory: ConnectionMemory, *, again: bool) -> ConnectionMemory:
         """*memory* with the work done and its next time: the interval after this one was due, or after now if late."""
         connection, notes = self.connection, memory.metadata
         now = self.ports.polling.clock()

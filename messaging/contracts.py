@@ -76,6 +76,8 @@ class Contract(BaseModel):
         }
         if self.traceparent:
             properties[tracing.TRACEPARENT] = self.traceparent
+        if self.pipeline:
+            properties["pipeline"] = self.pipeline
         return Message(
             body=self.to_bytes(),
             message_id=message_id(queue, self.source_key(), self.version_key(), generation),

@@ -4,8 +4,10 @@ OpenTelemetry's API alone: while no SDK is installed in the process :func:`trace
 anything or makes a span. Names and attributes are those of OpenTelemetry's messaging conventions.
 """
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from opentelemetry import trace
@@ -14,8 +16,11 @@ from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
     ProxyTracerProvider,
+    Span,
     SpanContext,
     SpanKind,
+    Status,
+    StatusCode,
     TraceFlags,
     Tracer,
     TracerProvider,
@@ -90,6 +95,12 @@ def _match(traceparent: object) -> re.Match[str] | None:
     return _FORM.fullmatch(traceparent)
 
 
+def random_traceparent() -> str:
+    """A context that no span stands behind, for what must begin a trace in a process without an SDK."""
+    made = os.urandom(24).hex()
+    return f"00-{made[:32]}-{made[32:]}-01"
+
+
 def parent(context: SpanContext | None) -> Context:
     """*context* as the parent to start a span with; a new trace when None."""
     return Context() if context is None else trace.set_span_in_context(NonRecordingSpan(context), Context())
@@ -105,6 +116,32 @@ def current_traceparent() -> str | None:
     """What a message that is made here carries when it has no context of its own."""
     context = current()
     return traceparent_of(context) if context else None
+
+
+@contextmanager
+def span(name: str, attributes: Attributes, *, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span]:
+    """Run what is within in a span of its own; without an SDK in one that takes nothing.
+
+    Of an error that ends it only the type is told: its text may have what must not be exported.
+    """
+    maker = tracer()
+    if maker is None:
+        yield trace.INVALID_SPAN
+        return
+    with maker.start_as_current_span(
+        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as started:
+        try:
+            yield started
+        except BaseException as error:
+            tell_error(started, type(error).__name__)
+            raise
+
+
+def tell_error(failed: Span, kind: str) -> None:
+    """Say that what the span stands for has failed, by the stable word or the error type *kind*."""
+    failed.set_attribute("error.type", kind)
+    failed.set_status(Status(StatusCode.ERROR, kind))
 
 
 def message_attributes(queue: str, operation: str, kind: str) -> Attributes:
@@ -142,25 +179,25 @@ TOGETHER: Final = 20
 trace of its own, linked to the read: a trace of thousands can't be looked at, and would be sampled all or nothing."""
 
 
-def record_traces(queue: str, attributes: Sequence[Attributes]) -> list[str] | None:
-    """The contexts of messages about records that were read together; None without an SDK.
+def record_traces(queue: str, attributes: Callable[[int], Attributes], count: int) -> list[str] | None:
+    """The contexts of *count* messages about records that were read together; None without an SDK.
 
-    *attributes* are what the span of each message has beside the conventions'.
+    *attributes* gives what the span of the message of that number has beside the conventions'.
     """
     maker = tracer()
     if maker is None:
         return None
     reading = current()
-    apart = reading is None or len(attributes) > TOGETHER
+    apart = reading is None or count > TOGETHER
     links = [Link(reading)] if reading and apart else []
     common = message_attributes(queue, "create", "create")
     contexts: list[str] = []
-    for own in attributes:
+    for number in range(count):
         span = maker.start_span(
             f"create {queue}",
             context=Context() if apart else None,
             kind=SpanKind.PRODUCER,
-            attributes={**common, **own},
+            attributes={**common, **attributes(number)},
             links=links,
         )
         span.end()

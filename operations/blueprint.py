@@ -5,18 +5,21 @@ from datetime import timedelta
 import azure.functions as func
 
 from composition import services
+from messaging import tracing
 from operations.dead_letters import drain
-from operations.reconciliation import reconcile
+from operations.reconciliation import observe, reconcile
 
 blueprint = func.Blueprint()
 
 
 @blueprint.timer_trigger("timer", "%SHARDLINE_RECONCILE_SCHEDULE%", run_on_startup=False, use_monitor=True)
 async def reconcile_stages(timer: func.TimerRequest) -> None:
-    """Park what the bus gave up on, and emit again what stayed behind."""
+    """Park what the bus gave up on, emit again what stayed behind, and measure how things stand."""
     app = services()
-    await drain(app.dead_letters)
-    await reconcile(app.reconciliation, after=timedelta(seconds=app.settings.reconcile_after_seconds))
+    with tracing.span("reconcile", {}):
+        await drain(app.dead_letters)
+        await reconcile(app.reconciliation, after=timedelta(seconds=app.settings.reconcile_after_seconds))
+        await observe(app.reconciliation)
 
 
 @blueprint.timer_trigger("timer", "0 17 3 * * *", run_on_startup=False, use_monitor=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from messaging.bus import DeadLetter, MessageBus
 from messaging.queues import QUEUES
 from messaging.times import Clock, to_text
+from operations.metrics import Metrics
 from shards.parked import ParkedMessage, ParkedMessages, parked_message
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ class DeadLetterPorts:
     bus: MessageBus
     parked: ParkedMessages
     clock: Clock
+    metrics: Metrics
 
 
 async def drain(ports: DeadLetterPorts) -> int:
@@ -34,6 +36,7 @@ async def drain(ports: DeadLetterPorts) -> int:
             await ports.parked.park([_parked(letter, ports.clock) for letter in letters])
             await ports.bus.remove_dead_letters(queue, [letter.sequence_number for letter in letters])
             log.warning("%s: parked %d dead letters (%s)", queue, len(letters), letters[0].reason)
+            ports.metrics.dead_letters(queue, len(letters))
             drained += len(letters)
     return drained
 

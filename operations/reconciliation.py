@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from messaging import tracing
 from messaging.bus import Message, MessageBus
 from messaging.contracts import EnrichmentJob, ShardEmission
 from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, SHARD_EMISSION
 from messaging.times import Clock, to_text
+from operations.metrics import Metrics
 from shards.parked import ParkedMessages, parked_id
 from shards.store import Progress, ShardStore
 
@@ -26,6 +28,7 @@ class ReconciliationPorts:
     parked: ParkedMessages
     bus: MessageBus
     clock: Clock
+    metrics: Metrics
 
 
 async def reconcile(ports: ReconciliationPorts, *, after: timedelta) -> int:
@@ -37,6 +40,7 @@ async def reconcile(ports: ReconciliationPorts, *, after: timedelta) -> int:
     """
     now = ports.clock()
     depths = await ports.bus.depths()
+    ports.metrics.queues(depths, now)
     waiting = [depths[queue].oldest_enqueued_at for queue in CHAIN_QUEUES]
     before = min([now, *(moment for moment in waiting if moment is not None)]) - after
     behind = await _behind(ports, to_text(before))
@@ -49,6 +53,14 @@ async def reconcile(ports: ReconciliationPorts, *, after: timedelta) -> int:
     await _send(ports.bus, ENRICHMENT_JOBS, jobs)
     log.info("reconciled %d shards: %d to enrich, %d to prepare", len(behind), len(emissions), len(jobs))
     return len(behind)
+
+
+async def observe(ports: ReconciliationPorts) -> None:
+    """Measure what is parked and which stages are behind, where anyone is told."""
+    if ports.metrics.on:
+        ports.metrics.parked(await ports.parked.parked_counts())
+        behind = await ports.store.stages_behind()
+        ports.metrics.behind({stage.value: count for stage, count in behind.items()})
 
 
 async def _behind(ports: ReconciliationPorts, before: str) -> list[Progress]:
@@ -86,6 +98,7 @@ def _emission(progress: Progress, generation: int) -> Message:
         revision=progress.normalized,
         change_type="update",
         generation=generation,
+        traceparent=tracing.new_trace(SHARD_EMISSION, progress.tenant_id),
     ).to_message(SHARD_EMISSION, generation=generation)
 
 
@@ -96,4 +109,5 @@ def _job(progress: Progress, generation: int) -> Message:
         shard_type_id=progress.shard_type_id,
         revision=progress.normalized,
         generation=generation,
+        traceparent=tracing.new_trace(ENRICHMENT_JOBS, progress.tenant_id),
     ).to_message(ENRICHMENT_JOBS, generation=generation)

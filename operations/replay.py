@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from messaging import codec
+from messaging import codec, tracing
 from messaging.bus import Message, MessageBus
 from messaging.message_ids import message_id
 from messaging.times import Clock
@@ -12,7 +12,7 @@ from shards.parked import ParkedMessage, ParkedMessages
 
 PAGE = 200
 
-_OF_EARLIER_TRIES = frozenset({*Cause, "laterBecause"})
+_OF_EARLIER_TRIES = frozenset({*Cause, "laterBecause", tracing.TRACEPARENT, tracing.DIAGNOSTIC_ID, tracing.LINKED})
 """The properties that a replayed message starts without."""
 
 
@@ -84,8 +84,30 @@ def _message(parked: ParkedMessage, generation: int) -> Message:
         body=_with_generation(parked.body, generation),
         message_id=message_id(parked.queue, parked.message_id, "replay", generation),
         correlation_id=parked.correlation_id,
-        properties={**properties, "generation": generation},
+        properties={**properties, **_new_trace(parked), "generation": generation},
     )
+
+
+def _new_trace(parked: ParkedMessage) -> dict[str, str]:
+    """The properties by which a trace of its own begins, and whoever consumes the message links the old one.
+
+    They go before the context that still stands in the body.
+    """
+    earlier = tracing.carried(parked.properties, _field(parked.body, "traceparent"))
+    begun = tracing.new_trace(parked.queue, parked.tenant_id, because=earlier)
+    if earlier is None:
+        return {tracing.TRACEPARENT: begun} if begun else {}
+    return {tracing.TRACEPARENT: begun or tracing.random_traceparent(), tracing.LINKED: earlier}
+
+
+def _field(body: str, name: str) -> str | None:
+    """The text under *name* in a body that is a JSON object; None when there is none."""
+    try:
+        content = codec.decode(body)
+    except codec.DecodeError:
+        return None
+    value = content.get(name) if isinstance(content, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _with_generation(body: str, generation: int) -> bytes:

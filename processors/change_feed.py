@@ -7,14 +7,15 @@ writes are in the feed too and are passed by, as are its items that are no shard
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from time import perf_counter
+from typing import Any, Protocol
 
 import msgspec
 
-from messaging import codec
+from messaging import codec, tracing
 from messaging.bus import BusUnavailableError, MessageBus
 from messaging.contracts import EnrichmentJob
-from messaging.queues import ENRICHMENT_JOBS
+from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS
 from messaging.times import Clock, to_text
 from processors.delivery import Delivery
 from processors.outcome import Park
@@ -37,6 +38,14 @@ class _ChangedShard(msgspec.Struct, rename="camel"):
     shard_type_id: str
     revision: int
     written_by: str = CHAIN
+    updated_at: str | None = None
+
+
+class FeedMeter(Protocol):
+    """Counts changes."""
+
+    def followed(self, *, done: int, failed: int, seconds: float) -> None:
+        """Changes that others wrote were prepared; those that *failed* go on as jobs of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,7 @@ class ChangeFeedPorts:
     parked: ParkedMessages
     preparation: PreparationPorts
     clock: Clock
+    meter: FeedMeter
 
 
 async def prepare_changes(documents: Iterable[Mapping[str, Any]], ports: ChangeFeedPorts) -> int:
@@ -69,15 +79,28 @@ async def prepare_changes(documents: Iterable[Mapping[str, Any]], ports: ChangeF
             await _park(document, f"a changed shard can't be read: {error}", ports)
         else:
             changed[shard.tenant_id, shard.id] = shard
-    for tenant_id in {tenant_id for tenant_id, _ in changed}:
-        await _prepare_tenant(tenant_id, [shard for shard in changed.values() if shard.tenant_id == tenant_id], ports)
+    started, failed = perf_counter(), 0
+    if changed:
+        attributes: tracing.Attributes = {"shardline.pipeline": "integration", "shardline.changes": len(changed)}
+        with tracing.span("process change-feed", attributes):
+            for tenant_id in {tenant_id for tenant_id, _ in changed}:
+                shards = [shard for shard in changed.values() if shard.tenant_id == tenant_id]
+                failed += await _prepare_tenant(tenant_id, shards, ports)
+        ports.meter.followed(done=len(changed) - failed, failed=failed, seconds=perf_counter() - started)
     return len(changed)
 
 
-async def _prepare_tenant(tenant_id: str, shards: list[_ChangedShard], ports: ChangeFeedPorts) -> None:
+async def _prepare_tenant(tenant_id: str, shards: list[_ChangedShard], ports: ChangeFeedPorts) -> int:
+    """Prepare changed shards of one tenant; how many go on as jobs of their own."""
     jobs = [
         EnrichmentJob(
-            tenant_id=tenant_id, shard_id=shard.id, shard_type_id=shard.shard_type_id, revision=shard.revision
+            tenant_id=tenant_id,
+            shard_id=shard.id,
+            shard_type_id=shard.shard_type_id,
+            revision=shard.revision,
+            observed_at=shard.updated_at,
+            traceparent=tracing.new_trace(EMBEDDING_JOBS, tenant_id),
+            pipeline="integration",
         )
         for shard in shards
     ]
@@ -91,11 +114,12 @@ async def _prepare_tenant(tenant_id: str, shards: list[_ChangedShard], ports: Ch
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, each shard is tried alone and then has its own end
         log.warning("%d changed shards of %s can't be prepared together (%s)", len(jobs), tenant_id, error)
-        for job in jobs:
-            await _prepare_or_hand_on(job, ports)
+        return sum([not await _prepared_or_handed_on(job, ports) for job in jobs])
+    return 0
 
 
-async def _prepare_or_hand_on(job: EnrichmentJob, ports: ChangeFeedPorts) -> None:
+async def _prepared_or_handed_on(job: EnrichmentJob, ports: ChangeFeedPorts) -> bool:
+    """Whether *job* could be prepared; if not, it goes on as a job of its own."""
     try:
         await _prepare([job], ports)
     except (BusUnavailableError, StoreUnavailableError):
@@ -103,6 +127,8 @@ async def _prepare_or_hand_on(job: EnrichmentJob, ports: ChangeFeedPorts) -> Non
     except Exception as error:  # noqa: BLE001 - the queue tries it again, and parks it with its reason
         log.warning("shard %s of %s goes on as a job of its own: %s", job.shard_id, job.tenant_id, error)
         await ports.bus.send(ENRICHMENT_JOBS, [job.to_message(ENRICHMENT_JOBS)])
+        return False
+    return True
 
 
 async def _prepare(jobs: list[EnrichmentJob], ports: ChangeFeedPorts) -> None:

@@ -1,7 +1,9 @@
 """Embed: a vector for each chunk that lacks one."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from messaging.contracts import EmbeddingJob
 from processors.delivery import Delivery
@@ -10,12 +12,20 @@ from processors.outcome import DONE, Outcome
 from shards.store import ShardStore, Stage
 
 
+class VectorMeter(Protocol):
+    """Counts vectors."""
+
+    def embedded(self, vectors: int, pipeline: str | None) -> None:
+        """So many vectors were made and stored for shards that came by *pipeline*."""
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddingPorts:
     """What embedding reaches of the world."""
 
     store: ShardStore
     model: EmbeddingModel
+    meter: VectorMeter
 
 
 async def embed(deliveries: Sequence[Delivery[EmbeddingJob]], ports: EmbeddingPorts) -> list[Outcome]:
@@ -33,9 +43,8 @@ async def embed(deliveries: Sequence[Delivery[EmbeddingJob]], ports: EmbeddingPo
 
 async def _embed_tenant(tenant_id: str, jobs: Sequence[EmbeddingJob], ports: EmbeddingPorts) -> None:
     # A batch may name one chunk under several hashes, in any order: whichever of them the chunk has now is meant.
-    references = [reference for job in jobs for reference in job.chunks]
-    wanted = {(reference.chunk_id, reference.hash) for reference in references}
-    chunks = await ports.store.chunks_by_id(tenant_id, list(dict.fromkeys(one.chunk_id for one in references)))
+    wanted = {(reference.chunk_id, reference.hash): job.pipeline for job in jobs for reference in job.chunks}
+    chunks = await ports.store.chunks_by_id(tenant_id, list(dict.fromkeys(identifier for identifier, _ in wanted)))
     current = [chunk for chunk in chunks if (chunk.id, chunk.hash) in wanted]
     if current:
         rows: dict[str, int] = {}
@@ -50,6 +59,8 @@ async def _embed_tenant(tenant_id: str, jobs: Sequence[EmbeddingJob], ports: Emb
         await ports.store.put_vectors(
             tenant_id, [(chunk.id, chunk.hash) for chunk in current], vectors, model=ports.model.name
         )
+        for pipeline, made in Counter(wanted[chunk.id, chunk.hash] for chunk in current).items():
+            ports.meter.embedded(made, pipeline)
     newest: dict[str, EmbeddingJob] = {}
     for job in jobs:
         if job.shard_id not in newest or newest[job.shard_id].revision < job.revision:

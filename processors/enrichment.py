@@ -71,8 +71,10 @@ def _job(shard: Shard, emission: ShardEmission) -> EnrichmentJob:
         shard_type_id=shard.shard_type_id,
         revision=shard.revision,
         generation=emission.generation,
+        observed_at=emission.observed_at,
         correlation_id=emission.correlation_id,
         traceparent=emission.traceparent,
+        pipeline=emission.pipeline,
     )
 
 

@@ -407,8 +407,10 @@ def _emission(change: _Change) -> ShardEmission:
         else [],
         # A shard that was lost with its store comes back under the same id, and its revisions begin at 1 again.
         generation=round(from_text(shard.created_at).timestamp() * 1000),
+        observed_at=event.observed_at,
         correlation_id=event.correlation_id,
         traceparent=event.traceparent,
+        pipeline=event.pipeline,
     )
 
 

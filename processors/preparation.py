@@ -187,8 +187,10 @@ def _embedding_jobs(plan: _Plan) -> list[EmbeddingJob]:
             chunks=plan.without_vector[start : start + MAX_CHUNKS_PER_JOB],
             reason=_reason(plan),
             generation=plan.job.generation,
+            observed_at=plan.job.observed_at,
             correlation_id=plan.job.correlation_id,
             traceparent=plan.job.traceparent,
+            pipeline=plan.job.pipeline,
         )
         for start in range(0, len(plan.without_vector), MAX_CHUNKS_PER_JOB)
     ]

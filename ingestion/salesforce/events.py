@@ -1,7 +1,7 @@
 """Rows of a query as ingestion events, whole pages at a time."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ingestion.salesforce.cursor import Sighting, Window, id_key
-from messaging import codec
+from messaging import codec, tracing
 from messaging.bus import Message
 from messaging.contracts import SCHEMA_VERSION, IngestionEvent
 from messaging.message_ids import message_id
@@ -26,6 +26,14 @@ class Origin:
     connection_id: str
     instance: str
     object_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """By what a record's message can be followed: *correlation_id* in logs, *traceparent* through the spans."""
+
+    correlation_id: str
+    traceparent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +54,10 @@ def page_events(
     the bus; a second change within the second that a version resolves also carries the time of reading, or a change
     back would be lost.
     """
-    messages: list[Message] = []
+    fresh: list[tuple[dict[str, Any], str, bytes, str, str]] = []
     rows: list[tuple[bytes, str, bytes]] = []
-    traces = os.urandom(24 * len(records)).hex()
     head = f"{origin.tenant_id}|{SYSTEM}|{origin.instance}|{origin.object_type}|"
-    for index, record in enumerate(records):
+    for record in records:
         record.pop("attributes", None)
         record_id: str = record["Id"]
         version = stamp_text(record["SystemModstamp"])
@@ -64,16 +71,18 @@ def page_events(
         event_id = f"{version}.{digest.hex()}.{nonce}"
         if sighting is Sighting.CHANGED:
             event_id = f"{event_id}.{read_at}"
-        trace_id = traces[48 * index : 48 * index + 32]
-        traceparent = f"00-{trace_id}-{traces[48 * index + 32 : 48 * index + 48]}-01"
+        fresh.append((record, version, payload, event_id, message_id(queue, head + record_id, event_id)))
+    messages: list[Message] = []
+    trails = new_trails([identifier for *_, identifier in fresh], origin, queue=queue)
+    for (record, version, payload, event_id, identifier), trail in zip(fresh, trails, strict=True):
         body = codec.encode(
             {
                 "tenantId": origin.tenant_id,
                 "schemaVersion": SCHEMA_VERSION,
-                "correlationId": trace_id,
-                "traceparent": traceparent,
+                "correlationId": trail.correlation_id,
+                "traceparent": trail.traceparent,
                 "source": SYSTEM,
-                "sourceId": record_id,
+                "sourceId": record["Id"],
                 "eventType": event_type(record),
                 "observedAt": read_at,
                 "payload": msgspec.Raw(payload),
@@ -88,26 +97,52 @@ def page_events(
         messages.append(
             Message(
                 body=body,
-                message_id=message_id(queue, head + record_id, event_id),
-                correlation_id=trace_id,
+                message_id=identifier,
+                correlation_id=trail.correlation_id,
                 properties={
                     "tenantId": origin.tenant_id,
                     "schemaVersion": SCHEMA_VERSION,
                     "generation": 0,
-                    "traceparent": traceparent,
+                    tracing.TRACEPARENT: trail.traceparent,
                 },
             )
         )
     return PageEvents(messages, rows)
 
 
-def gone_message(origin: Origin, record_id: str, *, queue: str, source_version: str, read_at: str) -> Message:
-    """The message that a record is gone for good: it has the version that is stored, read when the listing began."""
-    trace = os.urandom(24).hex()
-    event = IngestionEvent(
+def new_trails(message_ids: Sequence[str], origin: Origin, *, queue: str) -> list[Trail]:
+    """A trail for each message about records of *origin* that were read together."""
+    random = os.urandom(24 * len(message_ids)).hex()
+    pairs = [(random[at : at + 32], random[at + 32 : at + 48]) for at in range(0, len(random), 48)]
+    traced = tracing.record_traces(
+        queue,
+        lambda index: {
+            "messaging.message.id": message_ids[index],
+            "messaging.message.conversation_id": pairs[index][0],
+            "shardline.tenant_id": origin.tenant_id,
+            "shardline.connection_id": origin.connection_id,
+            "shardline.object_type": origin.object_type,
+        },
+        len(message_ids),
+    )
+    if traced is None:
+        return [Trail(trace_id, f"00-{trace_id}-{span_id}-01") for trace_id, span_id in pairs]
+    return [Trail(trace_id, traceparent) for (trace_id, _), traceparent in zip(pairs, traced, strict=True)]
+
+
+def gone_messages(origin: Origin, versions: Mapping[str, str], *, queue: str, read_at: str) -> list[Message]:
+    """The messages that records are gone for good: they have the *versions* that are stored, by record id, read when
+    the listing began."""
+    events = [_gone(origin, record_id, version, read_at) for record_id, version in sorted(versions.items())]
+    trails = new_trails([event.to_message(queue).message_id for event in events], origin, queue=queue)
+    for event, trail in zip(events, trails, strict=True):
+        event.correlation_id, event.traceparent = trail.correlation_id, trail.traceparent
+    return [event.to_message(queue) for event in events]
+
+
+def _gone(origin: Origin, record_id: str, source_version: str, read_at: str) -> IngestionEvent:
+    return IngestionEvent(
         tenant_id=origin.tenant_id,
-        correlation_id=trace[:32],
-        traceparent=f"00-{trace[:32]}-{trace[32:]}-01",
         source=SYSTEM,
         source_id=record_id,
         event_type="delete",
@@ -120,7 +155,6 @@ def gone_message(origin: Origin, record_id: str, *, queue: str, source_version: 
         source_version=source_version,
         read_at=read_at,
     )
-    return event.to_message(queue)
 
 
 def stamp_text(stamp: str) -> str:

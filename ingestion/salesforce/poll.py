@@ -50,22 +50,41 @@ NO_ROWS_ANY_MORE = (
 
 @dataclass(slots=True)
 class ObjectReport:
-    """What a poll did for one object: *rows* read in *pages*, *events* sent. *error* says why it could not go on."""
+    """What a poll did for one object: *rows* read in *pages*, *events* sent. *error* says why it could not go on.
+
+    *emptied*: a read of all records gave none, though records are stored.
+    """
 
     rows: int = 0
     pages: int = 0
     events: int = 0
     finished: bool = False
+    emptied: bool = False
     error: str | None = None
 
 
 @dataclass(slots=True)
 class PollReport:
-    """What a poll did. *calls* are API calls. Not *finished*: time ran out, and the next poll goes on from there."""
+    """What a poll did. *calls* are API calls. Not *finished*: time ran out, and the next poll goes on from there.
+
+    *calls_left* are API calls that Shardline may still make to the org *instance*, where it has said so.
+    """
 
     objects: dict[str, ObjectReport] = field(default_factory=dict)
     calls: int = 0
+    calls_left: int | None = None
+    instance: str = ""
     finished: bool = True
+
+    @property
+    def rows(self) -> int:
+        """Rows read."""
+        return sum(report.rows for report in self.objects.values())
+
+    @property
+    def emptied(self) -> list[str]:
+        """The objects of which no record can be read any more, though some are stored."""
+        return [name for name, report in self.objects.items() if report.emptied]
 
     @property
     def events(self) -> int:
@@ -108,7 +127,8 @@ async def poll(
             if not done.finished and not done.error:
                 report.finished = False
                 break
-        report.calls = session.budget.made
+        report.calls, report.instance = session.budget.made, session.instance
+        report.calls_left = session.budget.left(ports.clock())
     return report
 
 
@@ -184,6 +204,7 @@ class _ObjectPoll:
             if page.final:
                 cursor = self._finished(cursor, page)
                 if cursor.is_first_load and await self._has_stored_records():
+                    report.emptied = True
                     raise ObjectError(NO_ROWS_ANY_MORE.format(self._object))
                 report.finished = True
             await self._save(cursor, "success", None)

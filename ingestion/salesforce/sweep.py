@@ -21,7 +21,7 @@ from connections.connection import Connection, PolledObject
 from connections.state import Saved
 from ingestion.salesforce.client import QueryPage
 from ingestion.salesforce.errors import ObjectError
-from ingestion.salesforce.events import SYSTEM, gone_message
+from ingestion.salesforce.events import SYSTEM, gone_messages
 from ingestion.salesforce.memory import (
     Listing,
     ObjectMemory,
@@ -58,7 +58,10 @@ Hashes = npt.NDArray[np.uint64]
 
 @dataclass(slots=True)
 class ObjectSweep:
-    """What a sweep did for one object: *listed* ids, *missing* ones among the stored records, *deleted* by an event."""
+    """What a sweep did for one object: *listed* ids, *missing* ones among the stored records, *deleted* by an event.
+
+    *emptied*: no id was listed, though records are stored.
+    """
 
     listed: int = 0
     stored: int = 0
@@ -66,17 +69,38 @@ class ObjectSweep:
     suspects: int = 0
     deleted: int = 0
     finished: bool = False
+    emptied: bool = False
     refused: str | None = None
     error: str | None = None
 
 
 @dataclass(slots=True)
 class SweepReport:
-    """What a sweep did. Not *finished*: time ran out. *again*: records are suspected and await a second listing."""
+    """What a sweep did. Not *finished*: time ran out. *again*: records are suspected and await a second listing.
+
+    *calls_left* are API calls that Shardline may still make to the org *instance*, where it has said so.
+    """
 
     objects: dict[str, ObjectSweep] = field(default_factory=dict)
     calls: int = 0
+    calls_left: int | None = None
+    instance: str = ""
     finished: bool = True
+
+    @property
+    def rows(self) -> int:
+        """Ids listed."""
+        return sum(report.listed for report in self.objects.values())
+
+    @property
+    def events(self) -> int:
+        """Events sent."""
+        return sum(report.deleted for report in self.objects.values())
+
+    @property
+    def emptied(self) -> list[str]:
+        """The objects that have no record any more, though some are stored."""
+        return [name for name, report in self.objects.items() if report.emptied]
 
     @property
     def again(self) -> bool:
@@ -118,7 +142,8 @@ async def sweep(
             if not done.finished and not done.error:
                 report.finished = False
                 break
-        report.calls = session.budget.made
+        report.calls, report.instance = session.budget.made, session.instance
+        report.calls_left = session.budget.left(ports.clock())
     return report
 
 
@@ -212,6 +237,7 @@ class _Sweep:
         report.listed = listing.count
         missing = await self._missing(listing)
         report.missing = len(missing)
+        report.emptied = bool(report.stored) and not listing.count
         allowed = max(FEW, int(report.stored * self._connection.sweep_share))
         done = msgspec.structs.replace(
             notes, listing=None, listed=listing.count, last_sweep_at=to_text(self._clock()), refused=None
@@ -234,19 +260,10 @@ class _Sweep:
             if record_id in notes.suspects and first is not None and missing[record_id].read_at < first
         }
         if gone:
+            versions = {record_id: missing[record_id].source_version for record_id in gone}
             origin = self._session.origin(self._object)
             await self._session.ports.bus.send(
-                INGESTION_EVENTS,
-                [
-                    gone_message(
-                        origin,
-                        record_id,
-                        queue=INGESTION_EVENTS,
-                        source_version=missing[record_id].source_version,
-                        read_at=listing.began_at,
-                    )
-                    for record_id in sorted(gone)
-                ],
+                INGESTION_EVENTS, gone_messages(origin, versions, queue=INGESTION_EVENTS, read_at=listing.began_at)
             )
         suspects = tuple(sorted(absent - gone))
         report.deleted, report.suspects = len(gone), len(suspects)
