@@ -13,6 +13,10 @@ class SecretError(Exception):
     """A secret can't be had. The message names the reference and what to do, never a value."""
 
 
+class SecretsUnavailableError(Exception):
+    """The store of secrets did not answer, or answers nobody: nothing is told of the secret; ask again later."""
+
+
 class Secret:
     """A secret value that does not show itself: neither str() nor repr() nor an f-string gives it away."""
 
@@ -45,7 +49,11 @@ class SecretStore(Protocol):
 
         Raises:
             SecretError: the reference is malformed or another tenant's, or there is no such secret.
+            SecretsUnavailableError: the store is away.
         """
+
+    async def close(self) -> None:
+        """Give back connections."""
 
 
 def secret_name(tenant_id: str, reference: str) -> str:
@@ -79,6 +87,9 @@ class EnvironmentSecrets:
             raise SecretError(f"{reference} is not set: put its value into the environment variable {variable}")
         return Secret(value)
 
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
 
 def environment_variable(tenant_id: str, name: str) -> str:
     """The variable that holds the secret *name* of *tenant_id*; no two references share one.
@@ -92,4 +103,4 @@ def environment_variable(tenant_id: str, name: str) -> str:
 def _part(text: str) -> str:
     if _PLAIN.match(text):
         return text.upper().replace("-", "_")
-    return "_" + text.encode().hex().upper()
+    return "_" + text.encode(errors="surrogatepass").hex().upper()

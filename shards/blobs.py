@@ -45,10 +45,12 @@ def tenant_space(tenant_id: str) -> str:
     """
     if not tenant_id:
         raise ValueError("a tenant's id is empty: it names no space")
-    space = _OTHER.sub(lambda match: "".join(f"={byte:02x}" for byte in match[0].encode()), tenant_id)
+    space = _OTHER.sub(
+        lambda match: "".join(f"={byte:02x}" for byte in match[0].encode(errors="surrogatepass")), tenant_id
+    )
     if len(space) <= LONGEST_SPACE:
         return space
-    ending = "==" + content_hash(tenant_id.encode())
+    ending = "==" + content_hash(tenant_id.encode(errors="surrogatepass"))
     return space[: LONGEST_SPACE - len(ending)] + ending
 
 

@@ -27,7 +27,7 @@ from simple_salesforce.login import SalesforceLogin
 from connections.budget import ApiBudget
 from connections.connection import Connection, SalesforceAuth
 from connections.egress import SALESFORCE_HOSTS, RefusedDestinationError, vendor_session
-from connections.secrets import Secret, SecretError, SecretStore
+from connections.secrets import Secret, SecretError, SecretStore, SecretsUnavailableError
 from ingestion.salesforce.errors import (
     BudgetExhaustedError,
     CredentialError,
@@ -50,6 +50,9 @@ log = logging.getLogger(__name__)
 REFUSED_FOR = timedelta(minutes=30)
 """How long nobody asks after the org has refused a call because its limit is reached: the limit is over a rolling day,
 and no answer says when it eases."""
+
+SECRETS_PAUSE = timedelta(seconds=30)
+"""How long nobody asks after the store of secrets was away: it has been asked several times by then."""
 
 _USAGE = re.compile(r"(?<!-)\bapi-usage=(\d+)/(\d+)")
 
@@ -198,7 +201,14 @@ class SalesforceClient:
     async def _logged_in(self, *, fresh: bool = False) -> Salesforce:
         if self._library is None:
             values = await self._secret_values(fresh)
-            self._library = await asyncio.to_thread(self._log_in, values)
+            try:
+                self._library = await asyncio.to_thread(self._log_in, values)
+            except CredentialError:
+                # They may have been changed since they were read; refused ones are not tried twice.
+                newest = values if fresh else await self._secret_values(fresh=True)
+                if newest == values:
+                    raise
+                self._library = await asyncio.to_thread(self._log_in, newest)
         return self._library
 
     async def _secret_values(self, fresh: bool) -> dict[str, Secret]:
@@ -217,6 +227,8 @@ class SalesforceClient:
             }
         except SecretError as error:
             raise CredentialError(str(error)) from None
+        except SecretsUnavailableError as error:
+            raise TransientError(str(error), SECRETS_PAUSE) from None
 
     def _log_in(self, values: Mapping[str, Secret]) -> Salesforce:
         with self._in_thread:

@@ -1,7 +1,7 @@
 """A simulated org, the bus and the store on files, and polling between them, as the tests drive it."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import msgspec
 
 from connections.connection import Connection, PolledObject, SalesforceAuth
 from connections.registry import ConnectionRegistry
-from connections.secrets import EnvironmentSecrets, environment_variable
+from connections.secrets import EnvironmentSecrets, SecretStore, environment_variable
 from connections.state import StateStore
 from ingestion.salesforce.client import SalesforceClients
 from ingestion.salesforce.memory import (
@@ -123,6 +123,13 @@ class PolledOrg:
         self.states = StateStore(self.store, clock=self.clock)
         self.ports = PollingPorts(self.bus, self.registry, self.states, self.clients, self.clock)
         self.work_ports = IngestionPorts(self.ports, self.store)
+
+    def use_secrets(self, secrets: SecretStore) -> None:
+        """Take the connection's secrets from there, in place of :attr:`environment`."""
+        self.clients.close()
+        self.clients = SalesforceClients(secrets, simulator=self.simulator.base_url, clock=self.clock)
+        self.ports = replace(self.ports, clients=self.clients)
+        self.work_ports = replace(self.work_ports, polling=self.ports)
 
     async def lose_store(self) -> None:
         """Delete the store's files, and open a new store; the bus is kept."""
