@@ -9,6 +9,7 @@ import azure.functions as func
 
 from api import reading
 from api.problems import ProblemError
+from api.request_span import request_span
 from api.requests import authenticate, json_response, list_request, moment, search_request
 from api.status import pipeline_status
 from composition import services
@@ -28,9 +29,11 @@ def answers_problems(handler: Handler) -> Handler:
     @wraps(handler)
     async def answer(req: func.HttpRequest) -> func.HttpResponse:
         try:
-            return await handler(req)
-        except ProblemError as problem:
-            return problem.response()
+            told_by_host = services().settings.home == "azure"
+            with request_span(handler.__name__, req, told_by_host=told_by_host) as answered:
+                response = await _answered(handler, req)
+                answered(response.status_code)
+                return response
         except StoreUnavailableError as error:
             log.warning("%s: the store is away (%s)", handler.__name__, error)
             return ProblemError(
@@ -43,6 +46,13 @@ def answers_problems(handler: Handler) -> Handler:
             ).response()
 
     return answer
+
+
+async def _answered(handler: Handler, req: func.HttpRequest) -> func.HttpResponse:
+    try:
+        return await handler(req)
+    except ProblemError as problem:
+        return problem.response()
 
 
 @blueprint.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)

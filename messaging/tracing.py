@@ -119,9 +119,12 @@ def current_traceparent() -> str | None:
 
 
 @contextmanager
-def span(name: str, attributes: Attributes, *, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span]:
+def span(
+    name: str, attributes: Attributes, *, kind: SpanKind = SpanKind.INTERNAL, context: Context | None = None
+) -> Iterator[Span]:
     """Run what is within in a span of its own; without an SDK in one that takes nothing.
 
+    Its parent is that of *context*, by default the span that this code runs in.
     Of an error that ends it only the type is told: its text may have what must not be exported.
     """
     maker = tracer()
@@ -129,7 +132,12 @@ def span(name: str, attributes: Attributes, *, kind: SpanKind = SpanKind.INTERNA
         yield trace.INVALID_SPAN
         return
     with maker.start_as_current_span(
-        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+        name,
+        context=context,
+        kind=kind,
+        attributes=attributes,
+        record_exception=False,
+        set_status_on_exception=False,
     ) as started:
         try:
             yield started
