@@ -173,7 +173,7 @@ class KeyVaultSecrets:
         return SecretsUnavailableError(f"the vault {self._vault} could not be read: {told}")
 
     def _mend(self, name: str) -> str:
-        return f"set it with `az keyvault secret set --vault-name {self._vault} --name {name} --value …`"
+        return f"set it with `az keyvault secret set --vault-name {self._vault} --name {name} --file FILE`"
 
     @property
     def _client(self) -> SecretClient:

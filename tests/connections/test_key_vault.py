@@ -218,7 +218,7 @@ async def test_a_missing_secret_comes_with_the_command_that_mends_it(
     with pytest.raises(SecretError) as missing:
         await secrets.get("acme", REFERENCE)
 
-    command = f"az keyvault secret set --vault-name 127 --name {NAME} --value …"
+    command = f"az keyvault secret set --vault-name 127 --name {NAME} --file FILE"
     assert str(missing.value) == f"{REFERENCE} is not in the vault: set it with `{command}`"
 
 
