@@ -33,6 +33,7 @@ from messaging.queues import (
     SHARD_EMISSION,
 )
 from messaging.times import to_text, utc_now
+from operations.telemetry import Telemetry
 from processors.models.embedding import EmbeddingModel, StaticEmbeddingModel
 from settings import Settings
 from shards.identity import salesforce_id, shard_id
@@ -111,10 +112,19 @@ def event(
 class Rig:
     """One folder's app, as one process would hold it."""
 
-    def __init__(self, folder: Path, *, model: EmbeddingModel | None = None, start: datetime = START) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model: EmbeddingModel | None = None,
+        start: datetime = START,
+        telemetry: Telemetry | None = None,
+        **settings: Any,
+    ) -> None:
         self.now = start + timedelta(days=1)
-        self.settings = Settings(home="local", data_dir=folder)
-        self.services = replace(build_local(self.settings, clock=self.clock), model=model or _model)
+        self.settings = Settings(home="local", data_dir=folder, **settings)
+        built = build_local(self.settings, clock=self.clock, telemetry=telemetry)
+        self.services = replace(built, model=model or _model)
         self.bus, self.store = self.services.queues, self.services.store
         self.index = index_app(app, read_host_json(HOST_JSON), environment=DEFAULT_SCHEDULES)
         self._calls: dict[str, QueueCall] = {function.queue: function.call for function in self.index.queues}
