@@ -9,9 +9,11 @@ WORKER_PYTHON ?= $(or $(firstword $(foreach name,python3.13 $(wildcard $(HOME)/.
 	$(shell $(name) -c '$(SUITABLE)' >/dev/null 2>&1 && echo $(name)))),$(PYTHON))
 NODE := .cache/node
 NODE_PEERS := tests/support/node_peers/package.json tests/support/node_peers/package-lock.json
+EMULATORS_ENV := .cache/emulators.env
 ARGS ?=
 
-.PHONY: run demo test lint bench worker node-peers proton kill-campaign install dev clean
+.PHONY: run demo test lint bench worker node-peers proton kill-campaign install dev clean \
+	compose-up compose-down func definitions package
 
 run: install
 	@$(BIN)/shardline up $(ARGS)
@@ -67,6 +69,33 @@ $(VENV)/.installed-proton: $(VENV)/.installed-dev
 
 bench: dev
 	@$(BIN)/python -m bench $(ARGS)
+
+# The emulators in Docker that `make func` runs the app against.
+compose-up: install
+	@docker compose version >/dev/null 2>&1 || \
+		{ echo "Docker with Compose is needed: see https://docs.docker.com/compose/install" >&2; exit 1; }
+	@$(BIN)/python -m local.emulators.password $(EMULATORS_ENV)
+	@docker compose --env-file $(EMULATORS_ENV) up --detach
+	@$(BIN)/python -m local.emulators.wait
+
+compose-down:
+	@docker compose --env-file $(EMULATORS_ENV) down --volumes
+
+# The app in Microsoft's own host, with the settings of local.settings.json.
+func: dev
+	@command -v func >/dev/null || { echo "Azure Functions Core Tools 4 are needed:" \
+		"npm install --global azure-functions-core-tools@4, or see https://aka.ms/azfunc-install" >&2; exit 1; }
+	@test -f local.settings.json || cp local.settings.example.json local.settings.json
+	@$(BIN)/python -m local.emulators.with_settings local.settings.json $(BIN)/shardline provision
+	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" func start $(ARGS)
+
+# The queues and containers that the deployment reads, written from the code that relies on them.
+definitions: install
+	@$(BIN)/python infra/write_definitions.py
+
+# What goes to Azure, for whoever publishes it without azd or the Core Tools.
+package:
+	@$(PYTHON) infra/package.py app.zip
 
 install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev

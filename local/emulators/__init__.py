@@ -1,0 +1,1 @@
+"""The emulators in Docker that the Functions Core Tools run the app against."""
