@@ -12,11 +12,11 @@ apart and recognizes it by its text.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shards.store import ShardQuery
 
-MAX_LISTED = 200
+MAX_LISTED = 1_000
 """How many values one list of a query has; longer lists are several queries."""
 
 BEFORE_EVERYTHING = ""
@@ -81,6 +81,10 @@ class ShardFilter:
     linked_to: tuple[str, ...] | None = None
     updated_after: str | None = None
     updated_before: str | None = None
+
+    def within(self, scopes: Sequence[str] | None) -> "ShardFilter":
+        """The same for these scopes alone."""
+        return replace(self, scopes=None if scopes is None else tuple(scopes))
 
 
 def shards_by_id(tenant_id: str, shard_ids: Sequence[str]) -> Query:
@@ -174,10 +178,10 @@ def count_shards(tenant_id: str, *, live: bool, shard_type_id: str | None = None
 
 
 def matching_shards(tenant_id: str, given: ShardFilter, *, limit: int) -> Query:
-    """The ids of the *limit* shards updated last that pass."""
+    """The ids of *limit* shards that pass, whichever."""
     conditions = _Conditions(tenant_id)
     _passing(conditions, given)
-    return conditions.query(f"TOP {limit} c.id, c.derived.position", "ORDER BY c.derived.position DESC")
+    return conditions.query(f"TOP {limit} VALUE c.id")
 
 
 def passing_shards(tenant_id: str, given: ShardFilter, shard_ids: Sequence[str]) -> Query:
@@ -293,6 +297,13 @@ def chunk_states(tenant_id: str, shard_ids: Sequence[str]) -> Query:
     return conditions.query("c.id, c.shardId, c.hash, c.aclScope, c.waiting, c._etag")
 
 
+def chunk_states_by_id(tenant_id: str, chunk_ids: Sequence[str]) -> Query:
+    """The same of those of the chunks that there are."""
+    conditions = _Conditions(tenant_id)
+    conditions.among("c.id", chunk_ids)
+    return conditions.query("c.id, c.shardId, c.hash, c.aclScope, c.waiting, c._etag")
+
+
 def chunks_of(tenant_id: str, shard_id: str) -> Query:
     """All chunks of a shard, with vectors."""
     conditions = _Conditions(tenant_id)
@@ -315,7 +326,7 @@ def shards_waiting(tenant_id: str, shard_ids: Sequence[str], *, limit: int) -> Q
     return conditions.query(f"TOP {limit} VALUE c.shardId")
 
 
-def first_chunks(tenant_id: str, shard_ids: Sequence[str], scopes: Sequence[str] | None) -> Query:
+def first_chunks(tenant_id: str, shard_ids: Sequence[str], *, scopes: Sequence[str] | None) -> Query:
     """The first chunk of each of the shards."""
     conditions = _Conditions(tenant_id)
     conditions.add("c.ordinal = 0")
@@ -373,6 +384,13 @@ def parked_in_order(tenant_id: str, *, reason: str | None, queue: str | None, af
     if queue is not None:
         conditions.add(f"c.queue = {conditions.value(queue)}")
     return conditions.query(f"TOP {limit} *", "ORDER BY c.position")
+
+
+def parked_by_id(tenant_id: str, parked_ids: Sequence[str]) -> Query:
+    """The ids of those of the messages that are parked."""
+    conditions = _Conditions(tenant_id)
+    conditions.among("c.id", parked_ids)
+    return conditions.query("VALUE c.id")
 
 
 def next_parked_reason(tenant_id: str, after: str) -> Query:
