@@ -1,5 +1,9 @@
-"""The composition root: from the settings to the ports. The only place that knows which twin stands behind a port."""
+"""The composition root: from the settings to the ports. The only place that knows which twin stands behind a port.
 
+The home on Azure is composed in :mod:`azure_composition`, which is loaded where it is asked for.
+"""
+
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, cached_property
@@ -122,11 +126,10 @@ class Services:
         return ReplayPorts(self.store, self.bus, self.clock)
 
     async def close(self) -> None:
-        """Give back files and locks, and export what is left of traces and metrics."""
-        await self.bus.close()
-        await self.store.close()
-        await self.blobs.close()
-        await self.telemetry.close()
+        """Give back files, locks and connections, and export what is left of traces and metrics."""
+        async with AsyncExitStack() as stack:
+            for part in (self.telemetry, self.secrets, self.blobs, self.store, self.bus):
+                stack.push_async_callback(part.close)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,11 +144,15 @@ def build(settings: Settings, *, clock: Clock = utc_now, telemetry: Telemetry | 
     """The services that *settings* ask for. Without *telemetry* nothing is exported, as by a command.
 
     Raises:
-        SettingsError: the settings ask for a home this version has no twins for.
+        SettingsError: what the home needs is not set.
+        DataFileError: a file of a local home can't be used.
     """
     if settings.home == "local":
         return build_local(settings, clock=clock, telemetry=telemetry)
-    raise SettingsError("SHARDLINE_HOME=azure: this version runs on one machine only; use SHARDLINE_HOME=local")
+    # Its SDKs are heavy, and a home on one machine does without them.
+    from azure_composition import build_azure
+
+    return build_azure(settings, clock=clock, telemetry=telemetry)
 
 
 def build_local(settings: Settings, *, clock: Clock = utc_now, telemetry: Telemetry | None = None) -> LocalServices:
@@ -158,7 +165,7 @@ def build_local(settings: Settings, *, clock: Clock = utc_now, telemetry: Teleme
     telemetry = telemetry or Telemetry()
     queues = SqliteMessageBus(settings.bus_file, clock=clock)
     blobs = FolderBlobStore(settings.blob_folder)
-    key = TokenKey(local_key(settings.token_key_file), _token_rules(settings))
+    key = TokenKey(local_key(settings.token_key_file), token_rules(settings))
     return LocalServices(
         settings=settings,
         bus=ClaimCheckBus(MeteredBus(queues, telemetry.metrics), blobs),
@@ -175,7 +182,8 @@ def build_local(settings: Settings, *, clock: Clock = utc_now, telemetry: Teleme
     )
 
 
-def _token_rules(settings: Settings) -> TokenRules:
+def token_rules(settings: Settings) -> TokenRules:
+    """What reader tokens must carry."""
     return TokenRules(
         settings.token_issuer, settings.token_audience, settings.token_tenant_claim, settings.token_user_claim
     )

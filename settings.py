@@ -15,14 +15,21 @@ class SettingsError(Exception):
     """A setting is missing or malformed; the message is one line that names it and says what to do."""
 
 
-AZURITE = (
-    "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
-    "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
-    "BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;"
-)
-"""What ``UseDevelopmentStorage=true`` stands for: the storage emulator with its published key."""
-
 MANAGED_IDENTITY = "managedidentity"
+
+CONNECTION_STRINGS = {
+    "ServiceBusConnection": (
+        {"Endpoint", "SharedAccessKeyName", "SharedAccessKey"},
+        {"Endpoint", "SharedAccessSignature"},
+    ),
+    "CosmosConnection": ({"AccountEndpoint", "AccountKey"},),
+    "AzureWebJobsStorage": (
+        {"UseDevelopmentStorage"},
+        {"AccountName", "AccountKey"},
+        {"BlobEndpoint", "SharedAccessSignature"},
+    ),
+}
+"""What the connection strings of each resource have at least: one of these sets of names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +196,13 @@ class Settings(BaseSettings):
         """
         address = f"https://{self.storage_account}.blob.core.windows.net" if self.storage_account else None
         uri = str(self.storage_blob_uri) if self.storage_blob_uri else None
-        found = _resource(
+        return _resource(
             "AzureWebJobsStorage",
             self.storage_connection,
             {"accountName": address, "blobServiceUri": uri},
             self.storage_credential,
             self.storage_client_id,
         )
-        if found.connection_string and found.connection_string.get_secret_value().startswith("UseDevelopmentStorage"):
-            return AzureResource(SecretStr(AZURITE), None, None)
-        return found
 
     @property
     def bus_file(self) -> Path:
@@ -276,8 +280,10 @@ def _resource(
     if connection_string and given:
         raise SettingsError(f"{name} and {forms} are both set: keep the one that is meant")
     if connection_string:
-        if "=" not in connection_string.get_secret_value():
-            raise SettingsError(f"{name} is malformed: a connection string is made of Name=value; pairs")
+        parts = {part.partition("=")[0].strip() for part in connection_string.get_secret_value().split(";")}
+        if not any(needed <= parts for needed in CONNECTION_STRINGS[name]):
+            pairs = " or ".join("".join(f"{part}=…;" for part in sorted(needed)) for needed in CONNECTION_STRINGS[name])
+            raise SettingsError(f"{name} is malformed: a connection string has at least {pairs}")
         return AzureResource(connection_string, None, None)
     if not given:
         raise SettingsError(f"{name} is missing: set it to a connection string, or {forms} to use an identity")

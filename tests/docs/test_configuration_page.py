@@ -77,7 +77,9 @@ def test_the_example_on_the_page_is_accepted(field: str, monkeypatch: pytest.Mon
         ({"SHARDLINE_HOME": "azure"}, "SHARDLINE_KEY_VAULT_URL is missing"),
         ({"SHARDLINE_HOME": "azure"}, "SHARDLINE_TOKEN_KEYS_URL is missing"),
         (AZURE | {"SHARDLINE_TOKEN_ISSUER": "shardline-local"}, "SHARDLINE_TOKEN_ISSUER is missing"),
-        (AZURE | {"ServiceBusConnection": "Endpoint=sb://x"}, "are both set"),
+        (AZURE | {"ServiceBusConnection": "Endpoint=sb://x;SharedAccessKeyName=n;SharedAccessKey=k"}, "are both set"),
+        ({"SHARDLINE_HOME": "azure", "CosmosConnection": "AccountEndpoint=x"}, "CosmosConnection is malformed"),
+        ({"SHARDLINE_HOME": "azure", "AzureWebJobsStorage": "nonsense"}, "AzureWebJobsStorage is malformed"),
         (AZURE | {"ServiceBusConnection__credential": "managedidentity"}, "ServiceBusConnection__clientId is missing"),
         (AZURE | {"ServiceBusConnection__clientId": "x"}, "ServiceBusConnection__clientId is set without"),
         (AZURE | {"CosmosConnection__credential": "key"}, "CosmosConnection__credential is malformed"),
@@ -115,6 +117,6 @@ def test_a_connection_string_or_an_identity_leads_to_each_part_of_azure(monkeypa
     monkeypatch.setenv("CosmosConnection__clientId", "an-identity")
     mixed = load_settings()
     assert mixed.storage.connection_string is not None
-    assert "127.0.0.1:10000" in mixed.storage.connection_string.get_secret_value()
+    assert mixed.storage.connection_string.get_secret_value() == "UseDevelopmentStorage=true"
     assert mixed.cosmos.client_id == "an-identity"
-    assert "AccountKey" not in repr(mixed.storage)
+    assert "UseDevelopmentStorage" not in repr(mixed.storage)

@@ -45,10 +45,10 @@ def _package(module: str) -> str:
 
 
 def _imported() -> set[str]:
-    own = {*PRODUCT, "composition", "function_app", "settings"}
+    own = {*PRODUCT, "azure_composition", "composition", "function_app", "settings"}
     files = [file for folder in PRODUCT for file in (ROOT / folder).rglob("*.py")]
     modules: set[str] = set()
-    for file in [*files, ROOT / "composition.py", ROOT / "function_app.py", ROOT / "settings.py"]:
+    for file in [*files, *ROOT.glob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 modules |= {alias.name for alias in node.names}
