@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from azure.core.credentials_async import AsyncTokenCredential
+from azure.cosmos import ThroughputProperties
 from azure.cosmos.aio import CosmosClient
 from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
 from azure.servicebus.aio import ServiceBusClient
@@ -25,6 +26,8 @@ from processors.models.embedding import StaticEmbeddingModel
 from settings import AzureResource, Settings
 from shards.azure_blobs import AzureBlobStore, container_client
 from shards.cosmos_connection import cosmos_client
+from shards.cosmos_containers import containers
+from shards.cosmos_provisioning import Provisioned, provision
 from shards.cosmos_store import CosmosShardStore
 
 
@@ -98,6 +101,36 @@ def build_azure(settings: Settings, *, clock: Clock = utc_now, telemetry: Teleme
         logins=logins,
         clock=clock,
     )
+
+
+async def provision_azure(
+    settings: Settings, *, throughput: int | None = None, search: bool = True
+) -> list[Provisioned]:
+    """Make the database, containers and blob container that the home on Azure lacks; what there is stays as it is.
+
+    Args:
+        throughput: the most request units a second of each new container (autoscale); None on a serverless account.
+        search: give new containers their index, vector and full text policies, which the emulator does not know.
+
+    Raises:
+        ProvisioningError: the service refused to make something.
+        StoreUnavailableError: the storage account does not answer, or refuses.
+    """
+    logins = Logins()
+    model = StaticEmbeddingModel()
+    blobs = AzureBlobStore(_blobs(settings.storage, settings.blob_container, logins))
+    definitions = containers(model.name, model.dimensions)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(logins.close)
+        stack.push_async_callback(blobs.close)
+        client = await stack.enter_async_context(_cosmos(settings.cosmos, logins)())
+        made = await provision(
+            client,
+            settings.cosmos_database,
+            definitions if search else [definition.without_search for definition in definitions],
+            throughput=ThroughputProperties(auto_scale_max_throughput=throughput) if throughput else None,
+        )
+        return [*made, Provisioned(f"blobs: {settings.blob_container}", made=await blobs.ensure_container())]
 
 
 def _secrets(settings: Settings, logins: Logins, clock: Clock) -> SecretStore:

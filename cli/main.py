@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import typer
 
-from cli import operating, reading, running
+from cli import deploying, operating, reading, running
 from cli.home import CommandError, UsageError
 from connections.connection import InvalidConnectionError
 from messaging.bus import BusUnavailableError
@@ -35,6 +35,7 @@ for command in (
     operating.sweep,
     operating.connections,
     operating.token,
+    deploying.provision,
 ):
     app.command()(command)
 

@@ -6,7 +6,7 @@ indexed and names the paths of :mod:`shards.cosmos_queries`.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 VectorIndex = Literal["diskANN", "quantizedFlat", "flat"]
@@ -68,6 +68,11 @@ class ContainerDefinition:
         if self.language is None:
             return None
         return {"defaultLanguage": self.language, "fullTextPaths": [{"path": TEXT_PATH, "language": self.language}]}
+
+    @property
+    def without_search(self) -> "ContainerDefinition":
+        """The same container, indexed by the service as it sees fit and not searched: all that the emulator takes."""
+        return replace(self, indexed=None, vector=None, language=None)
 
     @property
     def resource(self) -> dict[str, Any]:
