@@ -91,7 +91,10 @@ class CosmosSearch(CosmosShardReads, CosmosChunks):
         names, by_text, by_likeness = await asyncio.gather(
             self._by_name(search, words), self._by_text(search, written_words(text)), self._by_likeness(search)
         )
-        by_words = [by_text, names.chunks] if words else []
+        best = {_shard_of(chunk): chunk for chunk in by_text}
+        named = [best.get(_shard_of(chunk), chunk) for chunk in names.chunks]
+        # A name says more than a text: what has the words in it comes before all that has them in its text.
+        by_words = [list(dict.fromkeys([*named, *by_text])), named]
         found = fused(by_words, by_likeness, names.exact, shard_of=_shard_of)[: query.limit]
         return await self._hits(query.tenant_id, found)
 

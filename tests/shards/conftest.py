@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("blob_store_contract", "shard_store_contract")
+pytest.register_assert_rewrite("blob_store_contract", "parked_messages_contract", "shard_store_contract")

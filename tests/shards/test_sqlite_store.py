@@ -128,12 +128,18 @@ async def test_a_matrix_of_another_store_is_not_believed(store: SqliteShardStore
 async def test_a_new_model_has_a_matrix_of_its_own(store: SqliteShardStore) -> None:
     chunk = await write_with_text(store, make("A"), "owl", unit(1, 0))
     assert await found(store, SearchQuery(ACME, "", unit(1, 0))) == ["A"]
-    await store.put_vectors(ACME, [(chunk.id, chunk.hash)], unit(0, 1, 0)[np.newaxis], model="wider")
+    await store.put_vectors(ACME, [(chunk.id, chunk.hash)], unit(0, 1, 0, 0)[np.newaxis], model="wider")
     assert await found(store, SearchQuery(ACME, "", unit(1, 0))) == []
-    assert await found(store, SearchQuery(ACME, "", unit(0, 1, 0))) == ["A"]
+    assert await found(store, SearchQuery(ACME, "", unit(0, 1, 0, 0))) == ["A"]
     [stored] = await store.chunks(ACME, id_of("A"))
-    assert (stored.model, stored.dimensions) == ("wider", 3)
+    assert (stored.model, stored.dimensions) == ("wider", 4)
     assert (await store.counts(ACME)).vectors == 1
+
+
+async def test_only_rare_words_bring_shards_into_the_answer(store: SqliteShardStore) -> None:
+    for n in range(60):
+        await write_with_text(store, make(str(n)), "meeting notes meeting" if n else "notes about a zeppelin")
+    assert await found(store, SearchQuery(ACME, "meeting zeppelin notes", None)) == ["0"]
 
 
 async def test_the_matrix_answers_as_the_table_does_after_many_changes(store: SqliteShardStore) -> None:

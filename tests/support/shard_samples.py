@@ -12,7 +12,7 @@ from shards.store import ShardStore, ShardWrite, Vectors
 ACME, GLOBEX = "acme", "globex"
 OPEN = Acl.of("tenant")
 START = "2026-01-01T00:00:00.000Z"
-MODEL = "test-model"
+MODEL, DIMENSIONS = "test-model", 3
 
 
 def id_of(name: str, tenant: str = ACME) -> str:
@@ -99,8 +99,8 @@ def chunk_of(shard: Shard, text: str, *, ordinal: int = 0, text_hash: str | None
 
 
 def unit(*numbers: float) -> Vectors:
-    """The unit vector of this direction."""
-    vector = np.array(numbers, dtype=np.float32)
+    """The unit vector of this direction, in at least as many dimensions as all stores of the tests have."""
+    vector = np.array([*numbers, *[0.0] * (DIMENSIONS - len(numbers))], dtype=np.float32)
     return vector / np.float32(np.linalg.norm(vector))
 
 

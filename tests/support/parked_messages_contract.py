@@ -1,0 +1,70 @@
+"""What every store of parked messages does. A store's own test class inherits this and gives it a ``parked``."""
+
+import pytest
+from shard_samples import ACME, GLOBEX
+
+from messaging.times import to_text, utc_now
+from shards.parked import ParkedMessage, ParkedMessages
+from shards.store import InvalidCursorError
+
+
+def message(number: int, *, tenant: str = ACME, reason: str = "unknown-type", parked_at: str = "") -> ParkedMessage:
+    return ParkedMessage(
+        id=f"pk_{number}",
+        tenant_id=tenant,
+        queue="ingestion-events",
+        reason=reason,
+        detail="the type Foo__c is not known",
+        body='{"name": "Ünïcode"}',
+        message_id=f"m{number}",
+        properties={"tenantId": tenant, "attempt": 2, "again": True},
+        parked_at=parked_at,
+    )
+
+
+class ParkedMessagesContract:
+    """The tests; each has an empty store."""
+
+    async def test_a_message_comes_back_as_it_was_parked(self, parked: ParkedMessages) -> None:
+        await parked.park([message(1)])
+        stored = await parked.get_parked("pk_1")
+        assert stored is not None
+        assert stored == message(1, parked_at=stored.parked_at)
+        assert "2026" < stored.parked_at <= to_text(utc_now())
+        assert await parked.get_parked("pk_2") is None
+
+    async def test_a_message_parked_again_replaces_itself(self, parked: ParkedMessages) -> None:
+        await parked.park([message(1), message(2)])
+        await parked.park([message(1, reason="poison")])
+        assert await parked.parked_counts() == {"poison": 1, "unknown-type": 1}
+
+    async def test_the_oldest_come_first_in_pages(self, parked: ParkedMessages) -> None:
+        await parked.park([message(n, parked_at=f"2026-01-0{9 - n // 2}T00:00:00.000Z") for n in range(9)])
+        seen: list[ParkedMessage] = []
+        cursor = None
+        while True:
+            page = await parked.parked(limit=2, cursor=cursor)
+            seen.extend(page.items)
+            cursor = page.cursor
+            if cursor is None:
+                break
+            await parked.remove_parked([page.items[0].id])
+        assert [(item.parked_at, item.id) for item in seen] == sorted((item.parked_at, item.id) for item in seen)
+        assert len(seen) == 9
+        with pytest.raises(InvalidCursorError):
+            await parked.parked(cursor="none")
+
+    async def test_a_listing_is_narrowed(self, parked: ParkedMessages) -> None:
+        await parked.park([message(1), message(2, tenant=GLOBEX), message(3, reason="poison")])
+        assert [item.id for item in (await parked.parked(ACME)).items] == ["pk_1", "pk_3"]
+        assert [item.id for item in (await parked.parked(ACME, reason="poison")).items] == ["pk_3"]
+        assert (await parked.parked(queue="embedding-jobs")).items == []
+        assert len((await parked.parked()).items) == 3
+        assert await parked.parked_counts(GLOBEX) == {"unknown-type": 1}
+        assert await parked.parked_counts("initech") == {}
+
+    async def test_removed_messages_are_gone(self, parked: ParkedMessages) -> None:
+        await parked.park([message(1), message(2)])
+        assert await parked.remove_parked(["pk_1", "pk_9"]) == 1
+        assert await parked.remove_parked(["pk_1"]) == 0
+        assert [item.id for item in (await parked.parked()).items] == ["pk_2"]
