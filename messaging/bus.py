@@ -10,8 +10,8 @@ import msgspec
 Property = str | int | bool
 
 
-LARGEST_BODY: Final = 255 * 1024
-"""The most bytes of a body that every home of the bus takes: Service Bus Standard's 256 KB, less 1 KB for the rest."""
+LARGEST_BODY: Final = 252 * 1024
+"""The most bytes of a body that every home of the bus takes: Service Bus Standard's 256 KB, less 4 KB for the rest."""
 
 RETRY_AFTER: Final = timedelta(seconds=10)
 """When a bus that is away, or has too much to do, is worth asking again."""
