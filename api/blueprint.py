@@ -13,6 +13,7 @@ from api.request_span import request_span
 from api.requests import authenticate, json_response, list_request, moment, search_request
 from api.status import pipeline_status
 from composition import services
+from messaging.bus import BusUnavailableError
 from shards.model import shard_document
 from shards.store import InvalidCursorError, ShardQuery, StoreUnavailableError
 
@@ -38,6 +39,14 @@ def answers_problems(handler: Handler) -> Handler:
             log.warning("%s: the store is away (%s)", handler.__name__, error)
             return ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "store-unavailable", "the store does not answer; try again"
+            ).response()
+        except BusUnavailableError as error:
+            log.warning("%s: the bus is away (%s)", handler.__name__, error)
+            return ProblemError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "bus-unavailable",
+                "the queues do not answer; try again",
+                error.retry_after,
             ).response()
         except Exception:
             log.exception("%s failed", handler.__name__)

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from pydantic.alias_generators import to_camel
+
 from messaging.times import from_text, to_text
 from shards.store import ShardQuery
 
@@ -37,6 +39,7 @@ async def pipeline_status(services: "Services") -> dict[str, Any]:
                 "scheduled": depth.scheduled,
                 "deadLettered": depth.dead_lettered,
                 "oldest": to_text(depth.oldest_enqueued_at) if depth.oldest_enqueued_at else None,
+                "atLeast": sorted(to_camel(name) for name in depth.at_least),
             }
             for name, depth in depths.items()
         },

@@ -33,10 +33,10 @@ def status(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
             [
                 [
                     name,
-                    depth["active"],
-                    depth["locked"],
-                    depth["scheduled"],
-                    depth["deadLettered"],
+                    *(
+                        f"{depth[count]:,} or more" if count in depth["atLeast"] else depth[count]
+                        for count in ("active", "locked", "scheduled", "deadLettered")
+                    ),
                     depth["oldest"] or "",
                 ]
                 for name, depth in state["queues"].items()

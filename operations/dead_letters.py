@@ -32,12 +32,15 @@ async def drain(ports: DeadLetterPorts) -> int:
     """
     drained = 0
     for queue in QUEUES:
-        while letters := await ports.bus.dead_letters(queue, limit=PAGE):
+        after = 0
+        while letters := await ports.bus.dead_letters(queue, limit=PAGE, after=after):
             await ports.parked.park([_parked(letter, ports.clock) for letter in letters])
             await ports.bus.remove_dead_letters(queue, [letter.sequence_number for letter in letters])
             log.warning("%s: parked %d dead letters (%s)", queue, len(letters), letters[0].reason)
             ports.metrics.dead_letters(queue, len(letters))
             drained += len(letters)
+            # One that someone else holds just now stays, for the next run.
+            after = letters[-1].sequence_number
     return drained
 
 
