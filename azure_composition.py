@@ -20,7 +20,7 @@ from messaging.claim_check import ClaimCheckBus
 from messaging.service_bus import CLIENT_OPTIONS, ServiceBusMessageBus
 from messaging.times import Clock, utc_now
 from operations.metered_bus import MeteredBus
-from operations.metrics import StageMeter
+from operations.metrics import Metrics, StageMeter
 from operations.telemetry import Telemetry
 from processors.models.embedding import StaticEmbeddingModel
 from settings import AzureResource, Settings
@@ -85,6 +85,7 @@ def build_azure(settings: Settings, *, clock: Clock = utc_now, telemetry: Teleme
         dimensions=model.dimensions,
         clock=clock,
     )
+    telemetry.metrics.observe_store(store.charges.charges)
     rules = token_rules(settings)
     key = TokenKey(settings.token_key.get_secret_value().encode(), rules) if settings.token_key else None
     return AzureServices(
@@ -92,7 +93,7 @@ def build_azure(settings: Settings, *, clock: Clock = utc_now, telemetry: Teleme
         bus=ClaimCheckBus(MeteredBus(bus, telemetry.metrics), blobs),
         store=store,
         blobs=blobs,
-        secrets=_secrets(settings, logins, clock),
+        secrets=_secrets(settings, logins, telemetry.metrics, clock),
         model=model,
         tokens=key or IssuerKeys(keys_at(str(settings.token_keys_url)), rules),
         token_key=key,
@@ -133,12 +134,16 @@ async def provision_azure(
         return [*made, Provisioned(f"blobs: {settings.blob_container}", made=await blobs.ensure_container())]
 
 
-def _secrets(settings: Settings, logins: Logins, clock: Clock) -> SecretStore:
+def _secrets(settings: Settings, logins: Logins, metrics: Metrics, clock: Clock) -> SecretStore:
     if settings.secrets == "environment":
         return EnvironmentSecrets()
     # The app has one identity for all; an operator's command has none of its own.
     client_id = settings.cosmos_client_id or settings.service_bus_client_id or settings.storage_client_id
-    return KeyVaultSecrets(lambda: secret_client(str(settings.key_vault_url), logins.of(client_id)), clock=clock)
+    return KeyVaultSecrets(
+        lambda: secret_client(str(settings.key_vault_url), logins.of(client_id)),
+        clock=clock,
+        expiring=metrics.secret_expires,
+    )
 
 
 def _service_bus(resource: AzureResource, logins: Logins) -> Callable[[], ServiceBusClient]:

@@ -71,10 +71,18 @@ class KeyVaultSecrets:
     Args:
         connect: makes the client, when the first call needs it; :meth:`close` closes it.
         clock: the present moment.
+        expiring: is told at each read of a secret that has an expiry date: tenant, name, and how long it is off.
     """
 
-    def __init__(self, connect: Callable[[], SecretClient], *, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], SecretClient],
+        *,
+        clock: Clock = utc_now,
+        expiring: Callable[[str, str, timedelta], None] | None = None,
+    ) -> None:
         self._connect = connect
+        self._expiring = expiring
         self._made: SecretClient | None = None
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
@@ -134,6 +142,9 @@ class KeyVaultSecrets:
     def _usable(self, found: KeyVaultSecret, reference: str, name: str, now: datetime) -> Secret:
         """The value; the vault itself gives out expired ones."""
         until, since = found.properties.expires_on, found.properties.not_before
+        if until is not None and self._expiring is not None:
+            tenant_id, _, plain = reference.removeprefix("secret:").partition("/")
+            self._expiring(tenant_id, plain, until - now)
         if until is not None and until <= now:
             raise SecretError(f"{reference} expired at {to_text(until)}: {self._mend(name)}")
         if since is not None and now < since:

@@ -24,6 +24,7 @@ from messaging.queues import (
 )
 from messaging.times import from_text
 from processors.outcome import Done, Later, Outcome, Park
+from shards.cosmos_charges import Charge
 
 STAGE_OF_QUEUE: Final = {
     INGESTION_EVENTS: "normalize",
@@ -49,6 +50,7 @@ CAUSE: Final = "shardline.cause"
 REASON: Final = "shardline.reason"
 STATE: Final = "shardline.state"
 OPERATION: Final = "shardline.operation"
+FUNCTION: Final = "shardline.function"
 TENANT: Final = "shardline.tenant_id"
 CONNECTION: Final = "shardline.connection_id"
 SYSTEM: Final = "shardline.system"
@@ -59,6 +61,9 @@ KIND: Final = "shardline.kind"
 NAME: Final = "shardline.name"
 
 Attributes = Mapping[str, str]
+
+INTEGRATION_FUNCTIONS: Final = frozenset({"prepare_changed_shards"})
+"""The functions that work for the general integration system."""
 
 _DURATIONS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150)
 _LAGS: Final = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600)
@@ -114,15 +119,15 @@ VECTORS: Final = Metric(
     "Vectors that were made and stored",
 )  # fmt: skip
 REQUEST_UNITS: Final = Metric(
-    "shardline.store.request_units", "observed counter", "{request_unit}", (OPERATION, PIPELINE),
+    "shardline.store.request_units", "observed counter", "{request_unit}", (FUNCTION, OPERATION, PIPELINE),
     "Request units that Cosmos DB charged",
 )  # fmt: skip
 STORE_REQUESTS: Final = Metric(
-    "shardline.store.requests", "observed counter", "{request}", (OPERATION, PIPELINE),
+    "shardline.store.requests", "observed counter", "{request}", (FUNCTION, OPERATION, PIPELINE),
     "Requests that Cosmos DB answered",
 )  # fmt: skip
 THROTTLED: Final = Metric(
-    "shardline.store.throttled", "observed counter", "{request}", (OPERATION, PIPELINE),
+    "shardline.store.throttled", "observed counter", "{request}", (FUNCTION, OPERATION, PIPELINE),
     "Requests that Cosmos DB refused because too many request units were asked for (429)",
 )  # fmt: skip
 BUS_SENDS: Final = Metric(
@@ -349,8 +354,15 @@ class Metrics:
         }
         self._counters[EMPTY_PASSES].add(1, attributes)
 
-    def expires(self, tenant_id: str, kind: Literal["secret", "watch"], name: str, left: timedelta) -> None:
-        """A secret (*name* as its reference has it) or a watch on a source expires after *left*."""
+    def secret_expires(self, tenant_id: str, name: str, left: timedelta) -> None:
+        """A secret, *name* as its reference has it, expires after *left*."""
+        self._expires(tenant_id, "secret", name, left)
+
+    def watch_expires(self, tenant_id: str, connection_id: str, left: timedelta) -> None:
+        """What a source was asked to push to a connection ends after *left*."""
+        self._expires(tenant_id, "watch", connection_id, left)
+
+    def _expires(self, tenant_id: str, kind: str, name: str, left: timedelta) -> None:
         self._gauges[EXPIRY_LEFT].set(left / timedelta(days=1), {TENANT: tenant_id, KIND: kind, NAME: name})
 
     def queues(self, depths: Mapping[str, QueueDepth], now: datetime) -> None:
@@ -383,13 +395,24 @@ class Metrics:
         for stage, count in counts.items():
             self._gauges[BEHIND].set(count, {STAGE: stage})
 
-    def observe(self, metric: Metric, totals: Callable[[], Iterable[tuple[float, Attributes]]]) -> None:
-        """Export the running totals that *totals* gives whenever the metric is exported."""
+    def observe_store(self, charges: Callable[[], Sequence[Charge]]) -> None:
+        """Export what *charges* has added up by then, at each export."""
+        self._observe(REQUEST_UNITS, charges, lambda charge: charge.request_units)
+        self._observe(STORE_REQUESTS, charges, lambda charge: charge.requests)
+        self._observe(THROTTLED, charges, lambda charge: charge.throttled)
 
+    def _observe(
+        self, metric: Metric, charges: Callable[[], Sequence[Charge]], total: Callable[[Charge], float]
+    ) -> None:
         def observations(_: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(total, attributes) for total, attributes in totals()]
+            return [Observation(total(charge), _of_charge(charge)) for charge in charges()]
 
         self._meter.create_observable_counter(metric.name, [observations], metric.unit, metric.description)
+
+
+def _of_charge(charge: Charge) -> Attributes:
+    pipeline = INTEGRATION if charge.function in INTEGRATION_FUNCTIONS else EVENTS
+    return {FUNCTION: charge.function, OPERATION: charge.operation, PIPELINE: pipeline}
 
 
 def _pipeline_of_queue(queue: str) -> str:
