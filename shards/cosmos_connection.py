@@ -36,8 +36,9 @@ REFUSALS = frozenset({NOT_FOUND, CONFLICT, PRECONDITION_FAILED})
 PASSING = frozenset({408, 410, THROTTLED, 449})
 """Timed out, moved, throttled, to be retried; whatever is 500 or above passes too."""
 
-OWNER_NOT_FOUND = 1003
-"""The sub-status of a 404 whose container or database is not there."""
+SESSION_NOT_AVAILABLE, OWNER_NOT_FOUND = 1002, 1003
+"""Sub-statuses of a 404 that does not say that an item is missing: the replica is behind what this client has read;
+the container or database is not there."""
 
 DATA_ROLE = "Cosmos DB Built-in Data Contributor"
 
@@ -198,7 +199,10 @@ class CosmosConnection:
             raise StoreUnavailableError(f"this app gets no token for Cosmos DB: {_first_line(error)}") from error
         if status is None or status in PASSING or status >= 500:
             return
-        if status == NOT_FOUND and getattr(error, "sub_status", None) == OWNER_NOT_FOUND:
+        sub_status = getattr(error, "sub_status", None)
+        if status == NOT_FOUND and sub_status == SESSION_NOT_AVAILABLE:
+            return
+        if status == NOT_FOUND and sub_status == OWNER_NOT_FOUND:
             raise self._not_provisioned(where.removeprefix("container ")) from error
         if status in REFUSALS:
             raise RefusedError(status) from error

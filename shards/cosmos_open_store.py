@@ -70,12 +70,13 @@ class CosmosOpenStore:
         if entered is not None and entered >= has_shards:
             return
         item = tenant_item(tenant_id, has_shards=has_shards)
-        if has_shards:
-            await self._progress.put(item)
-        else:
-            # One that is there may say more.
+        stored = await self._progress.read((DIRECTORY, item["id"]), item["id"])
+        if stored is None and not has_shards:
+            # One that came meanwhile may say more.
             await self._progress.create(item)
-        self._entered[tenant_id] = has_shards
+        elif stored is None or stored["hasShards"] < has_shards:
+            await self._progress.put(item)
+        self._entered[tenant_id] = has_shards or (stored is not None and stored["hasShards"])
 
     async def _tenant_ids(self, *, with_shards: bool = False) -> list[str]:
         """The tenants of the directory, in order."""

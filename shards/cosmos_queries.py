@@ -263,8 +263,7 @@ def scopes_of(tenant_id: str, principals: Sequence[str]) -> Query:
     """The scopes that one of *principals* may read."""
     conditions = _Conditions(tenant_id)
     conditions.add("c.kind = 'scope'")
-    each = [f"ARRAY_CONTAINS(c.principals, {conditions.value(principal)})" for principal in principals]
-    conditions.add(f"({' OR '.join(each)})")
+    conditions.add(f"EXISTS(SELECT VALUE p FROM p IN c.principals WHERE p IN {conditions.values(principals)})")
     return conditions.query("VALUE c.scope")
 
 

@@ -1,0 +1,184 @@
+"""Calls of Cosmos DB: what is waited out, what is an answer, and what is an error that says what to do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError, ServiceResponseError
+from azure.cosmos.aio import CosmosClient
+from azure.cosmos.exceptions import CosmosClientTimeoutError, CosmosHttpResponseError, CosmosResourceNotFoundError
+
+from shards.cosmos_charges import RequestCharges, charged_to, yielding
+from shards.cosmos_connection import CosmosConnection, RefusedError, cosmos_client
+from shards.store import ItemTooLargeError, StoreUnavailableError
+
+
+class Response:
+    """What the SDK's errors read of an HTTP response."""
+
+    def __init__(self, status: int, headers: dict[str, str]) -> None:
+        self.status_code = status
+        self.headers = headers
+        self.reason = "reason"
+        self.request = None
+        self.content_type = "application/json"
+
+    def text(self) -> str:
+        return ""
+
+
+def answered(status: int, *, sub_status: int | None = None, **headers: str) -> CosmosHttpResponseError:
+    if sub_status is not None:
+        headers["x-ms-substatus"] = str(sub_status)
+    kind: type[CosmosHttpResponseError] = CosmosResourceNotFoundError if status == 404 else CosmosHttpResponseError
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    error: CosmosHttpResponseError = kind(message=f"the service says {status}", response=Response(status, named))  # type: ignore[no-untyped-call]  # the SDK leaves its errors untyped
+    return error
+
+
+def no_client() -> CosmosClient:
+    raise AssertionError("these calls need no client")
+
+
+def connection(*, patience: float = 5.0, bulk_bucket: int | None = None) -> CosmosConnection:
+    return CosmosConnection(
+        no_client, "shardline", charges=RequestCharges(), patience=patience, bulk_bucket=bulk_bucket
+    )
+
+
+class Attempts:
+    """Fails in turn with each of the errors, then gives an answer."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.left = list(errors)
+        self.made = 0
+
+    async def __call__(self) -> str:
+        self.made += 1
+        if self.left:
+            raise self.left.pop(0)
+        return "answer"
+
+
+async def call(one: CosmosConnection, attempts: Attempts) -> str:
+    return await one.call("read", attempts, where="container shards")
+
+
+PASSING: dict[str, Callable[[], Exception]] = {
+    "throttled": lambda: answered(429, x_ms_retry_after_ms="1"),
+    "timed out": lambda: answered(408),
+    "retry with": lambda: answered(449),
+    "unavailable": lambda: answered(503),
+    "broken": lambda: answered(500),
+    "moved": lambda: answered(410, sub_status=1002),
+    "behind its own reads": lambda: answered(404, sub_status=1002),
+    "not sent": lambda: ServiceRequestError("no route"),
+    "answer lost": lambda: ServiceResponseError("connection reset"),
+    "too slow": CosmosClientTimeoutError,
+    "cut off": lambda: aiohttp.ClientPayloadError("half an answer"),
+    "reset": lambda: ConnectionResetError("reset by peer"),
+}
+
+
+@pytest.mark.parametrize("name", PASSING)
+async def test_what_passes_is_waited_out(name: str) -> None:
+    attempts = Attempts(PASSING[name](), PASSING[name]())
+    assert await call(connection(), attempts) == "answer"
+    assert attempts.made == 3
+
+
+@pytest.mark.parametrize("name", PASSING)
+async def test_what_does_not_pass_in_time_is_a_store_that_is_away(name: str) -> None:
+    error = PASSING[name]()
+    with pytest.raises(StoreUnavailableError, match="container shards") as raised:
+        await call(connection(patience=0), Attempts(error, error, error))
+    assert raised.value.__cause__ is error
+
+
+async def test_the_services_own_wait_is_kept() -> None:
+    with pytest.raises(StoreUnavailableError, match=r"throttled .* more request units"):
+        await call(connection(patience=0.5), Attempts(answered(429, x_ms_retry_after_ms="600")))
+
+
+@pytest.mark.parametrize("status", [404, 409, 412])
+async def test_a_refusal_is_an_answer(status: int) -> None:
+    attempts = Attempts(answered(status))
+    with pytest.raises(RefusedError) as raised:
+        await call(connection(), attempts)
+    assert (raised.value.status, attempts.made) == (status, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (answered(401), r"401\): check CosmosConnection"),
+        (answered(403), r"role Cosmos DB Built-in Data Contributor .* firewall"),
+        (answered(404, sub_status=1003), r"no container shards in the database shardline .* run `shardline provision`"),
+        (ClientAuthenticationError("no identity is assigned"), "no token for Cosmos DB: .*no identity is assigned"),
+    ],
+)
+async def test_a_service_that_lets_nobody_in_says_what_is_missing(error: Exception, message: str) -> None:
+    attempts = Attempts(error)
+    with pytest.raises(StoreUnavailableError, match=message):
+        await call(connection(), attempts)
+    assert attempts.made == 1
+
+
+async def test_an_item_that_is_too_large_is_never_tried_again() -> None:
+    attempts = Attempts(answered(413))
+    with pytest.raises(ItemTooLargeError, match="container shards"):
+        await call(connection(), attempts)
+    assert attempts.made == 1
+
+
+async def test_an_answer_that_no_code_foresees_comes_through() -> None:
+    error = answered(400)
+    with pytest.raises(CosmosHttpResponseError) as raised:
+        await call(connection(), Attempts(error))
+    assert raised.value is error
+
+
+async def test_every_answer_is_charged_to_the_function_that_asked() -> None:
+    one = connection()
+    with charged_to("normalize"):
+        await call(one, Attempts(answered(429, x_ms_retry_after_ms="1", x_ms_request_charge="0.38")))
+        one.hook("read")({"x-ms-request-charge": "1.5"}, None)
+    one.hook("query")({"x-ms-request-charge": "2.8"}, None)
+    one.hook("query")({}, None)
+    assert [
+        (charge.function, charge.operation, charge.requests, round(charge.request_units, 2), charge.throttled)
+        for charge in one.charges.charges()
+    ] == [("-", "query", 2, 2.8, 0), ("normalize", "read", 2, 1.88, 1)]
+
+
+def test_only_floods_give_way() -> None:
+    assert connection().courtesy() == {}
+    with yielding():
+        assert connection().courtesy() == {"priority": "Low"}
+        assert connection(bulk_bucket=3).courtesy() == {"throughput_bucket": 3}
+    assert connection().courtesy() == {}
+
+
+async def test_a_closed_connection_is_away() -> None:
+    one = connection()
+    await one.close()
+    await one.close()
+    with pytest.raises(StoreUnavailableError, match="closed"):
+        await one.container("shards")
+
+
+async def test_an_address_where_nobody_listens_is_a_store_that_is_away() -> None:
+    def connect() -> CosmosClient:
+        return cosmos_client("http://127.0.0.1:9/", "a2V5")
+
+    one = CosmosConnection(connect, "shardline", charges=RequestCharges(), patience=0.2)
+    with pytest.raises(StoreUnavailableError, match="no answer on container shards"):
+        await one.container("shards")
+    await one.close()
+
+
+def test_a_client_sends_items_as_compact_as_they_are_counted() -> None:
+    client: Any = cosmos_client("http://127.0.0.1:9/", "a2V5")
+    assert client.client_connection._enable_compact_utf8_item_writes
+    assert client.client_connection.connection_policy.ResponsePayloadOnWriteDisabled
