@@ -33,8 +33,7 @@ def answered(status: int, *, sub_status: int | None = None, **headers: str) -> C
         headers["x-ms-substatus"] = str(sub_status)
     kind: type[CosmosHttpResponseError] = CosmosResourceNotFoundError if status == 404 else CosmosHttpResponseError
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    error: CosmosHttpResponseError = kind(message=f"the service says {status}", response=Response(status, named))  # type: ignore[no-untyped-call]  # the SDK leaves its errors untyped
-    return error
+    return kind(message=f"the service says {status}", response=Response(status, named))
 
 
 def no_client() -> CosmosClient:
