@@ -8,6 +8,8 @@ from pathlib import Path
 
 from service_bus_peer.peer import CONTROL_KEY, MAX_MESSAGE_SIZE, ServiceBusPeer
 
+_ENDS = {signal.SIGTERM, signal.SIGINT}
+
 
 def main() -> None:
     """Serve until the starter's control connection ends, or without one until SIGTERM or Ctrl-C."""
@@ -17,12 +19,14 @@ def main() -> None:
     parser.add_argument("--max-message-size", type=int, default=MAX_MESSAGE_SIZE, help="in bytes")
     parser.add_argument("--control", help="host:port of the process that started this one")
     options = parser.parse_args()
+    # Before there is a second thread, which would take the signals otherwise.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
     with ServiceBusPeer(port=options.port, max_message_size=options.max_message_size) as peer:
         if options.port_file is not None:
             options.port_file.write_text(f"{peer.port}\n")
         if options.control is None:
             print(peer.connection_string, flush=True)
-            signal.sigwait({signal.SIGTERM, signal.SIGINT})
+            signal.sigwait(_ENDS)
         else:
             host, port = options.control.rsplit(":", 1)
             _obey(peer, host, int(port))

@@ -206,7 +206,7 @@ class AmqpConnection(asyncio.Protocol):
 
     def close(self, condition: str, description: str) -> None:
         """Close the connection with an error."""
-        self._connection.condition = Condition(condition, description)
+        self._connection.condition = _condition(condition, description)
         self._connection.close()
         self.flush_soon()
 
@@ -253,34 +253,36 @@ class AmqpConnection(asyncio.Protocol):
             self._collector.pop()
 
     def _attach(self, link: Link) -> None:
-        terminus = link.remote_target if link.is_receiver else link.remote_source
-        path = _path(terminus.address or "")
-        node, of_management = path, path.lower().endswith(_MANAGEMENT_SUFFIX)
+        path = _path((link.remote_target if link.is_receiver else link.remote_source).address or "")
+        if path == CBS:
+            self._open(link)
+            self._roles[link] = RequestLink(link, CBS, None) if link.is_receiver else ResponseLink(link, CBS)
+            return
+        self.counters.count(path, "attach")
+        of_management = path.lower().endswith(_MANAGEMENT_SUFFIX)
         entity = self._host.entity(path[: -len(_MANAGEMENT_SUFFIX)] if of_management else path)
-        if path != CBS:
-            self.counters.count(path, "attach")
-            fault = self._host.faults.take(At.ATTACH, None if entity is None else entity.path)
-            if fault is not None:
-                self._refuse_link(link, fault)
-                return
-        if entity is None and path != CBS:
-            self._refuse_link(
-                link, Refuse("amqp:not-found", f"The messaging entity '{path}' could not be found.", status=404)
-            )
-            return
-        if path != CBS and not of_management and not self._authorized:
-            self._refuse_link(
-                link, Refuse("amqp:unauthorized-access", f"Unauthorized access to '{path}': no token was put.")
-            )
-            return
-        if not link.is_receiver and _asks_for_session(link):
-            self._refuse_link(
-                link, Refuse("amqp:not-allowed", f"The entity '{path}' does not require sessions: no session in it.")
-            )
-            return
-        self._roles[link] = self._open_link(link, node, entity, request=of_management or path == CBS)
+        fault = self._host.faults.take(At.ATTACH, None if entity is None else entity.path)
+        if fault is not None:
+            self._refuse_link(link, fault)
+        elif entity is None:
+            self._refuse_link(link, Refuse("amqp:not-found", f"The messaging entity '{path}' could not be found."))
+        elif of_management:
+            self._open(link)
+            self._roles[link] = RequestLink(link, path, entity) if link.is_receiver else ResponseLink(link, path)
+        elif not self._authorized:
+            self._refuse_link(link, Refuse("amqp:unauthorized-access", f"No token was put for '{path}'."))
+        elif link.is_receiver:
+            self._open(link)
+            self._roles[link] = SenderLink(link, entity)
+        elif _asks_for_session(link):
+            self._refuse_link(link, Refuse("amqp:not-allowed", f"The messaging entity '{path}' has no sessions."))
+        else:
+            self._open(link)
+            receiver = ReceiverLink(link, entity, self, deletes=link.remote_snd_settle_mode == Link.SND_SETTLED)
+            self._roles[link] = receiver
+            self._host.opened(receiver)
 
-    def _open_link(self, link: Link, node: str, entity: Entity | None, *, request: bool) -> _Role:
+    def _open(self, link: Link) -> None:
         link.source.copy(link.remote_source)
         link.target.copy(link.remote_target)
         link.snd_settle_mode = link.remote_snd_settle_mode
@@ -290,16 +292,6 @@ class AmqpConnection(asyncio.Protocol):
         link.open()
         if link.is_receiver:
             link.flow(_CREDIT)
-            if request:
-                return RequestLink(link, node, entity)
-            assert entity is not None
-            return SenderLink(link, entity)
-        if request:
-            return ResponseLink(link, node)
-        assert entity is not None
-        receiver = ReceiverLink(link, entity, self, deletes=link.remote_snd_settle_mode == Link.SND_SETTLED)
-        self._host.opened(receiver)
-        return receiver
 
     def _refuse_link(self, link: Link, fault: Fault) -> None:
         """Answer an attach with an error: an attach without the terminus, then a detach (AMQP 1.0, 2.6.3)."""
@@ -311,7 +303,7 @@ class AmqpConnection(asyncio.Protocol):
         self._close_link(link, fault.condition, fault.description)
 
     def _close_link(self, link: Link, condition: str, description: str) -> None:
-        link.condition = Condition(condition, description)
+        link.condition = _condition(condition, description)
         link.close()
         self._forget(link)
 
@@ -342,18 +334,9 @@ class AmqpConnection(asyncio.Protocol):
             if delivery.updated:
                 self._settlement(role, delivery)
         elif isinstance(role, SenderLink | RequestLink):
-            if not delivery.readable:
-                return
-            if delivery.pending > self._host.max_message_size:
-                self._close_link(
-                    role.link,
-                    "amqp:link:message-size-exceeded",
-                    f"The received message (delivery-id:0, size:{delivery.pending} bytes) exceeds the limit"
-                    f" ({self._host.max_message_size} bytes) currently allowed on the link.",
-                )
-            elif delivery.aborted:
+            if delivery.aborted:
                 delivery.settle()
-            elif not delivery.partial:
+            elif delivery.readable and not delivery.partial:
                 self._transfer(role, delivery)
         elif delivery.updated:
             # The client has settled an answer, or something of a link that is closed already.
@@ -365,7 +348,16 @@ class AmqpConnection(asyncio.Protocol):
         message_format = self._frames.format_of_next(role.link.name)
         if role.link.credit < _CREDIT // 2:
             role.link.flow(_CREDIT - role.link.credit)
-        if isinstance(role, SenderLink):
+        if len(data) > self._host.max_message_size:
+            # As the service does: the message is rejected, and then the link is closed for the same reason.
+            condition = "amqp:link:message-size-exceeded"
+            description = (
+                f"The received message (delivery-id:0, size:{len(data)} bytes) exceeds the limit"
+                f" ({self._host.max_message_size} bytes) currently allowed on the link."
+            )
+            _reject(delivery, condition, description)
+            self._close_link(role.link, condition, description)
+        elif isinstance(role, SenderLink):
             self._sent(role, delivery, data, batched=message_format == BATCHED_FORMAT)
         else:
             _accept(delivery)
@@ -418,14 +410,15 @@ class AmqpConnection(asyncio.Protocol):
             self._respond(role, request, response)
 
     def _respond(self, role: RequestLink, request: Request, response: Response) -> None:
-        for other in self._roles.values():
-            if isinstance(other, ResponseLink) and other.node == role.node and other.link.session == role.link.session:
-                data = response.to_cbs(request) if role.entity is None else response.to_management(request)
-                delivery = other.link.delivery(other.link.delivery_tag())
-                other.link.stream(data)
-                other.link.advance()
-                delivery.settle()
-                return
+        answering = [each for each in self._roles.values() if isinstance(each, ResponseLink) and each.node == role.node]
+        link = next((each.link for each in answering if each.link.session == role.link.session), None)
+        if link is None:
+            self._close_link(role.link, "amqp:precondition-failed", f"There is no link to answer on from {role.node}.")
+            return
+        delivery = link.delivery(link.delivery_tag())
+        link.stream(response.to_cbs(request) if role.entity is None else response.to_management(request))
+        link.advance()
+        delivery.settle()
 
     def _settlement(self, role: ReceiverLink, delivery: Delivery) -> None:
         if delivery.remote_state not in _OUTCOMES:
@@ -507,10 +500,15 @@ def _refuse(delivery: Delivery, fault: Refuse) -> None:
 
 
 def _reject(delivery: Delivery, condition: str, description: str) -> None:
-    # The SDK reads the info without asking whether there is any.
-    delivery.local.condition = Condition(condition, description, {symbol("com.microsoft:peer"): "service-bus-peer"})
+    delivery.local.condition = _condition(condition, description)
     delivery.update(Delivery.REJECTED)
     delivery.settle()
+
+
+def _condition(name: str, description: str) -> Condition:
+    # The service sends three fields always, and the SDK reads the third without asking whether there is one; proton
+    # leaves it out when it says nothing.
+    return Condition(name, description, {symbol("com.microsoft:tracking-id"): "service-bus-peer"})
 
 
 def _asks_for_session(link: Link) -> bool:

@@ -71,6 +71,7 @@ _FIXED: dict[int, Callable[[bytes], Any]] = {
 }
 _BINARY, _STRING, _SYMBOL = 0x0, 0x1, 0x3
 _LIST, _MAP, _EMPTY_LIST = 0x0, 0x1, 0x45
+_DESCRIBED = 0x00
 # The upper four bits of a constructor say how wide the value is (part 1, section 1.2).
 _FIXED_WIDTHS = {0x4: 0, 0x5: 1, 0x6: 2, 0x7: 4, 0x8: 8, 0x9: 16}
 _ONE_BYTE_SIZES, _FOUR_BYTE_SIZES = (0xA, 0xC, 0xE), (0xB, 0xD, 0xF)
@@ -82,13 +83,10 @@ def end_of(data: bytes, start: int) -> int:
     Raises:
         MalformedError: there is no whole value there.
     """
-    try:
-        code = data[start]
-        if code == 0x00:
-            return end_of(data, end_of(data, start + 1))
-        end = _end_of_contents(data, code, start + 1)
-    except IndexError:
-        raise MalformedError("the bytes end within a value") from None
+    if start >= len(data):
+        raise MalformedError("the bytes end where a value belongs")
+    code = data[start]
+    end = end_of(data, end_of(data, start + 1)) if code == _DESCRIBED else _end_of_contents(data, code, start + 1)
     if end > len(data):
         raise MalformedError("the bytes end within a value")
     return end
@@ -101,12 +99,17 @@ def decode(data: bytes, start: int = 0) -> tuple[Any, int]:
         MalformedError: there is no whole value of a known type there.
     """
     end = end_of(data, start)
-    code = data[start]
-    if code == 0x00:
+    if data[start] == _DESCRIBED:
         descriptor, start = decode(data, start + 1)
         value, end = decode(data, start)
         return Described(descriptor, value), end
-    return _contents(data, code, start + 1, end), end
+    try:
+        return _contents(data, data[start], start + 1, end), end
+    except MalformedError:
+        raise
+    except (ValueError, TypeError, IndexError) as error:
+        # Text that is none, a map with a list for a key or with half a pair, a count beyond the contents.
+        raise MalformedError(f"a value of type 0x{data[start]:02x} can't be read: {error}") from error
 
 
 def map_entries(data: bytes, start: int) -> Iterator[tuple[Any, bytes]]:
@@ -200,11 +203,12 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
 
 
 def _end_of_contents(data: bytes, code: int, at: int) -> int:
+    """Where the contents at *at* of a value of type *code* end, which may lie beyond *data*."""
     kind = code >> 4
     if (width := _FIXED_WIDTHS.get(kind)) is not None:
         return at + width
     if kind in _ONE_BYTE_SIZES:
-        return at + 1 + data[at]
+        return at + 1 + int.from_bytes(data[at : at + 1], "big")
     if kind in _FOUR_BYTE_SIZES:
         return at + 4 + _size(data, at)
     raise MalformedError(f"0x{code:02x} is no AMQP type")
@@ -237,7 +241,7 @@ def _contents(data: bytes, code: int, at: int, end: int) -> Any:
 
 def _array(data: bytes, count: int, at: int) -> list[Any]:
     code = data[at]
-    if code == 0x00:
+    if code == _DESCRIBED:
         raise MalformedError("an array of described values is not spoken here")
     at += 1
     values = []

@@ -53,14 +53,14 @@ class StoredMessage:
     dead_letter_reason: str | None = None
     dead_letter_description: str | None = None
 
-    def encoded(self) -> bytes:
-        """The message as it is handed out now."""
+    def encoded(self, *, peeked: bool = False) -> bytes:
+        """The message as it is handed out now, or shown without the right to settle it."""
         return self.content.delivered(
             sequence_number=self.sequence_number,
             enqueued_at=self.enqueued_at,
             delivery_count=self.delivery_count,
             state=self.state,
-            lock_token=self.lock_token,
+            lock_token=None if peeked else self.lock_token,
             locked_until=self.locked_until,
         )
 
@@ -254,7 +254,7 @@ class Entity:
             locked=locked,
             scheduled=scheduled,
             deferred=deferred,
-            dead_lettered=0 if self.dead_letters is None else len(self.dead_letters.peek(0, len(self.dead_letters))),
+            dead_lettered=0 if self.dead_letters is None else len(self.dead_letters),
         )
 
     def __len__(self) -> int:

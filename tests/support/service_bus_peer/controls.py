@@ -10,6 +10,7 @@ from service_bus_peer.broker import DEAD_LETTER_SUFFIX, Entity, EntityDepth, Mes
 from service_bus_peer.counters import Counters
 from service_bus_peer.faults import At, Detach, DropConnection, Refuse
 from service_bus_peer.listener import Listener
+from service_bus_peer.management import LOCK_LOST
 
 SERVER_BUSY = "com.microsoft:server-busy"
 QUOTA_EXCEEDED = "amqp:resource-limit-exceeded"
@@ -187,7 +188,7 @@ class FaultControls:
         """
         self._listener.faults.add(At.SEND, DropConnection(done=accepted), count=count, queue=queue)
 
-    def refuse_settlements(self, count: int = 1, *, condition: str, queue: str | None = None) -> None:
+    def refuse_settlements(self, count: int = 1, *, condition: str = LOCK_LOST, queue: str | None = None) -> None:
         """Answer the next *count* settlements with an error, and settle nothing."""
         self._listener.faults.add(At.SETTLEMENT, Refuse(condition, _description(condition)), count=count, queue=queue)
 

@@ -48,6 +48,7 @@ class IncomingFrames:
             name, handle = (decode(next(items))[0] for _ in range(2))
             self._names[channel, handle] = name
             self._formats[name] = deque()
+            self._unfinished.discard((channel, handle))
         elif code == _TRANSFER:
             items = list_items(data, fields)
             handle, _, _, message_format, _, more = (decode(next(items, b"\x40"))[0] for _ in range(6))

@@ -113,7 +113,7 @@ def _peek(entity: Entity, body: dict[str, Any]) -> Response:
     messages = entity.peek(body["from-sequence-number"], body["message-count"])
     if not messages:
         return Response(204, "No Content", MESSAGE_NOT_FOUND, affected=0)
-    encoded = [message.encoded() for message in messages]
+    encoded = [message.encoded(peeked=True) for message in messages]
     return _done(
         {"messages": [{"message": each} for each in encoded]}, affected=len(encoded), size=sum(map(len, encoded))
     )

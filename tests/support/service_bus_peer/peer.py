@@ -194,6 +194,16 @@ class ServiceBusPeerProcess(PeerHandle):
         self._control.close()
         self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the process ended with; above 0 if something went wrong in the peer itself. None while it runs."""
+        return self._process.poll()
+
     def _ask(self, target: str, method: str, /, *args: Any, **options: Any) -> Any:
         with self._asking:
             self._control.send((target, method, args, options))
