@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from bench import bus_bench, hostile, machine, peers
+from bench import bus_bench, hostile, import_time, machine, peers
 from bench.chain import ChainRun, run_to_shard, run_to_vector
 from bench.floors import Floor, run_floor
 from bench.home import ask_for_poll, make_home, stored_texts
@@ -53,6 +53,7 @@ def main() -> None:
         console.print(line, highlight=False)
     bench = _Bench(options.records, options.rounds, console)
     bench.run()
+    import_time.report(console)
     console.print(f"load average at the end: {machine.load()} (this bench alone makes about 2)", highlight=False)
     if not options.skip_hostile:
         hostile.report(console)
