@@ -19,6 +19,7 @@ from functions_host.functions import Function
 from functions_host.trigger_data import QueueMessage, TriggerValue, batch_of_messages, single_message
 from functions_host.worker import Invocation, WorkerEndedError
 from local.host.host_json import HostSettings
+from messaging.service_bus_messages import body_of
 
 _log = logging.getLogger("functions_host.queue_pump")
 
@@ -137,9 +138,8 @@ class QueuePump:
 
 def queue_message(message: ServiceBusReceivedMessage) -> QueueMessage:
     """The message as .NET's SDK shows it to the extension: a delivery count from 1 on, property names as texts."""
-    body = message.body
     return QueueMessage(
-        body if isinstance(body, bytes) else b"".join(body),
+        body_of(message),
         message.message_id,
         sequence_number=message.sequence_number or 0,
         lock_token=str(message.lock_token),
