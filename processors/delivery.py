@@ -243,8 +243,10 @@ class _Batch(Generic[C]):
 
     def _together(self) -> list[list[int]]:
         """The messages as they are tried at first: together, but for the large ones, which come in small groups."""
-        large = [index for index, delivery in self.deliveries.items() if is_claim_check(delivery.value)]
-        small = [index for index in self.deliveries if index not in set(large)]
+        small: list[int] = []
+        large: list[int] = []
+        for index, delivery in self.deliveries.items():
+            (large if is_claim_check(delivery.value) else small).append(index)
         groups = [large[start : start + CLAIM_CHECKS_AT_ONCE] for start in range(0, len(large), CLAIM_CHECKS_AT_ONCE)]
         return [small, *groups] if small else groups
 
@@ -332,11 +334,11 @@ async def _settle(
         BusUnavailableError: the bus took no copies.
     """
     settled = dict(outcomes)
-    copies: dict[timedelta, list[Message]] = {}
+    copies: dict[timedelta, dict[int, Message]] = {}
     parked: list[ParkedMessage] = []
     for index, outcome in outcomes.items():
         if isinstance(outcome, Later):
-            copies.setdefault(outcome.delay, []).append(_copy(messages[index], queue, outcome))
+            copies.setdefault(outcome.delay, {})[index] = _copy(messages[index], queue, outcome)
         elif isinstance(outcome, Park):
             parked.append(_parked(messages[index], queue, outcome, ports.clock))
     if parked:
@@ -349,17 +351,37 @@ async def _settle(
             for index, outcome in outcomes.items():
                 if isinstance(outcome, Park):
                     settled[index] = waiting = _outage(messages[index], "the store can't park it now")
-                    copies.setdefault(waiting.delay, []).append(_copy(messages[index], queue, waiting))
+                    copies.setdefault(waiting.delay, {})[index] = _copy(messages[index], queue, waiting)
     for delay, batch in copies.items():
-        await times.patiently(partial(_send_copies, queue, batch, delay, ports.bus))
+        while batch:
+            refused = await times.patiently(partial(_send_copies, queue, batch, delay, ports.bus))
+            if refused is None:
+                break
+            # What a copy says of itself on top of its message was too much.
+            settled[refused] = outcome = Park("message-too-large", f"{queue}: no copy of it can be sent, for its size")
+            await times.patiently(partial(_park_copy, _parked(messages[refused], queue, outcome, ports.clock), ports))
+            del batch[refused]
     return settled
 
 
-async def _send_copies(queue: str, copies: Sequence[Message], delay: timedelta, bus: MessageBus) -> None:
+async def _send_copies(queue: str, copies: Mapping[int, Message], delay: timedelta, bus: MessageBus) -> int | None:
+    """Send *copies*, which are by the index of their message; the index of one that is too large, None when none is."""
     try:
-        await bus.send(queue, copies, delay=delay or None)
+        await bus.send(queue, list(copies.values()), delay=delay or None)
+    except MessageTooLargeError as error:
+        return next(index for index, copy in copies.items() if copy.message_id == error.message_id)
     except StoreUnavailableError as error:
         raise BusUnavailableError(f"a copy's payload can't be put into the blob store: {error}") from error
+    return None
+
+
+async def _park_copy(message: ParkedMessage, ports: DeliveryPorts) -> None:
+    try:
+        await ports.parked.park([message])
+    except StoreUnavailableError as error:
+        raise BusUnavailableError(
+            f"{message.queue}: too large for a copy, and the store can't park it: {error}"
+        ) from error
 
 
 def _named(message: IncomingMessage | ParkedMessage) -> str:
