@@ -162,6 +162,17 @@ def message_attributes(queue: str, operation: str, kind: str) -> Attributes:
     }
 
 
+def which_message(message_id: str, correlation_id: str | None) -> Attributes:
+    """What tells a message from others: by the conventions, and by names that Application Insights keeps.
+
+    Its exporter drops all ``messaging.…`` that it has no column for.
+    """
+    told: Attributes = {"messaging.message.id": message_id, "shardline.message_id": message_id}
+    if correlation_id:
+        told["messaging.message.conversation_id"] = told["shardline.correlation_id"] = correlation_id
+    return told
+
+
 def new_trace(queue: str, tenant_id: str, *, because: str | None = None) -> str | None:
     """Begin a trace with a message for *queue*: the context that the message shall carry; None without an SDK.
 

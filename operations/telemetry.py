@@ -105,22 +105,27 @@ class Telemetry:
 
     metrics: Metrics = field(default_factory=Metrics)
     _endings: Sequence[_Ending] = ()
+    _until: list[float] = field(default_factory=list, compare=False)
 
     async def close(self) -> None:
         """Export what is left, for :data:`FLUSH_WITHIN` at most; nothing is exported after it."""
-        until = time.monotonic() + FLUSH_WITHIN
-        for ending in self._endings:
-            ending.ask()
+        until = self._ask()
         while not all(ending.done for ending in self._endings) and time.monotonic() < until:  # noqa: ASYNC110 - a thread's end
             await asyncio.sleep(0.01)
 
     def close_at_once(self) -> None:
         """As :meth:`close`, where no loop runs on."""
-        until = time.monotonic() + FLUSH_WITHIN
-        for ending in self._endings:
-            ending.ask()
+        until = self._ask()
         for ending in self._endings:
             ending.wait(max(0.0, until - time.monotonic()))
+
+    def _ask(self) -> float:
+        """Ask for the end, and until when it may be waited for: asked again, there is not more time."""
+        for ending in self._endings:
+            ending.ask()
+        if not self._until:
+            self._until.append(time.monotonic() + FLUSH_WITHIN)
+        return self._until[0]
 
 
 def configure(settings: Settings, environment: Mapping[str, str] = os.environ) -> Telemetry:

@@ -151,13 +151,8 @@ def _named(message: TracedMessage) -> str | None:
 
 
 def _of_message(message: TracedMessage, contract: Contract | None) -> tracing.Attributes:
-    told: tracing.Attributes = {
-        "messaging.message.id": message.message_id,
-        "messaging.servicebus.message.delivery_count": message.delivery_count or 1,
-    }
-    correlation_id = contract.correlation_id if contract else message.correlation_id
-    if correlation_id:
-        told["messaging.message.conversation_id"] = correlation_id
+    told = tracing.which_message(message.message_id, contract.correlation_id if contract else message.correlation_id)
+    told["messaging.servicebus.message.delivery_count"] = message.delivery_count or 1
     if contract is not None:
         told["shardline.tenant_id"] = contract.tenant_id
         told["shardline.pipeline"] = contract.pipeline or "events"

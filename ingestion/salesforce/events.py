@@ -117,8 +117,7 @@ def new_trails(message_ids: Sequence[str], origin: Origin, *, queue: str) -> lis
     traced = tracing.record_traces(
         queue,
         lambda index: {
-            "messaging.message.id": message_ids[index],
-            "messaging.message.conversation_id": pairs[index][0],
+            **tracing.which_message(message_ids[index], pairs[index][0]),
             "shardline.tenant_id": origin.tenant_id,
             "shardline.connection_id": origin.connection_id,
             "shardline.object_type": origin.object_type,
