@@ -86,7 +86,7 @@ func: dev
 	@command -v func >/dev/null || { echo "Azure Functions Core Tools 4 are needed:" \
 		"npm install --global azure-functions-core-tools@4, or see https://aka.ms/azfunc-install" >&2; exit 1; }
 	@test -f local.settings.json || cp local.settings.example.json local.settings.json
-	@$(BIN)/python -m local.emulators.with_settings local.settings.json $(BIN)/shardline provision
+	@$(BIN)/python -m local.emulators.with_settings local.settings.json $(BIN)/shardline provision --without-search
 	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" func start $(ARGS)
 
 # The queues and containers that the deployment reads, written from the code that relies on them.
