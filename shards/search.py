@@ -113,10 +113,9 @@ class _Search:
         exact: set[int] = set()
         if words:
             terms = self._terms(words)
-            if terms:
-                by_words.append(self._by_text(terms)[: self._ranked])
-                named, exact = self._by_name(words, terms)
-                by_words.append(named)
+            named, exact = self._by_name(words, terms)
+            by_text = self._by_text(terms) or self._by_text(self._completed(words))
+            by_words = [by_text[: self._ranked], named]
         if matrix is not None and self._query.vector is not None:
             by_likeness = self._by_likeness(matrix, self._query.vector)
         return fused(by_words, by_likeness, exact, shard_of=_shard_of)[: self._query.limit]
@@ -131,11 +130,17 @@ class _Search:
         return list(dict.fromkeys(str(word) for word in words))[:MAX_QUERY_TERMS]
 
     def _terms(self, words: Sequence[str]) -> list[_Term]:
-        """The words that the tenant's text has, rarest first."""
-        terms = [_Term(word, self._chunks_with(word)) for word in words]
-        if not terms[-1].chunks and len(words[-1]) >= MIN_PREFIX and self._query.text[-1:].isalnum():
-            terms.extend(_Term(word, self._chunks_with(word)) for word in self._completions(words[-1]))
-        return sorted((term for term in terms if term.chunks), key=lambda term: term.chunks)
+        """The words that the tenant's text has, rarest first; for a last one that it has not, what begins with it."""
+        terms = _rarest_first(_Term(word, self._chunks_with(word)) for word in words)
+        if all(term.text != words[-1] for term in terms):
+            terms = _rarest_first([*terms, *self._completed(words)])
+        return terms
+
+    def _completed(self, words: Sequence[str]) -> list[_Term]:
+        """What the last of *words*, when it may be unfinished, begins of what the tenant's text has; rarest first."""
+        if len(words[-1]) < MIN_PREFIX or not self._query.text[-1:].isalnum():
+            return []
+        return _rarest_first(_Term(word, self._chunks_with(word)) for word in self._completions(words[-1]))
 
     def _chunks_with(self, word: str) -> int:
         [chunks] = one_row(
@@ -155,15 +160,25 @@ class _Search:
         ]
 
     def _by_text(self, terms: Sequence[_Term]) -> list[int]:
-        """Chunks by BM25, one a shard."""
-        rare = self._rare(terms)
-        if not rare:
-            # All words are frequent: chunks that have all of them, else those that have the rarest.
-            together = self._driven(" AND ".join(_quoted(term.text) for term in terms))
-            if len(together) >= self._query.limit or len(terms) == 1:
-                return _one_a_shard(chunk for chunk, _ in together)
-            rarest = self._driven(_quoted(terms[0].text))
-            return _one_a_shard(chunk for chunk, _ in [*together, *rarest])
+        """Chunks by BM25, one a shard. A word that only others may read of is as good as none: the next ones drive."""
+        while terms:
+            rare = self._rare(terms)
+            found = self._by_rare(rare, terms) if rare else self._by_frequent(terms)
+            if found:
+                return found
+            terms = terms[max(len(rare), 1) :]
+        return []
+
+    def _by_frequent(self, terms: Sequence[_Term]) -> list[int]:
+        """Chunks that have all of *terms*, else those that have the rarest."""
+        together = self._driven(" AND ".join(_quoted(term.text) for term in terms))
+        if len(together) >= self._query.limit or len(terms) == 1:
+            return _one_a_shard(chunk for chunk, _ in together)
+        rarest = self._driven(_quoted(terms[0].text))
+        return _one_a_shard(chunk for chunk, _ in [*together, *rarest])
+
+    def _by_rare(self, rare: Sequence[_Term], terms: Sequence[_Term]) -> list[int]:
+        """Chunks that have any of *rare*, the first of *terms*; the others help to order them."""
         drivers = " OR ".join(_quoted(term.text) for term in rare)
         scores = dict(self._driven(drivers))
         for term in terms[len(rare) : len(rare) + SUPPORTING_TERMS]:
@@ -309,6 +324,11 @@ def _one_a_shard(chunks: Iterable[int]) -> list[int]:
     for chunk in chunks:
         first.setdefault(chunk >> CHILD_BITS, chunk)
     return list(first.values())
+
+
+def _rarest_first(terms: Iterable[_Term]) -> list[_Term]:
+    """Those of the terms that any chunk has."""
+    return sorted((term for term in terms if term.chunks), key=lambda term: term.chunks)
 
 
 def _shard_of(chunk: int) -> int:
