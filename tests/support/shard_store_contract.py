@@ -1,4 +1,4 @@
-"""What every shard store does. A store's own test class inherits this and gives it a ``store`` fixture."""
+"""What every shard store does. A store's own test class inherits ShardStoreContract and gives it a ``store``."""
 
 import asyncio
 from collections import Counter
@@ -54,10 +54,8 @@ async def found(store: ShardStore, query: SearchQuery) -> list[str]:
     return [hit.shard.name for hit in await store.search(query)]
 
 
-class ShardStoreContract:
-    """The tests; each has an empty store."""
-
-    # Writing
+class ShardsContract:
+    """Shards: written, linked and asked for."""
 
     async def test_a_shard_comes_back_as_it_was_written(self, store: ShardStore) -> None:
         shard = make("A", title='Ünïcode\n\u2028 "name"', links=[link("A", "B")])
@@ -105,8 +103,6 @@ class ShardStoreContract:
             *(store.write_many([ShardWrite(make("A", title=f"writer {n}"), etag)]) for n in range(8))
         )
         assert sum(outcome != [None] for outcome in outcomes) == 1
-
-    # Links
 
     async def test_links_are_seen_from_their_target(self, store: ShardStore) -> None:
         await write(store, make("B", links=[link("B", "A"), link("B", "A", "references", "suggested")]))
@@ -173,33 +169,6 @@ class ShardStoreContract:
         counts = await store.counts(ACME)
         assert (counts.links, counts.links_pending) == ({}, 2)
 
-    async def test_counts(self, store: ShardStore) -> None:
-        assert await store.counts(ACME) == StoreCounts()
-        await write(
-            store,
-            make("A"),
-            make("P", kind="integration.state"),
-            make("dead", status="deleted"),
-            make("old", status="archived"),
-            make("merged", redirect_to=id_of("A")),
-            make("B", links=[link("B", "A"), link("B", "later"), link("B", "dead"), link("B", "merged", "mentions")]),
-            make("C", links=[link("C", "A", status="suggested"), link("C", "B", status="rejected")]),
-            make("gone", status="deleted", links=[link("gone", "A")]),
-        )
-        shard = make("A")
-        await write_with_text(store, shard, "text", unit(1, 0))
-        await store.put_chunks(ACME, [chunk_of(shard, "more", ordinal=1)])
-        assert await store.counts(ACME) == StoreCounts(
-            shards={"c_account": 4, "integration.state": 1},
-            deleted=3,
-            chunks=2,
-            vectors=1,
-            links={"child_of": 1, "mentions": 1},
-            links_pending=2,
-        )
-        await write(store, make("later"))
-        assert (await store.counts(ACME)).links == {"child_of": 2, "mentions": 1}
-
     async def test_export_gives_live_shards_with_links_by_id(self, store: ShardStore) -> None:
         await write(
             store,
@@ -212,8 +181,6 @@ class ShardStoreContract:
         ids = [shard.id for shard in first.items + second.items]
         assert ids == sorted(id_of(f"S{n}") for n in range(5))
         assert second.cursor is None
-
-    # Queries
 
     async def test_each_part_of_a_query_narrows_it(self, store: ShardStore) -> None:
         await write(
@@ -312,7 +279,16 @@ class ShardStoreContract:
         with pytest.raises(InvalidCursorError):
             await store.query(ShardQuery(ACME), cursor=cursor)
 
-    # Change feed
+    async def test_tenants(self, store: ShardStore) -> None:
+        await store.advance("initech", Stage.NORMALIZED, [("sh_1", "c_account", 1)])
+        assert await store.tenants() == []
+        await write(store, make("A", tenant=GLOBEX))
+        await write(store, make("A"))
+        assert await store.tenants() == [ACME, GLOBEX]
+
+
+class ChangeFeedContract:
+    """Shards as the change feed has them."""
 
     async def test_the_change_feed_has_the_newest_state_of_each_shard_once(self, store: ShardStore) -> None:
         assert (await store.changes(after=None)).shards == []
@@ -355,14 +331,9 @@ class ShardStoreContract:
         with pytest.raises(InvalidCursorError):
             await store.changes(after=position)
 
-    async def test_tenants(self, store: ShardStore) -> None:
-        await store.advance("initech", Stage.NORMALIZED, [("sh_1", "c_account", 1)])
-        assert await store.tenants() == []
-        await write(store, make("A", tenant=GLOBEX))
-        await write(store, make("A"))
-        assert await store.tenants() == [ACME, GLOBEX]
 
-    # Progress
+class ProgressContract:
+    """How far the stages are."""
 
     async def test_progress_never_goes_back(self, store: ShardStore) -> None:
         await write(store, make("A"))
@@ -391,7 +362,36 @@ class ShardStoreContract:
         await store.advance(ACME, Stage.NORMALIZED, [(id_of("done"), "c_account", 3)])
         assert len(await store.lagging(before=soon())) == 3
 
-    # Chunks and vectors
+
+class ChunksContract:
+    """Chunks and vectors, and what is counted of all."""
+
+    async def test_counts(self, store: ShardStore) -> None:
+        assert await store.counts(ACME) == StoreCounts()
+        await write(
+            store,
+            make("A"),
+            make("P", kind="integration.state"),
+            make("dead", status="deleted"),
+            make("old", status="archived"),
+            make("merged", redirect_to=id_of("A")),
+            make("B", links=[link("B", "A"), link("B", "later"), link("B", "dead"), link("B", "merged", "mentions")]),
+            make("C", links=[link("C", "A", status="suggested"), link("C", "B", status="rejected")]),
+            make("gone", status="deleted", links=[link("gone", "A")]),
+        )
+        shard = make("A")
+        await write_with_text(store, shard, "text", unit(1, 0))
+        await store.put_chunks(ACME, [chunk_of(shard, "more", ordinal=1)])
+        assert await store.counts(ACME) == StoreCounts(
+            shards={"c_account": 4, "integration.state": 1},
+            deleted=3,
+            chunks=2,
+            vectors=1,
+            links={"child_of": 1, "mentions": 1},
+            links_pending=2,
+        )
+        await write(store, make("later"))
+        assert (await store.counts(ACME)).links == {"child_of": 2, "mentions": 1}
 
     async def test_chunks_come_back_in_order_with_their_vectors(self, store: ShardStore) -> None:
         shard = make("A")
@@ -479,7 +479,9 @@ class ShardStoreContract:
         counts = await store.counts(ACME)
         assert (counts.chunks, counts.vectors) == (0, 0)
 
-    # Search
+
+class SearchContract:
+    """Hybrid search."""
 
     async def test_the_one_that_is_called_so_comes_first(self, store: ShardStore) -> None:
         await write_with_text(store, make("1", title="Acme renewal 2026"), "Acme Corp and Acme Corp", unit(1, 0))
@@ -627,7 +629,9 @@ class ShardStoreContract:
         await write_with_text(store, make("A"), "an owl", unit(1, 0))
         assert await found(store, SearchQuery(ACME, text, None)) == ["A"] * ("owl" in text)
 
-    # Tenants
+
+class TenantsContract:
+    """What one tenant knows of another."""
 
     async def test_a_tenant_never_sees_another(self, store: ShardStore) -> None:
         mine, theirs = make("same", title="Same"), make("same", title="Same", tenant=GLOBEX)
@@ -666,3 +670,9 @@ class ShardStoreContract:
         [stored] = await store.chunks(GLOBEX, theirs.id)
         assert stored.vector == unit(1, 0).tobytes()
         assert await store.write_many([ShardWrite(make("same"), kept.etag)]) != [None]
+
+
+class ShardStoreContract(
+    ShardsContract, ChangeFeedContract, ProgressContract, ChunksContract, SearchContract, TenantsContract
+):
+    """All of it; each test has an empty store."""
