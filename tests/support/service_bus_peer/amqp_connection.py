@@ -122,6 +122,7 @@ class AmqpConnection(asyncio.Protocol):
         self.gone = False
         self._host = host
         self.counters = host.counters
+        self._loop = asyncio.get_running_loop()
         self._tcp: asyncio.Transport | None = None
         self._frames = IncomingFrames()
         self._collector = Collector()
@@ -181,7 +182,7 @@ class AmqpConnection(asyncio.Protocol):
         """Send what there is to send at the end of this turn of the loop."""
         if not self._flushing and not self.gone:
             self._flushing = True
-            asyncio.get_running_loop().call_soon(self.flush)
+            self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Send what there is to send."""
@@ -223,13 +224,13 @@ class AmqpConnection(asyncio.Protocol):
         return len(chosen)
 
     def _keep_alive(self) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = self._transport.tick(loop.time())
-        if self._tick is not None:
-            self._tick.cancel()
-            self._tick = None
-        if deadline:
-            self._tick = loop.call_at(deadline, self.flush)
+        """Let proton send heartbeats and notice a silent client, when it next wants to."""
+        if self._tick is None and (deadline := self._transport.tick(self._loop.time())):
+            self._tick = self._loop.call_at(deadline, self._tick_again)
+
+    def _tick_again(self) -> None:
+        self._tick = None
+        self.flush()
 
     def _handle_events(self) -> None:
         while not self.gone and (event := self._collector.peek()) is not None:

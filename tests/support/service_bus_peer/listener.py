@@ -26,6 +26,7 @@ class Listener:
         self._changed: set[Entity] = set()
         self._handing_out = False
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at: int | None = None
 
     async def listen(self, port: int) -> int:
         """Begin to accept connections; the port, a free one if *port* is 0."""
@@ -56,6 +57,8 @@ class Listener:
 
     def look_again(self) -> None:
         """See what time has changed, and hand out what may be received."""
+        # The alarm has rung, or the clock was moved and the time left until it is another.
+        self._alarm_at = None
         for entity in self.broker:
             self.changed(entity)
 
@@ -119,10 +122,13 @@ class Listener:
             receiver.nothing_more()
 
     def _set_alarm(self) -> None:
+        due = self.broker.next_change
+        if due == self._alarm_at:
+            return
         if self._alarm is not None:
             self._alarm.cancel()
-            self._alarm = None
-        if (due := self.broker.next_change) is not None:
+        self._alarm, self._alarm_at = None, due
+        if due is not None:
             delay = max(0, due - to_milliseconds(self._clock())) / 1000
             # One millisecond more, as the clock is read in whole ones.
             self._alarm = asyncio.get_running_loop().call_later(delay + 0.001, self.look_again)
