@@ -202,13 +202,11 @@ resource logAlerts 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
             query: alert.query
             metricMeasureColumn: 'Value'
             timeAggregation: alert.aggregation
-            dimensions: [
-              for name in alert.dimensions: {
-                name: name
-                operator: 'Include'
-                values: ['*']
-              }
-            ]
+            dimensions: map(alert.dimensions, name => {
+              name: name
+              operator: 'Include'
+              values: ['*']
+            })
             operator: alert.operator
             threshold: alert.threshold
             failingPeriods: {
