@@ -108,10 +108,14 @@ class _RecordedSpans(BatchSpans):
                 f"process {self._queue}",
                 context=tracing.parent(origin),
                 kind=SpanKind.CONSUMER,
-                attributes={**common, **_of_message(message, contract)},
+                attributes=common,
                 links=[*links, Link(cause)] if cause else links,
             )
             self._spans.append(span)
+            if span.is_recording():
+                span.set_attributes(_of_message(message, contract))
+            elif origin is not None:
+                continue  # not sampled, as whoever made the message has decided: its context goes on as it is
             if contract is not None:
                 contract.traceparent = tracing.traceparent_of(span.get_span_context())
 
