@@ -3,14 +3,17 @@
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from messaging.times import Clock, from_milliseconds
 from service_bus_peer.broker import DEAD_LETTER_SUFFIX, Entity, EntityDepth, MessageState, StoredMessage
 from service_bus_peer.counters import Counters
 from service_bus_peer.faults import At, Detach, DropConnection, Refuse
-from service_bus_peer.listener import Listener
 from service_bus_peer.management import LOCK_LOST
+
+if TYPE_CHECKING:
+    # Tests import names from here where proton is missing, too.
+    from service_bus_peer.listener import Listener
 
 SERVER_BUSY = "com.microsoft:server-busy"
 QUOTA_EXCEEDED = "amqp:resource-limit-exceeded"
@@ -66,7 +69,7 @@ class SeenMessage:
 class TimeControls:
     """Moving the peer's time."""
 
-    def __init__(self, listener: Listener, clock: PeerClock) -> None:
+    def __init__(self, listener: "Listener", clock: PeerClock) -> None:
         self._listener = listener
         self._clock = clock
 
@@ -87,7 +90,7 @@ class TimeControls:
 class StateViews:
     """What the peer keeps and has counted."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: "Listener") -> None:
         self._listener = listener
 
     def depth(self, queue: str) -> EntityDepth:
@@ -124,7 +127,7 @@ class StateViews:
 class FaultControls:
     """What can be made to go wrong, now or when the next operation of a kind comes by; *queue* None is any queue."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: "Listener") -> None:
         self._listener = listener
 
     # At once
