@@ -677,6 +677,27 @@ class TestProcess:
         peer.close()
         assert peer.exit_code == 0
 
+    def test_it_ends_with_its_starter(self) -> None:
+        require_proton()
+        start = (
+            "import os; from service_bus_peer import ServiceBusPeerProcess; peer = ServiceBusPeerProcess();"
+            " print(peer.pid, flush=True); os.kill(os.getpid(), 9)"
+        )
+        # Whoever holds the starter's output sees its end only once the peer, which has it too, has ended.
+        printed = subprocess.run(
+            [sys.executable, "-c", start],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.PIPE,
+            check=False,
+            timeout=30,
+        )
+        assert printed.returncode == -signal.SIGKILL
+        assert int(printed.stdout) > 0
+
+    def test_one_that_can_not_start_says_so(self) -> None:
+        with pytest.raises(RuntimeError, match="exit code 2"):
+            ServiceBusPeerProcess(max_message_size="large")  # type: ignore[arg-type]  # refused by the command line
+
     def test_it_serves_until_it_is_told_to_end(self, tmp_path: Path) -> None:
         require_proton()
         port_file = tmp_path / "port"

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import secrets
 import subprocess
 import sys
 import threading
@@ -10,9 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
-from multiprocessing.connection import Connection
-from multiprocessing.connection import Listener as ControlListener
-from pathlib import Path
+from multiprocessing import Pipe
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from messaging.queues import QUEUES, QueueProperties
@@ -23,9 +20,6 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE_SIZE = 262_144
 """256 KB, the limit of the Standard tier."""
-
-CONTROL_KEY = "SERVICE_BUS_PEER_CONTROL_KEY"
-"""The environment variable by which the process gets the key to its starter's ear."""
 
 
 class _Proxy:
@@ -168,20 +162,20 @@ class ServiceBusPeerProcess(PeerHandle):
     def __init__(self, *, max_message_size: int = MAX_MESSAGE_SIZE) -> None:
         super().__init__()
         self._asking = threading.Lock()
-        self._control: Connection
-        key = secrets.token_hex()
-        with ControlListener(("127.0.0.1", 0), authkey=key.encode()) as ear:
-            host, port = ear.address
+        self._control, theirs = Pipe()
+        with theirs:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "service_bus_peer", "--control", f"{host}:{port}"),
+                    *(sys.executable, "-m", "service_bus_peer", "--control", str(theirs.fileno())),
                     *("--max-message-size", str(max_message_size)),
                 ],
-                env={**os.environ, CONTROL_KEY: key, "PYTHONPATH": os.pathsep.join(sys.path)},
-                cwd=Path(__file__).parents[3],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                pass_fds=[theirs.fileno()],
             )
-            self._control = ear.accept()
-        self.port = self._control.recv()
+        try:
+            self.port = self._control.recv()
+        except EOFError:
+            raise RuntimeError(f"the Service Bus peer ended with exit code {self._process.wait()}") from None
 
     def __enter__(self) -> Self:
         return self
