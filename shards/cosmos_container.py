@@ -54,11 +54,15 @@ class Sized(NamedTuple):
     size: int
 
 
+FeedPosition = list[tuple[dict[str, Any], str | None]]
+"""Where a change feed stands: each range of the container with the continuation behind what was read of it."""
+
+
 class FeedPage(NamedTuple):
-    """Some changes, and the continuation behind them."""
+    """Some changes, and the position behind them."""
 
     items: list[Item]
-    continuation: str
+    position: FeedPosition
 
 
 class CosmosContainer:
@@ -253,12 +257,37 @@ class CosmosContainer:
 
     # Change feed
 
-    async def changes(self, continuation: str | None, limit: int) -> FeedPage:
-        """The first changes behind *continuation*, None for the beginning; none when there are no more.
+    async def changes(self, position: FeedPosition | None, limit: int) -> FeedPage:
+        """The first changes behind *position*, None for the beginning; none when there are no more.
+
+        Each range of the container has a continuation of its own: one that the SDK makes of several ranges can't be
+        taken up again before there was something in each.
 
         Raises:
-            InvalidCursorError: this is no continuation of the container's feed.
+            InvalidCursorError: this is no position of the container's feed.
         """
+        ranges = await self._feed_ranges() if position is None else list(position)
+        for _ in range(len(ranges)):
+            feed_range, continuation = ranges.pop(0)
+            items, behind = await self._changes_of(feed_range, continuation, limit)
+            # The one that was asked comes last next time, so that none is kept waiting.
+            ranges.append((feed_range, behind))
+            if items:
+                return FeedPage(items, ranges)
+        return FeedPage([], ranges)
+
+    async def _feed_ranges(self) -> FeedPosition:
+        container = await self._connection.container(self.name)
+
+        async def attempt() -> FeedPosition:
+            return [(feed_range, None) async for feed_range in container.read_feed_ranges()]
+
+        return await self._connection.call("feed ranges", attempt, where=self._where)
+
+    async def _changes_of(
+        self, feed_range: dict[str, Any], continuation: str | None, limit: int
+    ) -> tuple[list[Item], str]:
+        """The first changes of a range, and the continuation behind them."""
         container = await self._connection.container(self.name)
         answered: list[Mapping[str, Any]] = []
         count = self._connection.hook("change feed")
@@ -267,11 +296,11 @@ class CosmosContainer:
             count(headers, body)
             answered.append(headers)
 
-        async def attempt() -> FeedPage:
+        async def attempt() -> tuple[list[Item], str]:
             answered.clear()
             start: dict[str, Any] = {"continuation": continuation}
             if continuation is None:
-                start = {"start_time": "Beginning"}
+                start = {"feed_range": feed_range, "start_time": "Beginning"}
             feed = container.query_items_change_feed(
                 max_item_count=limit, response_hook=hook, **start, **self._connection.courtesy()
             )
@@ -279,8 +308,8 @@ class CosmosContainer:
             async for page in feed.by_page():
                 items = [item async for item in page]
                 break
-            # The SDK puts the continuation of all partitions into the headers of the last response.
-            return FeedPage(items, str(answered[-1]["etag"]))
+            # The SDK puts the continuation into the headers of the last response.
+            return items, str(answered[-1]["etag"])
 
         try:
             return await self._connection.call("change feed", attempt, where=self._where)

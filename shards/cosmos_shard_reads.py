@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from shards.cosmos_container import Item, together
-from shards.cosmos_cursors import cursor_behind, place_behind
+from shards.cosmos_cursors import cursor_behind, feed_position, place_behind, position_text
 from shards.cosmos_documents import is_legal_id, shard_position, stored_shard
 from shards.cosmos_open_store import CosmosOpenStore
 from shards.cosmos_queries import (
@@ -27,8 +27,6 @@ from shards.store import ChangePage, IncomingLink, InvalidCursorError, Page, Sha
 
 FEW = 3
 """Up to so many shards are read one by one at about 1 RU each; a query for more is one request, at less each."""
-
-FEED = "change feed"
 
 
 class CosmosShardReads(CosmosOpenStore):
@@ -175,9 +173,8 @@ class CosmosShardReads(CosmosOpenStore):
 
     async def changes(self, *, after: str | None, limit: int = 100) -> ChangePage:
         """See :meth:`shards.store.ShardStore.changes`. Those of one physical partition come in the order of writes."""
-        continuation = None if after is None else place_behind(FEED, after)
-        page = await self._shards.changes(continuation, limit)
-        return ChangePage([stored_shard(item) for item in page.items], cursor_behind(FEED, page.continuation))
+        page = await self._shards.changes(None if after is None else feed_position(after), limit)
+        return ChangePage([stored_shard(item) for item in page.items], position_text(page.position))
 
     async def tenants(self) -> list[str]:
         """See :meth:`shards.store.ShardStore.tenants`."""
