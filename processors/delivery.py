@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain
 from time import perf_counter
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -25,6 +25,7 @@ from messaging.message_ids import message_id
 from messaging.queues import QUEUES
 from messaging.times import Clock, to_text
 from processors.batch_spans import BatchSpans, batch_spans
+from processors.incoming import HostMessage, IncomingMessage, incoming
 from processors.outcome import Cause, Later, Outcome, Park, PermanentError
 from shards.blobs import BlobMissingError
 from shards.parked import ParkedMessage, ParkedMessages, parked_message
@@ -43,20 +44,6 @@ CLAIM_CHECKS_AT_ONCE = 8
 """How many messages are tried together whose payloads are too large for the bus: all of them are in memory then."""
 _DOUBLINGS = 16
 """More change nothing: five seconds doubled so often are far beyond the longest delay."""
-
-
-class IncomingMessage(Protocol):
-    """What is read of the host's message object (``azure.functions.ServiceBusMessage``)."""
-
-    @property
-    def message_id(self) -> str: ...
-    @property
-    def correlation_id(self) -> str | None: ...
-    @property
-    def delivery_count(self) -> int | None: ...
-    @property
-    def application_properties(self) -> Mapping[str, Any]: ...
-    def get_body(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +89,9 @@ def backoff(attempt: int) -> timedelta:
 
 
 async def consume(
-    messages: Sequence[IncomingMessage], queue: str, contract: type[C], process: Process[C], ports: DeliveryPorts
+    received: Sequence[HostMessage], queue: str, contract: type[C], process: Process[C], ports: DeliveryPorts
 ) -> list[Outcome]:
-    """Give each of *messages* its end and return what became of it, in their order.
+    """Give each message of *received* its end and return what became of it, in their order.
 
     A batch in which any message comes a second time runs one message at a time, so that the one which broke the
     batch can't take the others along; a message at its last delivery but one is parked before it is tried. What has
@@ -115,15 +102,16 @@ async def consume(
         BusUnavailableError: the bus took neither the next stage's messages nor the copies.
     """
     started = perf_counter()
+    messages = incoming(received, queue)
     times = _Times(ports.clock, ports.clock(), QUEUES[queue].lock_duration)
     outcomes: dict[int, Outcome] = {}
     deliveries: dict[int, Delivery[C]] = {}
     for index, message in enumerate(messages):
-        received = _receive(message, queue, contract)
-        if isinstance(received, Park):
-            outcomes[index] = received
+        decoded = _receive(message, queue, contract)
+        if isinstance(decoded, Park):
+            outcomes[index] = decoded
         else:
-            deliveries[index] = received
+            deliveries[index] = decoded
     contracts = [deliveries[index].value if index in deliveries else None for index in range(len(messages))]
     spans = batch_spans(queue)
     spans.begin(messages, deliveries)
@@ -174,7 +162,7 @@ class _Times:
 
 def _receive(message: IncomingMessage, queue: str, contract: type[C]) -> Delivery[C] | Park:
     """The message as its processor takes it, or why it gets none."""
-    delivery_count = message.delivery_count or 1
+    delivery_count = message.delivery_count
     if delivery_count >= QUEUES[queue].max_delivery_count - 1:
         return Park(
             "delivered-too-often",
@@ -221,7 +209,7 @@ class _Batch(Generic[C]):
         Raises:
             BusUnavailableError: the bus stayed away.
         """
-        one_by_one = any((message.delivery_count or 1) > 1 for message in self.messages)
+        one_by_one = any(message.delivery_count > 1 for message in self.messages)
         groups = deque(self._singly(self.deliveries) if one_by_one else self._together())
         outcomes: dict[int, Outcome] = {}
         while groups:
@@ -411,7 +399,7 @@ def _parked(message: IncomingMessage, queue: str, outcome: Park, clock: Clock) -
         message_id=message.message_id,
         correlation_id=message.correlation_id,
         properties=_properties(message),
-        delivery_count=message.delivery_count or 1,
+        delivery_count=message.delivery_count,
         reason=outcome.reason,
         detail=outcome.detail,
         parked_at=to_text(clock()),

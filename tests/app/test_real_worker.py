@@ -151,6 +151,16 @@ async def test_what_came_with_a_message_is_kept_when_it_is_parked(local: LocalWo
     assert parked["id-7"].properties == {"tenantId": "acme", "generation": 2, "replayed": True}
 
 
+async def test_ids_that_the_host_has_moved_up_are_given_to_nobody(local: LocalWorker) -> None:
+    """One of a batch has no ids, as a foreign producer may send it; the host leaves nothing in its place."""
+    lost = QueueMessage(b"?", None, sequence_number=41)
+    known = QueueMessage(b"??", "known", sequence_number=42, correlation_id="story-42")
+    await local.run_batch(INGESTION_EVENTS, [lost, known])
+    parked = {one.body: one for one in await local.parked("invalid-message")}
+    assert [parked[body].message_id for body in ("?", "??")] == ["ingestion-events/41", "ingestion-events/42"]
+    assert [parked[body].correlation_id for body in ("?", "??")] == [None, None]
+
+
 async def test_a_message_that_ended_its_worker_too_often_is_parked_untried(local: LocalWorker) -> None:
     last = QUEUES[INGESTION_EVENTS].max_delivery_count - 1
     body = account(3).to_bytes()
