@@ -24,7 +24,7 @@ from messaging.queues import (
 )
 from messaging.times import from_text
 from processors.outcome import Done, Later, Outcome, Park
-from shards.cosmos_charges import Charge
+from shards.request_charges import Charge
 
 STAGE_OF_QUEUE: Final = {
     INGESTION_EVENTS: "normalize",

@@ -12,7 +12,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpRes
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 from azure.cosmos.exceptions import CosmosBatchOperationError, CosmosHttpResponseError
 
-from shards.cosmos_charges import RequestCharges, gives_way
+from shards.request_charges import RequestCharges, gives_way
 from shards.store import ItemTooLargeError, StoreUnavailableError
 
 log = logging.getLogger(__name__)

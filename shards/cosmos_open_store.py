@@ -1,12 +1,12 @@
 """The store's containers while they are open, and the directory of tenants: what each part of the store works on."""
 
 from messaging.times import Clock, utc_now
-from shards.cosmos_charges import RequestCharges
 from shards.cosmos_connection import PATIENCE, Connect, CosmosConnection
 from shards.cosmos_container import CosmosContainer
 from shards.cosmos_containers import DIRECTORY, PARKED, PROGRESS, SHARDS, chunks_container
 from shards.cosmos_documents import checked_tenant, tenant_item
 from shards.cosmos_queries import tenant_directory
+from shards.request_charges import RequestCharges
 
 TOMBSTONE_DAYS = 400
 """A tombstone keeps older readings of its record from bringing it back. Longer than any source holds back an event."""

@@ -14,5 +14,5 @@ class CosmosShardStore(CosmosSearch, CosmosShardWrites, CosmosParkedMessages):
     """:class:`~shards.store.ShardStore` and :class:`~shards.parked.ParkedMessages` on one database.
 
     The arguments are those of :class:`~shards.cosmos_open_store.CosmosOpenStore`. What it costs is counted in
-    ``charges`` (:class:`~shards.cosmos_charges.RequestCharges`).
+    ``charges`` (:class:`~shards.request_charges.RequestCharges`).
     """

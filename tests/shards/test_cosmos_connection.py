@@ -9,8 +9,8 @@ from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 from azure.cosmos.aio import CosmosClient
 from azure.cosmos.exceptions import CosmosClientTimeoutError, CosmosHttpResponseError, CosmosResourceNotFoundError
 
-from shards.cosmos_charges import RequestCharges, charged_to, yielding
 from shards.cosmos_connection import CosmosConnection, RefusedError, cosmos_client
+from shards.request_charges import RequestCharges, charged_to, yielding
 from shards.store import ItemTooLargeError, StoreUnavailableError
 
 

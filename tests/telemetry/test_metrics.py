@@ -20,8 +20,8 @@ from operations.metrics import INTEGRATION_FUNCTIONS, METRICS, Metrics, SourceRu
 from processors.change_feed import prepare_changes
 from processors.delivery import FIRST_DELAY
 from processors.outcome import DONE, Later, Park
-from shards.cosmos_charges import Charge
 from shards.model import shard_document
+from shards.request_charges import Charge
 from shards.store import ShardWrite, StoreUnavailableError
 
 PAGE = Path(__file__).parents[2] / "docs" / "telemetry.md"

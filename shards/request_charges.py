@@ -1,4 +1,4 @@
-"""What Cosmos DB charges: request units by the function that asked and the operation it asked for."""
+"""What a store charges: request units by the function that asked and the operation it asked for."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ CHARGE_HEADER = "x-ms-request-charge"
 NO_FUNCTION = "-"
 """What asks outside any function: the command line, tests."""
 
-_function: ContextVar[str] = ContextVar("cosmos_function", default=NO_FUNCTION)
-_yields: ContextVar[bool] = ContextVar("cosmos_yields", default=False)
+_function: ContextVar[str] = ContextVar("charged_function", default=NO_FUNCTION)
+_yields: ContextVar[bool] = ContextVar("yields", default=False)
 
 
 @contextmanager
