@@ -83,6 +83,9 @@ resource database 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases@2025-04-15
   }
 }
 
+// Cosmos DB refuses a change of the account while another is under way, and of the database too many at once: from here
+// on each waits for the one before.
+@batchSize(1)
 resource container 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2025-04-15' = [
   for item in containers: {
     parent: database
@@ -108,6 +111,7 @@ resource readsMetadata 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions
       }
     ]
   }
+  dependsOn: [container]
 }
 
 resource readsAndWritesItems 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2025-04-15' = {
@@ -131,6 +135,7 @@ resource readsAndWritesItems 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefin
       }
     ]
   }
+  dependsOn: [readsMetadata]
 }
 
 resource followsChanges 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2025-04-15' = {
@@ -149,9 +154,11 @@ resource followsChanges 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinition
       }
     ]
   }
+  dependsOn: [readsAndWritesItems]
 }
 
 // The SDKs read the account itself first, which only a grant on the whole account allows.
+@batchSize(1)
 resource metadataGrant 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2025-04-15' = [
   for principal in principals: {
     parent: account
@@ -161,9 +168,11 @@ resource metadataGrant 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments
       roleDefinitionId: readsMetadata.id
       scope: account.id
     }
+    dependsOn: [followsChanges]
   }
 ]
 
+@batchSize(1)
 resource itemGrant 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2025-04-15' = [
   for grant in grants: {
     parent: account
@@ -173,7 +182,7 @@ resource itemGrant 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@202
       roleDefinitionId: readsAndWritesItems.id
       scope: '${account.id}/dbs/${databaseName}/colls/${grant.container}'
     }
-    dependsOn: [container]
+    dependsOn: [metadataGrant]
   }
 ]
 
@@ -185,7 +194,7 @@ resource changeGrant 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2
     roleDefinitionId: followsChanges.id
     scope: '${account.id}/dbs/${databaseName}/colls/shards'
   }
-  dependsOn: [container]
+  dependsOn: [itemGrant]
 }
 
 module endpoint 'private-endpoint.bicep' = if (isolated) {
@@ -199,6 +208,7 @@ module endpoint 'private-endpoint.bicep' = if (isolated) {
     dnsZoneId: dnsZoneId
     part: 'Sql'
   }
+  dependsOn: [changeGrant]
 }
 
 output endpoint string = account.properties.documentEndpoint

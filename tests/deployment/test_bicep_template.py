@@ -107,6 +107,7 @@ def test_what_is_known_only_while_deploying_is_a_stand_in_that_modules_take(tmp_
         ("module m 'nowhere.bicep' = {\n  name: 'm'\n}\n", "there is no nowhere.bicep"),
         ("module m 'main.bicep' = {\n  name: 'm'\n}\n", "its target is a subscription"),
         ("metadata m = 'x'\n", "metadata_declaration is not known"),
+        ("@maybe()\n" + THING, "the decorator @maybe is not known"),
     ],
 )
 def test_what_can_not_be_deployed_is_refused(inner: str, told: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What `infra/` would deploy: that it can be, that it is what Azure knows, and who may do what afterwards."""
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,20 @@ def test_data_grants_of_cosmos_db_are_given_container_by_container(deployment: D
     assert all(principal == APP for principal, role in found if role == "Shardline: follows changes")
     actions = {action for role in roles.values() for action in role.body["properties"]["permissions"][0]["dataActions"]}
     assert not any("*" in action or "toredProcedure" in action or "onflict" in action for action in actions)
+
+
+def test_the_account_of_cosmos_db_is_changed_by_one_at_a_time() -> None:
+    """It answers 412 to a second change that comes while a first is under way."""
+    text = (MAIN.parent / "cosmos.bicep").read_text()
+    pattern = r"^((?:@[^\n]*\n)?)(?:resource|module) (\w+) '[^']*' = (\[?)(.*?)^[}\]]$"
+    declared = re.findall(pattern, text, re.MULTILINE | re.DOTALL)
+    assert [symbol for _, symbol, _, _ in declared][:2] == ["account", "database"]
+    before = "container"
+    for decorator, symbol, loop, body in declared[2:]:
+        assert bool(loop) == (decorator == "@batchSize(1)\n"), symbol
+        if symbol != before:
+            assert f"dependsOn: [{before}]" in body, symbol
+        before = symbol
 
 
 def test_isolation_closes_what_can_be_closed() -> None:

@@ -313,6 +313,9 @@ class _Evaluation:
 
     def _each(self, node: Node, one: Callable[[Node, Node, dict[str, Any], bool], Any]) -> Any:
         """What a declaration makes: one thing, none, or a list where it loops."""
+        for call in _decorators(node):
+            if _name(call) not in ("batchSize", "description"):
+                raise self._error(node, f"the decorator @{_name(call)} is not known here")
         body = self._expression(node)
         existing = any(child.type == "existing" for child in node.children)
         if body.type != "for_statement":
