@@ -8,6 +8,10 @@ param tags object
 param capacity string
 
 param maxThroughput int
+
+@allowed(['Session', 'Strong'])
+param consistency string
+
 param databaseName string
 param embeddingModel string
 param embeddingDimensions int
@@ -55,7 +59,7 @@ resource account 'Microsoft.DocumentDB/databaseAccounts@2025-04-15' = {
       }
     ]
     consistencyPolicy: {
-      defaultConsistencyLevel: 'Session'
+      defaultConsistencyLevel: consistency
     }
     capabilities: capacity == 'serverless'
       ? concat(searchCapabilities, [{ name: 'EnableServerless' }])

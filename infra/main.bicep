@@ -43,6 +43,10 @@ param cosmosCapacity string = 'serverless'
 @minValue(1000)
 param cosmosMaxThroughput int = 4000
 
+@description('Strong: a step always sees what the one before has written, at twice the request units a read.')
+@allowed(['Session', 'Strong'])
+param cosmosConsistency string = 'Session'
+
 @description('The Cosmos DB database.')
 param cosmosDatabase string = 'shardline'
 
@@ -182,6 +186,7 @@ module cosmos 'cosmos.bicep' = {
     tags: tags
     capacity: cosmosCapacity
     maxThroughput: cosmosMaxThroughput
+    consistency: cosmosConsistency
     databaseName: cosmosDatabase
     embeddingModel: embeddingModel
     embeddingDimensions: embeddingDimensions

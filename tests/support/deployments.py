@@ -20,6 +20,7 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
         "operatorPrincipalType": "Group",
         "cosmosCapacity": "autoscale",
         "cosmosMaxThroughput": 10000,
+        "cosmosConsistency": "Strong",
         "manageQueues": True,
         "alwaysReadyHttpInstances": 0,
         "instanceMemoryMB": 4096,
