@@ -15,6 +15,7 @@ from api.status import pipeline_status
 from composition import services
 from messaging.bus import BusUnavailableError
 from shards.model import shard_document
+from shards.request_charges import charged
 from shards.store import InvalidCursorError, ShardQuery, StoreUnavailableError
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ Handler = Callable[[func.HttpRequest], Awaitable[func.HttpResponse]]
 def answers_problems(handler: Handler) -> Handler:
     """Turn what a handler raises into problem JSON; what nobody foresaw is logged, and told without its inside."""
 
+    @charged
     @wraps(handler)
     async def answer(req: func.HttpRequest) -> func.HttpResponse:
         try:

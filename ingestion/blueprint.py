@@ -11,17 +11,20 @@ from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
 from processors.delivery import Delivery, consume
 from processors.outcome import Outcome
+from shards.request_charges import charged
 
 blueprint = func.Blueprint()
 
 
 @blueprint.timer_trigger("timer", "%SHARDLINE_POLL_SCHEDULE%", run_on_startup=False, use_monitor=True)
+@charged
 async def poll_due(timer: func.TimerRequest) -> None:
     """Ask for the polls and sweeps that are due."""
     await enqueue_due(services().ingestion)
 
 
 @blueprint.service_bus_queue_trigger("message", "ServiceBusConnection", SOURCE_WORK, data_type=func.DataType.BINARY)
+@charged
 async def work_on_source(message: func.ServiceBusMessage) -> None:
     """Do a piece of work against a source, under the connection's lease."""
     app = services()

@@ -8,11 +8,13 @@ from composition import services
 from messaging import tracing
 from operations.dead_letters import drain
 from operations.reconciliation import observe, reconcile
+from shards.request_charges import charged
 
 blueprint = func.Blueprint()
 
 
 @blueprint.timer_trigger("timer", "%SHARDLINE_RECONCILE_SCHEDULE%", run_on_startup=False, use_monitor=True)
+@charged
 async def reconcile_stages(timer: func.TimerRequest) -> None:
     """Park what the bus gave up on, emit again what stayed behind, and measure how things stand."""
     app = services()
@@ -23,6 +25,7 @@ async def reconcile_stages(timer: func.TimerRequest) -> None:
 
 
 @blueprint.timer_trigger("timer", "0 17 3 * * *", run_on_startup=False, use_monitor=True)
+@charged
 async def expire_payloads(timer: func.TimerRequest) -> None:
     """Delete large payloads that no message can name any more."""
     app = services()

@@ -20,6 +20,7 @@ from processors.embedding import embed
 from processors.enrichment import enrich
 from processors.normalization import normalize
 from processors.preparation import prepare
+from shards.request_charges import charged, yielding
 
 blueprint = func.Blueprint()
 
@@ -31,6 +32,7 @@ and messages no longer pair up, and every message of the batch fails with the on
 
 
 @blueprint.service_bus_queue_trigger("messages", CONNECTION, INGESTION_EVENTS, cardinality="many", data_type=BYTES)
+@charged
 async def normalize_events(messages: List[func.ServiceBusMessage]) -> None:
     """Events of live changes become shards."""
     app = services()
@@ -39,14 +41,17 @@ async def normalize_events(messages: List[func.ServiceBusMessage]) -> None:
 
 
 @blueprint.service_bus_queue_trigger("messages", CONNECTION, INGESTION_EVENTS_BULK, cardinality="many", data_type=BYTES)
+@charged
 async def normalize_bulk_events(messages: List[func.ServiceBusMessage]) -> None:
     """Events of first loads and of floods become shards, in a lane of their own."""
     app = services()
     process = partial(normalize, ports=app.normalization)
-    await consume(messages, INGESTION_EVENTS_BULK, IngestionEvent, process, app.delivery)
+    with yielding():
+        await consume(messages, INGESTION_EVENTS_BULK, IngestionEvent, process, app.delivery)
 
 
 @blueprint.service_bus_queue_trigger("messages", CONNECTION, SHARD_EMISSION, cardinality="many", data_type=BYTES)
+@charged
 async def enrich_shards(messages: List[func.ServiceBusMessage]) -> None:
     """Shards that were written get their links."""
     app = services()
@@ -54,6 +59,7 @@ async def enrich_shards(messages: List[func.ServiceBusMessage]) -> None:
 
 
 @blueprint.service_bus_queue_trigger("messages", CONNECTION, ENRICHMENT_JOBS, cardinality="many", data_type=BYTES)
+@charged
 async def prepare_shards(messages: List[func.ServiceBusMessage]) -> None:
     """Linked shards get their chunks."""
     app = services()
@@ -61,6 +67,7 @@ async def prepare_shards(messages: List[func.ServiceBusMessage]) -> None:
 
 
 @blueprint.service_bus_queue_trigger("messages", CONNECTION, EMBEDDING_JOBS, cardinality="many", data_type=BYTES)
+@charged
 async def embed_chunks(messages: List[func.ServiceBusMessage]) -> None:
     """Chunks get their vectors."""
     app = services()
@@ -80,6 +87,7 @@ async def embed_chunks(messages: List[func.ServiceBusMessage]) -> None:
     start_from_beginning=True,  # type: ignore[arg-type]
 )
 @blueprint.retry("exponential_backoff", "-1", minimum_interval="00:00:05", maximum_interval="00:05:00")
+@charged
 async def prepare_changed_shards(documents: func.DocumentList) -> None:
     """Shards that others than the chain have written get their chunks."""
     await prepare_changes(documents, services().change_feed)

@@ -1,10 +1,15 @@
 """What a store charges: request units by the function that asked and the operation it asked for."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import wraps
 from threading import Lock
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 CHARGE_HEADER = "x-ms-request-charge"
 
@@ -23,6 +28,18 @@ def charged_to(function: str) -> Generator[None]:
         yield
     finally:
         _function.reset(token)
+
+
+def charged(function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Count what *function*, one of the app's, is charged to its name."""
+    name = function.__name__
+
+    @wraps(function)
+    async def counted(*args: P.args, **kwargs: P.kwargs) -> R:
+        with charged_to(name):
+            return await function(*args, **kwargs)
+
+    return counted
 
 
 @contextmanager
