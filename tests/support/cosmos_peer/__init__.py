@@ -5,7 +5,7 @@ only a real account can show.
 """
 
 from cosmos_peer.authorization import KEY
-from cosmos_peer.counters import Tally
+from cosmos_peer.counters import Counts, Tally
 from cosmos_peer.faults import (
     FORBIDDEN,
     PRECONDITION_FAILED,
@@ -23,9 +23,10 @@ from cosmos_peer.faults import (
     Hang,
     Refuse,
 )
-from cosmos_peer.peer import CosmosPeer
+from cosmos_peer.peer import CosmosPeer, CosmosPeerProcess, PeerHandle
 
 __all__ = [
     "FORBIDDEN", "KEY", "PRECONDITION_FAILED", "READS", "RETRY_WITH", "THROTTLED", "TIMED_OUT", "UNAUTHORIZED",
-    "UNAVAILABLE", "WRITES", "CosmosPeer", "Delay", "DropAfter", "DropBefore", "Fault", "Hang", "Refuse", "Tally",
+    "UNAVAILABLE", "WRITES", "CosmosPeer", "CosmosPeerProcess", "Counts", "Delay", "DropAfter", "DropBefore", "Fault",
+    "Hang", "PeerHandle", "Refuse", "Tally",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import base64
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -120,7 +120,11 @@ class Container:
         """The item of that partition key and id."""
         return self.live(self.partition_of(key.epk).get((key.data, identity)))
 
-    def live_items(self, items: Iterator[Item] | Sequence[Item]) -> Iterator[Item]:
+    def every_item(self) -> Iterator[Item]:
+        """All items whose time is not over."""
+        return self.live_items(item for partition in self.partitions for item in partition.items.values())
+
+    def live_items(self, items: Iterable[Item]) -> Iterator[Item]:
         """Those of the items whose time is not over."""
         now = self.clock.now()
         return (item for item in items if item.expires_at is None or item.expires_at > now)

@@ -37,11 +37,14 @@ class RefusedError(Exception):
     """The service says no: *status*, *substatus* (0: none) and *message* as the client reads them."""
 
     def __init__(self, status: int, message: str, *, substatus: int = 0, headers: dict[str, str] | None = None) -> None:
-        super().__init__(message)
+        super().__init__(status, message)
         self.status = status
         self.message = message
         self.substatus = substatus
         self.headers = headers or {}
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.message}"
 
     def answer(self) -> Answer:
         """The refusal as the service words it: ``{"code", "message"}``."""

@@ -55,15 +55,30 @@ def run_batch(account: Account, container: Container, key: KeyValue, entries: An
             outcome = writer.apply(operation, same_transaction=True)
         except RefusedError as refusal:
             _undo(writer, key, touched, lsn, changes)
-            failed = [{"statusCode": 424, "requestCharge": 0} for _ in operations]
-            failed[number] = {"statusCode": refusal.status, "requestCharge": 1, "subStatusCode": refusal.substatus}
-            return BatchResult(207, failed, charge / 2 + 1)
+            failed = refused_batch(len(operations), number, refusal.status)
+            failed.charge += charge
+            return failed
         cost = _charge(outcome, container)
         charge += cost
         results.append(_result(outcome, cost, minimal=minimal and operation.verb != "Read"))
     if all(operation.verb == "Read" for operation in operations):
         partition.lsn = lsn
     return BatchResult(200, results, charge)
+
+
+def refused_batch(operations: int, number: int, status: int) -> BatchResult:
+    """What becomes of a batch whose operation *number* is refused: the others depend on it."""
+    results: list[dict[str, Any]] = [{"statusCode": 424, "requestCharge": 0} for _ in range(operations)]
+    results[number] = {"statusCode": status, "requestCharge": 1}
+    return BatchResult(207, results, 1.0)
+
+
+def first_conditional(entries: Any) -> int | None:
+    """The first operation of a batch that carries an etag."""
+    for number, entry in enumerate(entries if isinstance(entries, list) else []):
+        if isinstance(entry, dict) and entry.get("ifMatch") is not None:
+            return number
+    return None
 
 
 def _operation(entry: Any) -> Operation:

@@ -17,7 +17,10 @@ READS = ("read", "query", "query-plan", "read-feed", "change-feed")
 
 
 class Refuse(msgspec.Struct, frozen=True, tag=True):
-    """An error without doing anything; *retry_after_ms* goes as ``x-ms-retry-after-ms``."""
+    """An error without doing anything; *retry_after_ms* goes as ``x-ms-retry-after-ms``.
+
+    A 412 hits only writes that carry an etag, as nothing else can be refused so; of a batch, its first such operation.
+    """
 
     status: int
     substatus: int = 0
@@ -81,9 +84,11 @@ class _Armed:
         self._random = random.Random(fault.seed)
         self._written: set[str] = set()
 
-    def hits(self, operation: str, container: str, item: str) -> bool:
+    def hits(self, operation: str, container: str, item: str, *, conditional: bool) -> bool:
         """Whether this call is hit."""
         fault = self.fault
+        if isinstance(fault.effect, Refuse) and fault.effect.status == 412 and not conditional:
+            return False
         if (fault.operations and operation not in fault.operations) or self._left == 0:
             return False
         if fault.containers and container not in fault.containers:
@@ -114,9 +119,9 @@ class Faults:
         """Lift all faults."""
         self._armed.clear()
 
-    def next(self, operation: str, container: str, item: str) -> Effect | None:
-        """What becomes of a call; None: it goes well."""
+    def next(self, operation: str, container: str, item: str, *, conditional: bool) -> Effect | None:
+        """What becomes of a call; None: it goes well. Only a *conditional* one can be refused with 412."""
         for armed in self._armed:
-            if armed.hits(operation, container, item):
+            if armed.hits(operation, container, item, conditional=conditional):
                 return armed.fault.effect
         return None

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cosmos_peer.answers import bad_request
@@ -86,11 +86,16 @@ class IndexingPolicy:
     composite: tuple[tuple[tuple[Path, Direction], ...], ...]
     vectors: dict[Path, str]
     texts: frozenset[Path]
+    _known: dict[Path, bool] = field(default_factory=dict, compare=False)
 
     def indexes(self, path: Path) -> bool:
         """Whether values at *path* are in the range index."""
-        if not self.consistent:
-            return False
+        known = self._known.get(path)
+        if known is None:
+            known = self._known[path] = self.consistent and self._covered(path)
+        return known
+
+    def _covered(self, path: Path) -> bool:
         best = max(
             ((rule.precision, included) for included, rules in ((True, self.included), (False, self.excluded))
              for rule in rules if rule.covers(path)),

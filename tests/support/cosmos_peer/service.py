@@ -3,13 +3,14 @@
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from cosmos_peer import authorization
 from cosmos_peer.accounts import READ_SESSION_NOT_AVAILABLE, Account, Container, Database
 from cosmos_peer.answers import Answer, RefusedError, bad_request, undecided
-from cosmos_peer.batches import run_batch
+from cosmos_peer.batches import first_conditional, refused_batch, run_batch
 from cosmos_peer.change_feed import feed_page
 from cosmos_peer.clock import MovableClock
 from cosmos_peer.counters import Counters
@@ -53,6 +54,7 @@ class Incoming:
     operation: str = "unknown"
     container: str = ""
     item: str = ""
+    conditional: bool = False
     charge: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -81,6 +83,7 @@ class Service:
         self.account = Account(self.clock, partitions=partitions)
         self.faults = Faults()
         self.counters = Counters()
+        self.errors: list[Exception] = []
         self.endpoint = ""
 
     def handle(self, request: Request) -> Reply:
@@ -91,15 +94,21 @@ class Service:
         dropped = hangs = False
         try:
             work = self._route(call)
-            effect = self.faults.next(call.operation, call.container, call.item)
+            effect = self.faults.next(call.operation, call.container, call.item, conditional=call.conditional)
             if isinstance(effect, Refuse):
-                raise _refused(effect)
+                if call.operation == "batch" and effect.status == 412:
+                    work = partial(self._refused_batch, call)
+                else:
+                    raise _refused(effect)
             dropped, hangs = isinstance(effect, DropBefore), isinstance(effect, Hang)
             answer = None if dropped or hangs else work()
         except RefusedError as refusal:
             call.charge = call.charge or (0.0 if refusal.status in (401, 403, 429, 503) else READ_MISS)
             answer = refusal.answer()
             answer.headers = {**call.headers, **answer.headers}
+        except Exception as error:  # noqa: BLE001 - a defect of the peer: its owner is told when it is closed
+            self.errors.append(error)
+            answer = RefusedError(500, f"The peer itself has failed: {error!r}").answer()
         if isinstance(effect, DropAfter):
             answer, dropped = None, True
         status = 0
@@ -194,7 +203,9 @@ class Service:
             call.operation = "batch"
             key = self._full_key(call, container)
             call.item = f"{container.id} {key.data!r}"
-            return lambda: self._batch(call, container, key)
+            entries = call.body()
+            call.conditional = first_conditional(entries) is not None
+            return lambda: self._batch(call, container, key, entries)
         upsert = call.flag("x-ms-documentdb-is-upsert")
         call.operation = "upsert" if upsert else "create"
         return self._point(call, container, "Upsert" if upsert else "Create", None)
@@ -341,6 +352,7 @@ class Service:
         name = identity if identity is not None else body.get("id", "") if isinstance(body, dict) else ""
         call.item = f"{container.id} {key.data!r} {name}"
         condition = Condition(call.header("if-match"), call.header("if-none-match"))
+        call.conditional = verb != "Read" and condition.if_match is not None
         operation = Operation(verb, identity, body, condition)
         return lambda: self._item(call, container, key, operation)
 
@@ -362,15 +374,20 @@ class Service:
         minimal = operation.verb != "Read" and (call.header("prefer") or "").lower() == "return=minimal"
         return call.answer(outcome.status, b"" if minimal or outcome.status == 304 else item.data)
 
-    def _batch(self, call: Incoming, container: Container, key: KeyValue) -> Answer:
+    def _batch(self, call: Incoming, container: Container, key: KeyValue, entries: Any) -> Answer:
         if not call.flag("x-ms-cosmos-batch-atomic"):
             raise undecided("a batch that is not atomic")
         partition = container.partition_of(key.epk)
         minimal = (call.header("prefer") or "").lower() == "return=minimal"
-        result = run_batch(self.account, container, key, call.body(), minimal=minimal)
+        result = run_batch(self.account, container, key, entries, minimal=minimal)
         call.charge = result.charge
         self._session(call, [partition])
         return call.answer(result.status, encode(result.results))
+
+    def _refused_batch(self, call: Incoming) -> Answer:
+        entries = call.body()
+        call.charge = READ_MISS
+        return call.answer(207, encode(refused_batch(len(entries), first_conditional(entries) or 0, 412).results))
 
     def _session(self, call: Incoming, partitions: Sequence[Partition]) -> None:
         """Hold the request to its session token, and give it the newest.

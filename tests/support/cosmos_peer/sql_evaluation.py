@@ -40,7 +40,7 @@ from cosmos_peer.sql_syntax import (
     default_alias,
     path_of,
 )
-from cosmos_peer.vectors import is_vector, vector_score
+from cosmos_peer.vectors import as_vector, vector_score
 
 Row = list[Any]
 """The values of the aliases, in the order in which FROM and JOIN name them; the container's item is the first."""
@@ -496,12 +496,12 @@ class _Compiler:
         if distance is None:
             raise bad_request("VectorDistance of a path without a Vector Embedding Policy needs a distanceFunction.")
         stored, asked = self.compiled(node.arguments[0]), self.compiled(node.arguments[1])
-        if policy is not None and isinstance(node.arguments[1], Constant | Parameter | ArrayOf):
-            vector = asked([])
-            if not is_vector(vector) or len(vector) != policy.dimensions:
-                raise bad_request(
-                    f"The vector of VectorDistance is no array of {policy.dimensions} numbers, as the policy has them."
-                )
+        fixed = _is_fixed(node.arguments[1])
+        vector = as_vector(asked([])) if fixed else None
+        if policy is not None and fixed and (vector is None or len(vector) != policy.dimensions):
+            raise bad_request(
+                f"The vector of VectorDistance is no array of {policy.dimensions} numbers, as the policy has them."
+            )
         dimensions = policy.dimensions if policy else None
 
         def distance_of(row: Row) -> Any:
@@ -509,7 +509,7 @@ class _Compiler:
             # What is not as long as the policy says is not in the index.
             if dimensions is not None and (type(value) is not list or len(value) != dimensions):
                 return UNDEFINED
-            return vector_score(value, asked(row), distance)
+            return vector_score(value, vector if fixed else as_vector(asked(row)), distance)
 
         return distance_of
 
@@ -561,6 +561,13 @@ class _Compiler:
             return full_text.score(value, terms, documents, total, hits) if type(value) is str else UNDEFINED
 
         return score
+
+
+def _is_fixed(node: Expression) -> bool:
+    """Whether the expression says the same of every item."""
+    if isinstance(node, ArrayOf):
+        return all(map(_is_fixed, node.items))
+    return isinstance(node, Constant | Parameter)
 
 
 def _both(left: Compiled, right: Compiled) -> Compiled:

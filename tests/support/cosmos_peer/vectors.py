@@ -3,13 +3,22 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cosmos_peer.json_values import UNDEFINED
 
 
-def is_vector(value: Any) -> bool:
-    """Whether the value is an array of numbers."""
-    return type(value) is list and bool(value) and all(type(number) in (int, float) for number in value)
+def as_vector(value: Any) -> npt.NDArray[np.float64] | None:
+    """The value as a vector of float32; None when it is no array of numbers."""
+    if type(value) is not list or not value:
+        return None
+    try:
+        vector = np.asarray(value)
+    except ValueError:
+        return None
+    if vector.ndim != 1 or vector.dtype.kind not in "if":
+        return None
+    return vector.astype(np.float32).astype(np.float64)
 
 
 def ascending(distance: str) -> bool:
@@ -17,12 +26,11 @@ def ascending(distance: str) -> bool:
     return distance == "euclidean"
 
 
-def vector_score(left: Any, right: Any, distance: str) -> Any:
+def vector_score(left: Any, b: npt.NDArray[np.float64] | None, distance: str) -> Any:
     """Cosine, dot product or Euclidean distance; undefined where a side is no vector or they differ in length."""
-    if not is_vector(left) or not is_vector(right) or len(left) != len(right):
+    a = as_vector(left)
+    if a is None or b is None or len(a) != len(b):
         return UNDEFINED
-    a = np.asarray(left, dtype=np.float32).astype(np.float64)
-    b = np.asarray(right, dtype=np.float32).astype(np.float64)
     if distance == "euclidean":
         return float(np.linalg.norm(a - b))
     product = float(a @ b)
