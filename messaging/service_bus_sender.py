@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
@@ -27,6 +28,9 @@ TRY_SECONDS: Final = 10.0
 LAST_TRY_SECONDS: Final = 1.0
 """How long a try may take for which there was no patience left."""
 CLOSE_SECONDS: Final = 2.0
+IDLE_SECONDS: Final = 240.0
+"""A sender that was not used for so long is made anew before it is: the service may have ended it by now, and to find
+that out takes longer. It ends connections without traffic after five minutes, links after ten."""
 
 MOST_SCHEDULED: Final = 100
 """The most messages of one schedule request."""
@@ -82,6 +86,7 @@ class QueueSender:
         self._throttle = throttle
         self._turn = asyncio.Lock()
         self._sender: ServiceBusSender | None = None
+        self._used_at = 0.0
         self._closing: set[asyncio.Task[None]] = set()
 
     async def send(self, messages: Sequence[Message], due_at: datetime | None) -> None:
@@ -142,7 +147,9 @@ class QueueSender:
                 await self._send(single, due_at, asyncio.get_running_loop().time())
 
     def _too_large(self, message: Message, limit: int) -> MessageTooLargeError:
-        return MessageTooLargeError(self._queue, message.message_id, size=size_of(message), limit=limit)
+        alone = ServiceBusMessageBatch(max_size_in_bytes=sys.maxsize)
+        alone.add_message(outgoing(message))
+        return MessageTooLargeError(self._queue, message.message_id, size=alone.size_in_bytes, limit=limit)
 
     async def _try(self, operation: Callable[[ServiceBusSender], Awaitable[T]], began: float) -> T:
         """What *operation* returns: tried anew with a new sender when the sender breaks, once, and when the service
@@ -156,11 +163,14 @@ class QueueSender:
         broken = False
         while True:
             await self._throttle.wait(self._queue, deadline)
+            now = asyncio.get_running_loop().time()
+            if now - self._used_at > IDLE_SECONDS:
+                self._drop()
             if self._sender is None:
                 self._sender = self._client().get_queue_sender(self._queue)
-            left = deadline - asyncio.get_running_loop().time()
+            self._used_at = now
             try:
-                async with asyncio.timeout(min(TRY_SECONDS, max(left, LAST_TRY_SECONDS))):
+                async with asyncio.timeout(min(TRY_SECONDS, max(deadline - now, LAST_TRY_SECONDS))):
                     return await operation(self._sender)
             except MessageSizeExceededError:
                 raise

@@ -13,7 +13,7 @@ from message_bus_contract import LOCK, QUEUES, message
 from service_bus_peer import ServiceBusPeer
 from service_bus_receiver import ServiceBusReceiver
 
-from messaging import service_bus
+from messaging import service_bus, service_bus_sender
 from messaging.bus import BusUnavailableError, Message, MessageTooLargeError
 from messaging.queues import QUEUES as REAL_QUEUES
 from messaging.queues import QueueProperties
@@ -132,6 +132,18 @@ async def test_a_sender_that_the_service_ended_while_idle_is_made_anew(
     assert ids(peer) == ["id-1", "id-2"]
 
 
+async def test_a_sender_that_was_long_idle_is_not_even_tried(
+    peer: ServiceBusPeer, bus: ServiceBusMessageBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bus.send("work", [message(1)])
+    await bus.send("work", [message(2)])
+    assert peer.state.counters().connections_made == 1
+    monkeypatch.setattr(service_bus_sender, "IDLE_SECONDS", -1)
+    await bus.send("work", [message(3)])
+    assert ids(peer) == ["id-1", "id-2", "id-3"]
+    assert peer.state.counters().connections_made > 1
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -206,6 +218,15 @@ async def test_a_busy_namespace_is_left_alone_and_asked_again(peer: ServiceBusPe
     assert peer.state.counters().connections_made == 2, "busy is not broken"
 
 
+async def test_a_namespace_too_busy_to_open_a_link_is_asked_again(
+    peer: ServiceBusPeer, bus: ServiceBusMessageBus
+) -> None:
+    peer.faults.refuse_links(3)
+    await bus.send("work", some(2))
+    assert ids(peer) == ["id-0", "id-1"]
+    assert peer.faults.waiting() == 0
+
+
 async def test_a_namespace_that_stays_busy_is_the_bus_being_away_for_every_queue(
     peer: ServiceBusPeer, hasty: ServiceBusMessageBus
 ) -> None:
@@ -273,10 +294,13 @@ async def test_a_queue_that_the_namespace_lacks_or_has_disabled_is_told(peer: Se
 
 
 async def test_properties_count_as_well(peer: ServiceBusPeer, bus: ServiceBusMessageBus) -> None:
-    large = message(1, body=bytes(250_000), properties={"note": "n" * 30_000})
-    with pytest.raises(MessageTooLargeError) as caught:
-        await bus.send("work", [large])
-    assert caught.value.limit < caught.value.size
+    for large in (
+        message(1, body=bytes(250_000), properties={"note": "n" * 30_000}),
+        message(1, body=bytes(262_100)),  # AMQP's own few bytes are what is too much
+    ):
+        with pytest.raises(MessageTooLargeError) as caught:
+            await bus.send("work", [large])
+        assert caught.value.limit < caught.value.size
 
 
 async def test_what_the_service_alone_finds_too_large_is_told_from_its_neighbours(

@@ -48,15 +48,17 @@ class ServiceBusReceiver:
     async def receive(self, queue: str, *, max_messages: int) -> list[ReceivedMessage]:
         """See :meth:`messaging.bus.QueueReceiver.receive`.
 
-        The SDK has no way to ask without waiting, so the queue is peeked first.
+        The queue is peeked first. The SDK has no way to ask without waiting; and were it asked for more than there is,
+        what comes later would be pushed to it, and given back, at any time.
         """
         async with self._turns[queue]:
             receiver = self._receiver(queue)
-            active = await self._active(queue, receiver)
-            if not active:
+            free, held = await self._look(queue, receiver, max_messages)
+            if not free and not held:
                 return []
-            wait = FIRST_WITHIN if active - self._held_numbers(queue) else NONE_WITHIN
-            messages = await receiver.receive_messages(max_messages, max_wait_time=wait)
+            messages = await receiver.receive_messages(
+                max(free, 1), max_wait_time=FIRST_WITHIN if free else NONE_WITHIN
+            )
             return [self._received(queue, message) for message in messages]
 
     async def complete(self, messages: Sequence[ReceivedMessage]) -> int:
@@ -93,23 +95,24 @@ class ServiceBusReceiver:
             self._receivers[queue] = self._client.get_queue_receiver(queue)
         return self._receivers[queue]
 
-    async def _active(self, queue: str, receiver: SdkReceiver) -> set[int]:
-        """The sequence numbers of messages that wait or are locked; broken off at the first that this does not hold."""
-        held, active = self._held_numbers(queue), set[int]()
-        first = 1
-        while not active - held and (page := await receiver.peek_messages(100, sequence_number=first)):
-            numbers = {message.sequence_number or 0: message.state for message in page}
-            active |= {number for number, state in numbers.items() if state is ServiceBusMessageState.ACTIVE}
-            first = max(numbers) + 1
-        return active
-
-    def _held_numbers(self, queue: str) -> set[int]:
+    async def _look(self, queue: str, receiver: SdkReceiver, most: int) -> tuple[int, int]:
+        """How many messages wait, counted to *most*, and how many of those seen this object holds."""
         now = self._clock()
-        return {
+        held = {
             received.sequence_number
             for token, (received, _) in self._held.items()
             if received.queue == queue and self._until[token] > now
         }
+        free: set[int] = set()
+        locked: set[int] = set()
+        first = 1
+        while len(free) < most and (page := await receiver.peek_messages(100, sequence_number=first)):
+            numbers = {message.sequence_number or 0: message.state for message in page}
+            active = {number for number, state in numbers.items() if state is ServiceBusMessageState.ACTIVE}
+            free |= active - held
+            locked |= active & held
+            first = max(numbers) + 1
+        return min(len(free), most), len(locked)
 
     def _received(self, queue: str, message: ServiceBusReceivedMessage) -> ReceivedMessage:
         assert message.sequence_number is not None
