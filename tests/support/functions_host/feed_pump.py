@@ -1,13 +1,14 @@
 """From the change feed of a Cosmos container to its function, as the host's Cosmos DB extension does it.
 
-The lease, here a continuation in memory, moves on when the function has returned, and also when it has failed for
-good: without a retry policy at once, with one after its last try. A worker that ends takes nothing along: the batch
-has not been checkpointed and comes again.
+There is a lease for each range of the container, here a continuation in memory. It moves on when the function has
+returned, and also when it has failed for good: without a retry policy at once, with one after its last try. A worker
+that ends takes nothing along: the batch has not been checkpointed and comes again.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from azure.cosmos.aio import ContainerProxy
@@ -21,6 +22,15 @@ _log = logging.getLogger("functions_host.feed_pump")
 
 DEFAULT_MAX_ITEMS: Final = 100
 PAUSE_AFTER_ERROR: Final = 0.2
+
+
+@dataclass
+class _Lease:
+    """How far a range of the container has been followed."""
+
+    feed_range: dict[str, Any]
+    continuation: str | None = None
+
 
 InvokeRetried = Callable[[Function, TriggerValue, Retry], Awaitable[Invocation]]
 
@@ -48,7 +58,7 @@ class FeedPump:
         self._invoke = invoke
         self._retry_delay = retry_delay
         self._poll_delay = poll_delay
-        self._continuation: str | None = None
+        self._leases: list[_Lease] | None = None
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -65,32 +75,48 @@ class FeedPump:
             await asyncio.sleep(pause)
 
     async def catch_up(self) -> int:
-        """Hand over what has changed since the lease; how many documents.
+        """Hand over what has changed since the leases; how many documents.
 
         Raises:
             WorkerEndedError: the worker ended over a batch, which is still to come.
         """
-        binding = self.function.trigger
-        most = int(binding.get("maxItemsPerInvocation", DEFAULT_MAX_ITEMS))
-        position: dict[str, Any]
-        if self._continuation is not None:
-            position = {"continuation": self._continuation}
-        else:
-            position = {"start_time": "Beginning" if binding.get("startFromBeginning") else "Now"}
-        pages: Any = self._container.query_items_change_feed(max_item_count=most, **position).by_page()
+        if self._leases is None:
+            self._leases = [_Lease(feed_range) async for feed_range in self._container.read_feed_ranges()]
+        return sum([await self._follow(lease) for lease in self._leases])
+
+    async def _follow(self, lease: _Lease) -> int:
         given = 0
-        async for page in pages:
-            documents = [document async for document in page]
-            self.busy = True
-            try:
-                await self._give(documents)
-            finally:
-                self.busy = False
-            self._continuation = pages.continuation_token
+        while True:
+            documents, behind = await self._read(lease)
+            if documents:
+                self.busy = True
+                try:
+                    await self._give(documents)
+                finally:
+                    self.busy = False
+            lease.continuation = behind
             given += len(documents)
-        if self._continuation is None:
-            self._continuation = pages.continuation_token
-        return given
+            if not documents:
+                return given
+
+    async def _read(self, lease: _Lease) -> tuple[list[dict[str, Any]], str]:
+        """The next documents of a range, none when there are no more; and the continuation behind them."""
+        binding = self.function.trigger
+        position: dict[str, Any] = {"continuation": lease.continuation}
+        if lease.continuation is None:
+            start = "Beginning" if binding.get("startFromBeginning") else "Now"
+            position = {"feed_range": lease.feed_range, "start_time": start}
+        answered: list[Mapping[str, str]] = []
+        feed = self._container.query_items_change_feed(
+            max_item_count=int(binding.get("maxItemsPerInvocation", DEFAULT_MAX_ITEMS)),
+            response_hook=lambda headers, _: answered.append(headers),
+            **position,
+        )
+        documents: list[dict[str, Any]] = []
+        async for page in feed.by_page():
+            documents = [document async for document in page]
+            break
+        return documents, answered[-1]["etag"]
 
     async def _give(self, documents: list[dict[str, Any]]) -> None:
         policy = self.function.retry
