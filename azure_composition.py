@@ -1,10 +1,12 @@
 """The composition root of the home on Azure: Service Bus, Cosmos DB, Blob Storage and Key Vault behind the ports."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError
 from azure.cosmos import ThroughputProperties
 from azure.cosmos.aio import CosmosClient
 from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
@@ -27,8 +29,13 @@ from settings import AzureResource, Settings
 from shards.azure_blobs import AzureBlobStore, container_client
 from shards.cosmos_connection import cosmos_client
 from shards.cosmos_containers import containers
-from shards.cosmos_provisioning import Provisioned, provision
+from shards.cosmos_provisioning import Provisioned, ProvisioningError, provision
 from shards.cosmos_store import CosmosShardStore
+
+LIBRARIES = ("azure.core", "azure.cosmos", "azure.identity", "azure.keyvault", "azure.servicebus", "azure.storage")
+"""They log every request with its headers, and every state of a link, as information: thousands of lines for each that
+the app itself writes, and paid for by the line. Only with debug logging on (PYTHON_ENABLE_DEBUG_LOGGING) are they told.
+"""
 
 
 class Logins:
@@ -73,6 +80,7 @@ def build_azure(settings: Settings, *, clock: Clock = utc_now, telemetry: Teleme
     Raises:
         SettingsError: what it needs is not set.
     """
+    _quieten_libraries()
     telemetry = telemetry or Telemetry()
     logins = Logins()
     model = StaticEmbeddingModel()
@@ -99,6 +107,7 @@ def build_azure(settings: Settings, *, clock: Clock = utc_now, telemetry: Teleme
         token_key=key,
         meter=StageMeter(telemetry.metrics),
         telemetry=telemetry,
+        charge_book=store.charge_book,
         logins=logins,
         clock=clock,
     )
@@ -124,7 +133,13 @@ async def provision_azure(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(logins.close)
         stack.push_async_callback(blobs.close)
-        client = await stack.enter_async_context(_cosmos(settings.cosmos, logins)())
+        client = _cosmos(settings.cosmos, logins)()
+        # A client that can't be opened has a session to close all the same.
+        stack.push_async_callback(client.close)
+        try:
+            await client.__aenter__()
+        except AzureError as error:
+            raise ProvisioningError(f"Cosmos DB can't be reached: {' '.join(str(error).split())[:300]}") from error
         made = await provision(
             client,
             settings.cosmos_database,
@@ -132,6 +147,12 @@ async def provision_azure(
             throughput=ThroughputProperties(auto_scale_max_throughput=throughput) if throughput else None,
         )
         return [*made, Provisioned(f"blobs: {settings.blob_container}", made=await blobs.ensure_container())]
+
+
+def _quieten_libraries() -> None:
+    if logging.getLogger().level > logging.DEBUG:
+        for name in LIBRARIES:
+            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _secrets(settings: Settings, logins: Logins, metrics: Metrics, clock: Clock) -> SecretStore:
