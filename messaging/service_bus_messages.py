@@ -74,6 +74,21 @@ def properties_of(message: ServiceBusReceivedMessage) -> dict[str, Property]:
     }
 
 
+def message_id_of(message: ServiceBusReceivedMessage) -> str:
+    """The message id; empty when its sender gave none."""
+    return _identifier(message.message_id) or ""
+
+
+def correlation_id_of(message: ServiceBusReceivedMessage) -> str | None:
+    """The correlation id, if its sender gave one."""
+    return _identifier(message.correlation_id)
+
+
+def _identifier(value: Any) -> str | None:
+    """A foreign sender's id may be a number, a UUID or bytes."""
+    return None if value is None else _text(value) if isinstance(value, bytes) else str(value)
+
+
 def _text(value: bytes | str) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
@@ -92,8 +107,8 @@ def dead_letter(queue: str, message: ServiceBusReceivedMessage) -> DeadLetter:
         queue=queue,
         sequence_number=message.sequence_number or 0,
         body=body_of(message),
-        message_id=message.message_id or "",
-        correlation_id=message.correlation_id,
+        message_id=message_id_of(message),
+        correlation_id=correlation_id_of(message),
         properties=properties_of(message),
         delivery_count=message.delivery_count or 0,
         enqueued_at=enqueued_at(message),

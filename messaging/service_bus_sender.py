@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 TRY_SECONDS: Final = 10.0
 """How long one try may take, opening the link included."""
-LAST_TRY_SECONDS: Final = 1.0
+LAST_TRY_SECONDS: Final = 2.0
 """How long a try may take for which there was no patience left."""
 CLOSE_SECONDS: Final = 2.0
 IDLE_SECONDS: Final = 240.0

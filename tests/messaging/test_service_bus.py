@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from azure.core.exceptions import ClientAuthenticationError
 from azure.servicebus import ServiceBusMessage, ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient, ServiceBusSender
+from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageProperties
 from message_bus_contract import LOCK, QUEUES, message
 from service_bus_peer import ServiceBusPeer
 from service_bus_receiver import ServiceBusReceiver
@@ -87,6 +89,22 @@ async def test_what_foreign_senders_write_is_read_as_far_as_it_can_be(
     assert first.body == "ä text".encode()
     assert first.properties == received[0].properties == {"ü": "ß", "raw": "ä", "n": 1}
     assert (second.message_id, second.correlation_id, second.properties) == (received[1].message_id, None, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("text", "text"), (7, "7"), (UUID(int=1), str(UUID(int=1))), (b"\xff", "\ufffd"), (None, None)]
+)
+async def test_ids_of_any_kind_are_read_as_texts(
+    bus: ServiceBusMessageBus, connect: Connect, service_bus_receiver: ServiceBusReceiver, given: Any, read: str | None
+) -> None:
+    properties = AmqpMessageProperties(message_id=given, correlation_id=given)
+    async with connect() as client, client.get_queue_sender("work") as sender:
+        await sender.send_messages(AmqpAnnotatedMessage(data_body=b"x", properties=properties))
+    received = await service_bus_receiver.receive("work", max_messages=1)
+    await service_bus_receiver.dead_letter(received, reason="r", description="d")
+    [letter] = await bus.dead_letters("work")
+    for item in (received[0], letter):
+        assert (item.message_id, item.correlation_id) == (read or "", read)
 
 
 # What breaks

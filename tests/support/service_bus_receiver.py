@@ -11,7 +11,7 @@ from azure.servicebus.exceptions import MessageAlreadySettled, MessageLockLostEr
 
 from messaging.bus import ReceivedMessage
 from messaging.queues import QUEUES, QueueProperties
-from messaging.service_bus_messages import body_of, enqueued_at, properties_of
+from messaging.service_bus_messages import body_of, correlation_id_of, enqueued_at, message_id_of, properties_of
 from messaging.times import Clock, utc_now
 
 FIRST_WITHIN = 10.0
@@ -122,8 +122,8 @@ class ServiceBusReceiver:
             sequence_number=message.sequence_number,
             lock_token=str(message.lock_token),
             body=body_of(message),
-            message_id=message.message_id or "",
-            correlation_id=message.correlation_id,
+            message_id=message_id_of(message),
+            correlation_id=correlation_id_of(message),
             properties=properties_of(message),
             # On the wire it counts the deliveries that failed.
             delivery_count=(message.delivery_count or 0) + 1,
