@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from threading import Lock
+from time import monotonic
 from typing import Final, Literal
 
 from opentelemetry.metrics import CallbackOptions, Meter, NoOpMeter, Observation
@@ -206,6 +208,37 @@ def pipeline_of(pipeline: object) -> str:
     return INTEGRATION if pipeline == INTEGRATION else EVENTS
 
 
+FRESH_FOR: Final = 360.0
+"""Seconds that a measured value is exported: longer than the reconciler's pauses. An older one says nothing of now."""
+
+
+class _Measured:
+    """The points of a gauge, each as long as it is fresh."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._points: dict[tuple[tuple[str, str], ...], tuple[float, float]] = {}
+
+    def set(self, value: float, attributes: Attributes) -> None:
+        """This point is so now."""
+        with self._lock:
+            self._points[tuple(attributes.items())] = (value, self._clock())
+
+    def replace(self, points: Iterable[tuple[float, Attributes]]) -> None:
+        """These are all points that there are now."""
+        now = self._clock()
+        with self._lock:
+            self._points = {tuple(attributes.items()): (value, now) for value, attributes in points}
+
+    def observations(self, _: CallbackOptions) -> list[Observation]:
+        """What is fresh, for an export."""
+        oldest = self._clock() - FRESH_FOR
+        with self._lock:
+            self._points = {key: point for key, point in self._points.items() if point[1] >= oldest}
+            return [Observation(value, dict(key)) for key, (value, _at) in self._points.items()]
+
+
 @dataclass(frozen=True, slots=True)
 class SourceRun:
     """What one piece of work against a source did."""
@@ -221,9 +254,12 @@ class SourceRun:
 
 
 class Metrics:
-    """The instruments of a process. Without a *meter* they take nothing, and *on* tells callers to collect nothing."""
+    """The instruments of a process. Without a *meter* they take nothing, and *on* tells callers to collect nothing.
 
-    def __init__(self, meter: Meter | None = None) -> None:
+    *clock* counts seconds.
+    """
+
+    def __init__(self, meter: Meter | None = None, *, clock: Callable[[], float] = monotonic) -> None:
         self.on = meter is not None
         self._meter = meter or NoOpMeter("shardline")
         self._counters = {
@@ -238,11 +274,10 @@ class Metrics:
             for metric in METRICS
             if metric.kind == "histogram"
         }
-        self._gauges = {
-            metric: self._meter.create_gauge(metric.name, metric.unit, metric.description)
-            for metric in METRICS
-            if metric.kind == "gauge"
-        }
+        # Not the SDK's own gauges: some of its versions export their last value for ever, others once.
+        self._gauges = {metric: _Measured(clock) for metric in METRICS if metric.kind == "gauge"}
+        for metric, measured in self._gauges.items():
+            self._meter.create_observable_gauge(metric.name, [measured.observations], metric.unit, metric.description)
 
     def processed(
         self,
@@ -367,19 +402,21 @@ class Metrics:
 
     def queues(self, depths: Mapping[str, QueueDepth], now: datetime) -> None:
         """The queues stand so."""
-        if not self.on:
-            return
+        ages: list[tuple[float, Attributes]] = []
+        counts: list[tuple[float, Attributes]] = []
         for queue, depth in depths.items():
             attributes = {QUEUE: queue, PIPELINE: _pipeline_of_queue(queue)}
             age = (now - depth.oldest_enqueued_at).total_seconds() if depth.oldest_enqueued_at else 0.0
-            self._gauges[OLDEST_AGE].set(max(age, 0.0), attributes)
+            ages.append((max(age, 0.0), attributes))
             for state, count in (
                 ("active", depth.active),
                 ("locked", depth.locked),
                 ("scheduled", depth.scheduled),
                 ("dead-lettered", depth.dead_lettered),
             ):
-                self._gauges[DEPTH].set(count, {**attributes, STATE: state})
+                counts.append((count, {**attributes, STATE: state}))
+        self._gauges[OLDEST_AGE].replace(ages)
+        self._gauges[DEPTH].replace(counts)
 
     def dead_letters(self, queue: str, count: int) -> None:
         """So many dead letters were found on *queue* and parked."""
@@ -387,13 +424,11 @@ class Metrics:
 
     def parked(self, counts: Mapping[str, int]) -> None:
         """So many messages are parked now, by reason."""
-        for reason, count in counts.items():
-            self._gauges[PARKED_NOW].set(count, {REASON: reason})
+        self._gauges[PARKED_NOW].replace((count, {REASON: reason}) for reason, count in counts.items())
 
     def behind(self, counts: Mapping[str, int]) -> None:
         """So many shards wait for each stage."""
-        for stage, count in counts.items():
-            self._gauges[BEHIND].set(count, {STAGE: stage})
+        self._gauges[BEHIND].replace((count, {STAGE: stage}) for stage, count in counts.items())
 
     def observe_store(self, charges: Callable[[], Sequence[Charge]]) -> None:
         """Export what *charges* has added up by then, at each export."""

@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -55,16 +56,11 @@ LONGEST_VALUE: Final = 256
 REPORTED_EVERY: Final = 300.0
 """Seconds between two lines in the log that an export has failed."""
 
-_REPORTERS: Final = (
-    "opentelemetry.sdk._shared_internal",
-    "opentelemetry.sdk.metrics._internal.export",
-    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
-    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
-    "azure.monitor.opentelemetry.exporter.export._base",
-    "azure.monitor.opentelemetry.exporter.export.trace._exporter",
-    "azure.monitor.opentelemetry.exporter.export.metrics._exporter",
-)
-"""The loggers that say so, for each batch and with a traceback."""
+_REPORTERS: Final = ("opentelemetry", "azure.monitor.opentelemetry")
+"""The loggers above those that say so, for each batch and with a traceback."""
+
+_PLAIN: Final = re.compile(r"[\w ,.'-]{1,100}\Z")
+"""What of a report can be told: no address, which may hold a key."""
 
 
 class _Provider(Protocol):
@@ -252,8 +248,11 @@ def _installed(wanted: _Destinations) -> Telemetry:
         metrics_api.set_meter_provider(meters)
         metrics = Metrics(meters.get_meter(tracing.SCOPE))
         endings.append(_Ending(meters))
+    reported = _SeldomReported()
     for name in _REPORTERS:
-        logging.getLogger(name).addFilter(_SeldomReported())
+        reporter = logging.getLogger(name)
+        reporter.addHandler(reported)
+        reporter.propagate = False
     telemetry = Telemetry(metrics, endings)
     atexit.register(telemetry.close_at_once)
     _close_on_sigterm(telemetry)
@@ -283,8 +282,10 @@ def _add_application_insights(connection: str, spans: list[Any], readings: list[
     Raises:
         SettingsError: *connection* is no connection string of Application Insights.
     """
-    os.environ.setdefault("APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL", "true")
-    os.environ.setdefault("APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED", "true")
+    for name in ("STATSBEAT_DISABLED_ALL", "SDKSTATS_DISABLED", "CONTROLPLANE_DISABLED"):
+        os.environ.setdefault(f"APPLICATIONINSIGHTS_{name}", "true")
+    # It would log each request with its address.
+    logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
     from azure.monitor.opentelemetry.exporter import (  # noqa: PLC0415
         AzureMonitorMetricExporter,
         AzureMonitorTraceExporter,
@@ -298,24 +299,35 @@ def _add_application_insights(connection: str, spans: list[Any], readings: list[
         raise SettingsError(f"{APPLICATION_INSIGHTS} is malformed: {error}") from None
 
 
-class _SeldomReported(logging.Filter):
-    """Lets a reporter say now and then, in one line, that its destination takes nothing."""
+class _SeldomReported(logging.Handler):
+    """Says now and then, in one line, that a destination takes nothing, in place of the reports about it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(logging.WARNING)
         self._told_at = -REPORTED_EVERY
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is to be logged; its traceback, which may have the destination's address, is dropped."""
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass on what was reported, if nothing was for a while."""
         now = time.monotonic()
-        if now - self._told_at < REPORTED_EVERY:
-            return False
-        self._told_at = now
-        error = record.exc_info[0] if record.exc_info else None
-        what = error.__name__ if error else record.getMessage()[:200]
-        record.msg, record.args = "telemetry is dropped, its destination does not take it (%s)", (what,)
-        record.exc_info = record.exc_text = None
-        return True
+        if now - self._told_at >= REPORTED_EVERY:
+            self._told_at = now
+            log.warning("telemetry is dropped, its destination does not take it (%s)", _plainly(record))
+
+
+def _plainly(record: logging.LogRecord) -> str:
+    """What the record says, without its traceback and without any text that may be an address."""
+    if record.exc_info and record.exc_info[0]:
+        return record.exc_info[0].__name__
+    if not isinstance(record.args, tuple) or not record.args:
+        return record.msg if _PLAIN.match(str(record.msg)) else record.name
+    told = tuple(argument if isinstance(argument, int | float) else _plain(argument) for argument in record.args)
+    return str(record.msg) % told
+
+
+def _plain(argument: object) -> str:
+    if isinstance(argument, BaseException):
+        return type(argument).__name__
+    return str(argument) if _PLAIN.match(str(argument)) else "…"
 
 
 def _close_on_sigterm(telemetry: Telemetry) -> None:

@@ -23,7 +23,10 @@ class Captured:
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
         self.reader = InMemoryMetricReader()
-        self.telemetry = Telemetry(Metrics(MeterProvider([self.reader], shutdown_on_exit=False).get_meter("shardline")))
+        self.seconds = 0.0
+        """The clock by which measured values grow old."""
+        meter = MeterProvider([self.reader], shutdown_on_exit=False).get_meter("shardline")
+        self.telemetry = Telemetry(Metrics(meter, clock=lambda: self.seconds))
 
     def spans(self, *names: str) -> list[ReadableSpan]:
         """The ended spans, or those of *names*, in the order in which they began."""

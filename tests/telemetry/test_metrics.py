@@ -16,7 +16,7 @@ from messaging.bus import Message, QueueDepth
 from messaging.contracts import ChunkReference, EmbeddingJob
 from messaging.queues import EMBEDDING_JOBS, INGESTION_EVENTS, QUEUES, SHARD_EMISSION
 from messaging.times import to_text, utc_now
-from operations.metrics import INTEGRATION_FUNCTIONS, METRICS, Metrics, SourceRun, StageMeter
+from operations.metrics import FRESH_FOR, INTEGRATION_FUNCTIONS, METRICS, Metrics, SourceRun, StageMeter
 from processors.change_feed import prepare_changes
 from processors.delivery import FIRST_DELAY
 from processors.outcome import DONE, Later, Park
@@ -199,6 +199,18 @@ async def test_the_reconciler_tells_dead_letters_parked_messages_and_stages_behi
     }
 
 
+def test_a_measured_value_is_told_until_it_is_old_or_measured_anew(captured: Captured) -> None:
+    metrics = captured.telemetry.metrics
+    metrics.parked({"failed": 2, "too-large": 1})
+    assert points(captured, "shardline.parked", reason="failed") == [2]
+    captured.seconds += FRESH_FOR
+    assert points(captured, "shardline.parked", reason="failed") == [2]
+    metrics.parked({"too-large": 1})
+    assert captured.points()["shardline.parked"] == [({"shardline.reason": "too-large"}, 1)]
+    captured.seconds += FRESH_FOR + 1
+    assert "shardline.parked" not in captured.points()
+
+
 async def test_a_poll_tells_its_calls_rows_events_and_budget(polling: PollingRig, captured: Captured) -> None:
     for number in range(3):
         polling.org.org.create("Contact", {"LastName": f"P{number}"})
@@ -244,6 +256,7 @@ async def test_the_lag_of_a_connection_counts_from_its_last_poll_that_read_somet
     assert points(captured, "shardline.connection.lag", connection_id="sf") == [pytest.approx(7200, abs=1)]
     [connection] = await polling.services.connections.all()
     await polling.services.connections.set_status(connection, "paused")
+    captured.seconds += FRESH_FOR + 1
     await run_timer(polling, "poll_due")
     assert points(captured, "shardline.connection.lag") == []
 
