@@ -37,6 +37,7 @@ from settings import Settings, SettingsError, load_settings
 from shards.blobs import BlobStore
 from shards.folder_blobs import FolderBlobStore
 from shards.parked import ParkedMessages
+from shards.request_charges import ChargeBook
 from shards.sqlite_store import SqliteShardStore
 from shards.store import ShardStore
 
@@ -60,6 +61,8 @@ class Services:
     """What signs reader tokens; None where an identity provider does."""
     meter: StageMeter
     telemetry: Telemetry
+    charge_book: ChargeBook | None = None
+    """What all processes of the home are charged; None where the store charges nothing."""
     clock: Clock = utc_now
 
     @cached_property

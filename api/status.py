@@ -16,7 +16,7 @@ STATES_AT_ONCE = 200
 
 
 async def pipeline_status(services: "Services") -> dict[str, Any]:
-    """Queues, stages, connections and their lag, parked messages, and what each tenant has."""
+    """Queues, stages, connections and their lag, parked messages, what each tenant has, and what the store charges."""
     now = services.clock()
     depths = await services.bus.depths()
     tenants: dict[str, Any] = {}
@@ -47,6 +47,26 @@ async def pipeline_status(services: "Services") -> dict[str, Any]:
         "parked": dict(await services.store.parked_counts()),
         "connections": await _connections(services, now),
         "tenants": tenants,
+        "requestUnits": await _request_units(services),
+    }
+
+
+async def _request_units(services: "Services") -> dict[str, list[dict[str, Any]]]:
+    """What the store charged each function by operation, by day (UTC), newest first."""
+    if services.charge_book is None:
+        return {}
+    return {
+        of_day.day: [
+            {
+                "function": charge.function,
+                "operation": charge.operation,
+                "requests": charge.requests,
+                "requestUnits": round(charge.request_units, 2),
+                "throttled": charge.throttled,
+            }
+            for charge in of_day.charges
+        ]
+        for of_day in await services.charge_book.charges_by_day()
     }
 
 

@@ -20,7 +20,7 @@ EXPORT_PAGE = 500
 
 
 def status(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
-    """Queues, stages, connections and their lag, parked messages, counts by shard type."""
+    """Queues, stages, connections and their lag, parked messages, counts by shard type, request units on Cosmos DB."""
     state = run(data, pipeline_status)
     if json:
         print_json(state)
@@ -70,6 +70,27 @@ def status(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
         )
     )
     out.print(table("Parked messages", ["reason", "messages"], sorted(state["parked"].items())))
+    days = state["requestUnits"]
+    for day, charges in list(days.items())[:1]:
+        out.print(
+            table(
+                f"Request units of {day}",
+                ["function", "operation", "requests", "request units", "throttled"],
+                [
+                    [
+                        charge["function"],
+                        charge["operation"],
+                        charge["requests"],
+                        round(charge["requestUnits"]),
+                        charge["throttled"],
+                    ]
+                    for charge in charges
+                ],
+            )
+        )
+    if days:
+        totals = [[day, round(sum(charge["requestUnits"] for charge in charges))] for day, charges in days.items()]
+        out.print(table("Request units by day", ["day (UTC)", "request units"], totals))
 
 
 def search(

@@ -181,6 +181,7 @@ def containers(
                 "/behindSince/?",
                 "/principals/[]/?",
             ),
+            time_to_live=TTL_PER_ITEM,
         ),
         ContainerDefinition(
             chunks_container(model, dimensions),

@@ -6,7 +6,7 @@ shard stands apart from it, under ``derived``.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 from unicodedata import category
@@ -19,6 +19,7 @@ from shards.cosmos_containers import DIRECTORY
 from shards.cosmos_words import MAX_NAME_WORDS, folded_words
 from shards.model import Acl, Chunk, Shard, decode_shard, encode_shard
 from shards.parked import ParkedMessage
+from shards.request_charges import Charge
 from shards.store import ChunkState, Progress, Stage, Vectors
 
 Item = dict[str, Any]
@@ -147,6 +148,41 @@ def tenant_item(tenant_id: str, *, has_shards: bool) -> Item:
         "tenant": tenant_id,
         "hasShards": has_shards,
     }
+
+
+# Charges
+
+CHARGES_DAYS = 8
+"""How long a process's charges of a day are kept, from the last time they were written."""
+
+
+def charges_item(process: str, day: str, charges: Sequence[Charge]) -> Item:
+    """What the functions that *process* ran were charged on a day (UTC)."""
+    return {
+        "id": f"charges_{day}_{process}",
+        "tenantId": DIRECTORY,
+        "kind": "charges",
+        "day": day,
+        "charges": [
+            {
+                "function": charge.function,
+                "operation": charge.operation,
+                "requests": charge.requests,
+                "requestUnits": round(charge.request_units, 2),
+                "throttled": charge.throttled,
+            }
+            for charge in charges
+        ],
+        "ttl": CHARGES_DAYS * 86_400,
+    }
+
+
+def stored_charges(item: Mapping[str, Any]) -> list[Charge]:
+    """The charges of an item."""
+    return [
+        Charge(row["function"], row["operation"], row["requests"], row["requestUnits"], row["throttled"])
+        for row in item["charges"]
+    ]
 
 
 # Progress

@@ -1,6 +1,7 @@
 """The store's containers while they are open, and the directory of tenants: what each part of the store works on."""
 
 from messaging.times import Clock, utc_now
+from shards.cosmos_charge_book import CosmosChargeBook
 from shards.cosmos_connection import PATIENCE, Connect, CosmosConnection
 from shards.cosmos_container import CosmosContainer
 from shards.cosmos_containers import DIRECTORY, PARKED, PROGRESS, SHARDS, chunks_container
@@ -51,6 +52,7 @@ class CosmosOpenStore:
         self._progress = CosmosContainer(self._connection, PROGRESS)
         self._chunks = CosmosContainer(self._connection, chunks_container(model, dimensions))
         self._parked = CosmosContainer(self._connection, PARKED)
+        self.charge_book = CosmosChargeBook(self._progress, self.charges, clock)
         self._model = model
         self._dimensions = dimensions
         self._clock = clock
@@ -85,4 +87,5 @@ class CosmosOpenStore:
 
     async def close(self) -> None:
         """Give back the connection. Closing twice is harmless."""
+        await self.charge_book.close()
         await self._connection.close()

@@ -231,7 +231,7 @@ def _updated(conditions: _Conditions, after: str | None, before: str | None) -> 
         conditions.add(f"c.derived.position < {conditions.value(before)}")
 
 
-# Progress, scopes, tenants
+# Progress, scopes, tenants, charges
 
 
 def progress_of(tenant_id: str, shard_ids: Sequence[str]) -> Query:
@@ -269,7 +269,16 @@ def scopes_of(tenant_id: str, principals: Sequence[str]) -> Query:
 
 def tenant_directory(directory: str) -> Query:
     """All tenants."""
-    return _Conditions(directory).query("c.tenant, c.hasShards")
+    conditions = _Conditions(directory)
+    conditions.add("c.kind = 'tenant'")
+    return conditions.query("c.tenant, c.hasShards")
+
+
+def kept_charges(directory: str) -> Query:
+    """What each process has been charged on each day that is kept."""
+    conditions = _Conditions(directory)
+    conditions.add("c.kind = 'charges'")
+    return conditions.query("c.day, c.charges")
 
 
 # Chunks
