@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 from base64 import b64decode
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -64,7 +64,7 @@ class Retry:
 
 @dataclass(eq=False)
 class Worker:
-    """A running worker. *functions* are those it has indexed, by name."""
+    """A running worker. *functions* are those it has indexed, by name; *invocations* counts how often each was run."""
 
     process: "subprocess.Popen[bytes]"
     output: Path
@@ -72,6 +72,7 @@ class Worker:
     writer: asyncio.StreamWriter
     functions: dict[str, Function] = field(default_factory=dict)
     capabilities: dict[str, str] = field(default_factory=dict)
+    invocations: Counter[str] = field(default_factory=Counter)
     log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
 
     def __post_init__(self) -> None:
@@ -120,6 +121,7 @@ class Worker:
             WorkerEndedError: the process has ended.
         """
         retry = retry or Retry()
+        self.invocations[function.name] += 1
         invocation = str(uuid4())
         lines = self._lines[invocation] = []
         try:
