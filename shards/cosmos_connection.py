@@ -5,10 +5,13 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
+from urllib.request import getproxies
 
 import aiohttp
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.core.pipeline import PipelineResponse
+from azure.core.pipeline.transport import AioHttpTransport
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 from azure.cosmos.exceptions import CosmosBatchOperationError, CosmosHttpResponseError
 
@@ -57,10 +60,13 @@ def cosmos_client(endpoint: str, credential: str | AsyncTokenCredential, **optio
     What passes is waited out here (:meth:`CosmosConnection.call`), where it is counted, rather than in the SDK.
     *options* are further keyword arguments of the client.
     """
+    # Where the environment names no proxy, looking there costs two changes of thread a request.
+    transport = AioHttpTransport(use_env_settings=bool(getproxies()))
     return CosmosClient(
         endpoint,
         credential,
         **{
+            "transport": transport,
             "enable_compact_utf8_item_writes": True,
             "no_response_on_write": True,
             "connection_timeout": 5,
@@ -160,9 +166,17 @@ class CosmosConnection:
             return {}
         return {"priority": "Low"} if self._bulk_bucket is None else {"throughput_bucket": self._bulk_bucket}
 
-    def hook(self, operation: str) -> Callable[[Mapping[str, Any], Any], None]:
-        """Counts the charge of each response of *operation*."""
-        return lambda headers, _: self.charges.record(operation, headers)
+    def counting(self, operation: str) -> dict[str, Any]:
+        """The arguments by which each response to a request of *operation* is counted with its charge.
+
+        Of errors too, and of what the SDK asks again by itself: they are charged like others.
+        """
+
+        def count(response: PipelineResponse[Any, Any]) -> None:
+            answer = response.http_response
+            self.charges.record(operation, answer.headers, throttled=answer.status_code == THROTTLED)
+
+        return {"raw_response_hook": count}
 
     async def call(self, operation: str, attempt: Callable[[], Awaitable[T]], *, where: str) -> T:
         """What *attempt* returns, tried again while the service is busy or out of reach, for as long as patience lasts.
@@ -182,11 +196,9 @@ class CosmosConnection:
                 async with self._at_once:
                     return await attempt()
             except (AzureError, aiohttp.ClientError, OSError) as error:
-                status, headers = _status(error), _headers(error)
-                if headers:
-                    self.charges.record(operation, headers, throttled=status == THROTTLED)
+                status = _status(error)
                 self._refuse(error, status, where)
-                wait = _retry_after(headers) or pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, no secret
+                wait = _retry_after(error) or pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, no secret
                 if clock() + wait > until:
                     raise StoreUnavailableError(_away(error, status, where, self._patience)) from error
                 log.debug("%s of %s failed (%s); again in %.2f s", operation, where, status or error, wait)
@@ -236,14 +248,10 @@ def _status(error: Exception) -> int | None:
     return None
 
 
-def _headers(error: Exception) -> Mapping[str, str]:
-    headers: Mapping[str, str] | None = getattr(error, "headers", None)
-    return headers or {}
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
+def _retry_after(error: Exception) -> float:
     """The seconds that the service asks to wait, 0 when it does not say."""
-    return float(headers.get(RETRY_AFTER_HEADER) or 0) / 1000
+    headers: Mapping[str, str] | None = getattr(error, "headers", None)
+    return float((headers or {}).get(RETRY_AFTER_HEADER) or 0) / 1000
 
 
 def _away(error: Exception, status: int | None, where: str, patience: float) -> str:

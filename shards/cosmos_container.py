@@ -84,7 +84,7 @@ class CosmosContainer:
                 await container.read_item(
                     item_id,
                     partition_key=list(key),
-                    response_hook=self._connection.hook("read"),
+                    **self._connection.counting("read"),
                     **self._connection.courtesy(),
                 )
             )
@@ -104,7 +104,7 @@ class CosmosContainer:
             made = await container.create_item(
                 item,
                 no_response=True,
-                response_hook=self._connection.hook("create"),
+                **self._connection.counting("create"),
                 **self._connection.courtesy(),
             )
             return str(made.get_response_headers()["etag"])
@@ -127,7 +127,7 @@ class CosmosContainer:
                 etag=etag,
                 match_condition=MatchConditions.IfNotModified,
                 no_response=True,
-                response_hook=self._connection.hook("replace"),
+                **self._connection.counting("replace"),
                 **self._connection.courtesy(),
             )
             return str(made.get_response_headers()["etag"])
@@ -147,7 +147,7 @@ class CosmosContainer:
             await container.upsert_item(
                 item,
                 no_response=True,
-                response_hook=self._connection.hook("upsert"),
+                **self._connection.counting("upsert"),
                 **self._connection.courtesy(),
             )
 
@@ -161,7 +161,7 @@ class CosmosContainer:
             await container.delete_item(
                 item_id,
                 partition_key=list(key),
-                response_hook=self._connection.hook("delete"),
+                **self._connection.counting("delete"),
                 **self._connection.courtesy(),
             )
 
@@ -189,7 +189,7 @@ class CosmosContainer:
                     fresh,
                     partition_key=list(key),
                     no_response=True,
-                    response_hook=self._connection.hook("batch"),
+                    **self._connection.counting("batch"),
                     **self._connection.courtesy(),
                 )
             except CosmosBatchOperationError as error:
@@ -197,7 +197,6 @@ class CosmosContainer:
                 if status in PASSING or status >= 500 or status == 413:
                     error.status_code = status
                     raise
-                self._connection.charges.record("batch", error.headers or {})
                 raise BatchRefusedError(index, status) from error
 
         try:
@@ -223,7 +222,7 @@ class CosmosContainer:
                 parameters=query.parameters or None,
                 partition_key=[tenant_id] if key is None else list(key),
                 max_item_count=PAGE_ITEMS,
-                response_hook=self._connection.hook("query"),
+                **self._connection.counting("query"),
                 **scope,
                 **self._connection.courtesy(),
             )
@@ -290,10 +289,8 @@ class CosmosContainer:
         """The first changes of a range, and the continuation behind them."""
         container = await self._connection.container(self.name)
         answered: list[Mapping[str, Any]] = []
-        count = self._connection.hook("change feed")
 
-        def hook(headers: Mapping[str, Any], body: Any) -> None:
-            count(headers, body)
+        def hook(headers: Mapping[str, Any], _: Any) -> None:
             answered.append(headers)
 
         async def attempt() -> tuple[list[Item], str]:
@@ -302,7 +299,11 @@ class CosmosContainer:
             if continuation is None:
                 start = {"feed_range": feed_range, "start_time": "Beginning"}
             feed = container.query_items_change_feed(
-                max_item_count=limit, response_hook=hook, **start, **self._connection.courtesy()
+                max_item_count=limit,
+                response_hook=hook,
+                **start,
+                **self._connection.counting("change feed"),
+                **self._connection.courtesy(),
             )
             items: list[Item] = []
             async for page in feed.by_page():

@@ -291,11 +291,15 @@ _CHUNK_WITHOUT_VECTOR = (
 
 @dataclass(frozen=True, slots=True)
 class ChunkFilter:
-    """Which chunks a search is about. *scopes* None: readable or not; *shard_ids* None: of whatever shard."""
+    """Which chunks a search is about. *scopes* None: readable or not; *shard_ids* None: of whatever shard.
+
+    *but_of* are shards that are left out: they were found already.
+    """
 
     shard_type_ids: tuple[str, ...] = ()
     scopes: tuple[str, ...] | None = None
     shard_ids: tuple[str, ...] | None = None
+    but_of: tuple[str, ...] = ()
 
 
 def chunk_states(tenant_id: str, shard_ids: Sequence[str]) -> Query:
@@ -358,6 +362,8 @@ def nearest_chunks(tenant_id: str, given: ChunkFilter, vector: Sequence[float], 
     conditions.among("c.shardTypeId", given.shard_type_ids or None)
     conditions.among("c.aclScope", given.scopes)
     conditions.among("c.shardId", given.shard_ids)
+    if given.but_of:
+        conditions.add(f"c.shardId NOT IN {conditions.values(given.but_of)}")
     likeness = f"VectorDistance(c.vector, {conditions.value(list(vector))})"
     return conditions.query(f"TOP {limit} c.id, c.shardId, {likeness} AS likeness", f"ORDER BY {likeness}")
 
@@ -373,6 +379,8 @@ def ranked_chunks(tenant_id: str, given: ChunkFilter, words: Sequence[str], *, l
     ):
         if values is not None:
             where.append(f"{path} IN ({', '.join(literal(value) for value in values)})" if values else "false")
+    if given.but_of:
+        where.append(f"c.shardId NOT IN ({', '.join(literal(value) for value in given.but_of)})")
     where.append(f"FullTextContainsAny(c.text, {terms})")
     return Query(
         f"SELECT TOP {limit} c.id, c.shardId FROM c WHERE {' AND '.join(where)}"

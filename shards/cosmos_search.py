@@ -6,14 +6,14 @@ both homes give one answer (:mod:`shards.rank_fusion`).
 
 Names are asked of the shards, text and vectors of their chunks. A chunk carries its type and its scope, which are
 conditions of every query of chunks. What else a reader may ask for is a matter of the shard: few shards that pass are
-found first and become a condition too; of many, the best chunks are looked at, more and more of them, until enough
-pass. Either way what a chunk says is held against its shard as it is now before ranks are counted.
+found first and become a condition too; of many, the best chunks are looked at, round by round, until enough pass.
+Either way what a chunk says is held against its shard as it is now before ranks are counted.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shards.cosmos_chunks import CosmosChunks
 from shards.cosmos_container import interleaved, together
@@ -40,8 +40,9 @@ MAX_CHOSEN = MAX_LISTED
 MIN_RANKED = 20
 """How many shards each ranking has at least, where there are so many."""
 
-FIRST_CHUNKS, MAX_CHUNKS = 100, 1_000
-"""How many chunks are looked at first, and at most; the SDK ranks no more than a thousand by their text."""
+CHUNKS_AT_ONCE, MAX_ROUNDS = 100, 8
+"""How many chunks are looked at in a round, and how many rounds there are; each leaves out the shards of those before,
+so that one shard of thousands of chunks does not keep the others away."""
 
 MIN_PREFIX = 3
 """A last word that may be unfinished has at least three letters."""
@@ -162,53 +163,60 @@ class CosmosSearch(CosmosShardReads, CosmosChunks):
         )
         return {row["shardId"]: row["id"] for rows in found for row in rows}
 
-    # Text
+    # Text and likeness
 
     async def _by_text(self, search: _Search, words: Sequence[str]) -> list[str]:
         """Chunks by BM25, one a shard."""
         terms = words[:MAX_QUERY_WORDS]
-        if not terms:
-            return []
         tenant_id = search.query.tenant_id
 
-        async def ranked(limit: int) -> list[str]:
-            pages = [
-                [row["id"] for row in page]
-                for given in _chunk_filters(search)
-                for page in await self._chunks.pages(
-                    tenant_id, ranked_chunks(tenant_id, given, terms, limit=limit), local_ranks=True
+        async def ranked(filters: Sequence[ChunkFilter]) -> list[str]:
+            pages = await together(
+                self._chunks.pages(
+                    tenant_id, ranked_chunks(tenant_id, given, terms, limit=CHUNKS_AT_ONCE), local_ranks=True
                 )
-            ]
-            return interleaved(pages)
+                for given in filters
+            )
+            # No score comes with a row, so the rankings of several partitions can't be merged by it.
+            return interleaved([[row["id"] for row in page] for of_filter in pages for page in of_filter])
 
-        limit = FIRST_CHUNKS
-        while True:
-            chunks = await ranked(limit)
-            best = await self._passing(search, chunks)
-            if len(best) >= search.wanted or len(chunks) < limit or limit >= MAX_CHUNKS:
-                return best
-            limit = min(4 * limit, MAX_CHUNKS)
-
-    # Likeness
+        return await self._best(search, ranked) if terms else []
 
     async def _by_likeness(self, search: _Search) -> list[str]:
         """Chunks by the cosine of their vector with the query's, one a shard; those that point away are left out."""
         vector = search.query.vector
         if vector is None:
             return []
-        tenant_id = search.query.tenant_id
-        limit = FIRST_CHUNKS
-        while True:
+        numbers, tenant_id = decimals(vector), search.query.tenant_id
+
+        async def nearest(filters: Sequence[ChunkFilter]) -> list[str]:
             found = await together(
-                self._chunks.rows(tenant_id, nearest_chunks(tenant_id, given, decimals(vector), limit=limit))
-                for given in _chunk_filters(search)
+                self._chunks.first(
+                    tenant_id,
+                    nearest_chunks(tenant_id, given, numbers, limit=CHUNKS_AT_ONCE),
+                    _most_alike,
+                    CHUNKS_AT_ONCE,
+                )
+                for given in filters
             )
-            rows = [row for rows in found for row in rows]
-            near = sorted((row for row in rows if row["likeness"] > 0), key=lambda row: (-row["likeness"], row["id"]))
-            best = await self._passing(search, [row["id"] for row in near[:limit]])
-            if len(best) >= search.wanted or len(near) < limit or limit >= MAX_CHUNKS:
-                return best
-            limit = min(4 * limit, MAX_CHUNKS)
+            rows = sorted((row for rows in found for row in rows if row["likeness"] > 0), key=_most_alike)
+            return [row["id"] for row in rows[:CHUNKS_AT_ONCE]]
+
+        return await self._best(search, nearest)
+
+    async def _best(
+        self, search: _Search, ranking: Callable[[Sequence[ChunkFilter]], Awaitable[list[str]]]
+    ) -> list[str]:
+        """The first chunk of each shard that passes, in the order of a *ranking* of some chunks that pass filters."""
+        best: list[str] = []
+        seen: dict[str, None] = {}
+        for _ in range(MAX_ROUNDS):
+            chunks = await ranking(_chunk_filters(search, tuple(seen)))
+            best.extend(await self._passing(search, chunks))
+            seen.update(dict.fromkeys(map(_shard_of, chunks)))
+            if len(best) >= search.wanted or len(chunks) < CHUNKS_AT_ONCE:
+                break
+        return best
 
     async def _passing(self, search: _Search, chunks: Sequence[str]) -> list[str]:
         """The first chunk of each shard that passes as it is now, in their order."""
@@ -238,13 +246,18 @@ class CosmosSearch(CosmosShardReads, CosmosChunks):
         ]
 
 
-def _chunk_filters(search: _Search) -> list[ChunkFilter]:
+def _most_alike(row: dict[str, Any]) -> tuple[float, str]:
+    return (-row["likeness"], row["id"])
+
+
+def _chunk_filters(search: _Search, but_of: tuple[str, ...]) -> list[ChunkFilter]:
     """The conditions on chunks; several where the reader has more scopes, or more shards pass, than a list holds."""
     return [
         ChunkFilter(
             search.query.shard_type_ids,
             None if scopes is None else tuple(scopes),
             None if shards is None else tuple(shards),
+            but_of,
         )
         for scopes in parts_of(search.given.scopes)
         for shards in parts_of(search.chosen)

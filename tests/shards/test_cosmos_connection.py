@@ -138,13 +138,22 @@ async def test_an_answer_that_no_code_foresees_comes_through() -> None:
     assert raised.value is error
 
 
-async def test_every_answer_is_charged_to_the_function_that_asked() -> None:
+class Answered:
+    """What is read of a response in the SDK's pipeline."""
+
+    def __init__(self, status: int, **headers: str) -> None:
+        self.http_response = Response(status, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def test_every_answer_is_charged_to_the_function_that_asked() -> None:
     one = connection()
     with charged_to("normalize"):
-        await call(one, Attempts(answered(429, x_ms_retry_after_ms="1", x_ms_request_charge="0.38")))
-        one.hook("read")({"x-ms-request-charge": "1.5"}, None)
-    one.hook("query")({"x-ms-request-charge": "2.8"}, None)
-    one.hook("query")({}, None)
+        count = one.counting("read")["raw_response_hook"]
+        count(Answered(429, x_ms_request_charge="0.38"))
+        count(Answered(200, x_ms_request_charge="1.5"))
+    count = one.counting("query")["raw_response_hook"]
+    count(Answered(200, x_ms_request_charge="2.8"))
+    count(Answered(404))
     assert [
         (charge.function, charge.operation, charge.requests, round(charge.request_units, 2), charge.throttled)
         for charge in one.charges.charges()

@@ -41,7 +41,7 @@ from shards.store import ShardQuery
 def example_queries() -> dict[str, Query]:
     """Each query once, with every condition it can have: what a server must be able to answer."""
     given = ShardFilter(("c_account",), ("crm",), ("set_1",), ("sh_1", "sh_2"), "2026-01-01", "2026-02-01")
-    chunks = ChunkFilter(("c_account",), ("set_1", "set_2"), ("sh_1",))
+    chunks = ChunkFilter(("c_account",), ("set_1", "set_2"), ("sh_1",), ("sh_2", "sh_3"))
     everything = ShardQuery(
         "acme", ("c_account",), "crm", "org", "Account", "001", "connection", "2026-01-01", "2026-02-01"
     )
