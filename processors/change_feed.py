@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
@@ -30,13 +30,16 @@ CHAIN = "chain"
 """Who wrote what has its own way on through the queues."""
 
 
-class _ChangedShard(msgspec.Struct, rename="camel"):
-    """What the feed must tell of a shard."""
+_Name = Annotated[str, msgspec.Meta(min_length=1)]
 
-    id: str
-    tenant_id: str
-    shard_type_id: str
-    revision: int
+
+class _ChangedShard(msgspec.Struct, rename="camel"):
+    """What the feed must tell of a shard: all that a job about it needs."""
+
+    id: _Name
+    tenant_id: _Name
+    shard_type_id: _Name
+    revision: Annotated[int, msgspec.Meta(ge=1)]
     written_by: str = CHAIN
     updated_at: str | None = None
 

@@ -177,3 +177,16 @@ async def test_what_is_no_shard_is_passed_by_and_a_broken_one_is_parked(rig: Rig
     assert (parked.reason, parked.tenant_id) == ("invalid-shard", TENANT)
     assert "revision" in parked.detail
     await feed(rig, func.DocumentList())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("revision", 0), ("tenantId", ""), ("shardTypeId", ""), ("revision", None)]
+)
+async def test_a_shard_that_no_job_can_be_made_of_holds_back_no_other(rig: Rig, field: str, value: object) -> None:
+    """What raises is fed again for ever, and everything behind it with it."""
+    good = await write(rig, project(1, description="Good."))
+    broken = json.loads(encode_shard(project(2, description="Bad."))) | {field: value}
+    await feed(rig, func.DocumentList([func.Document.from_dict(broken), *documents(good)]))
+    assert [message.reason for message in await rig.parked()] == ["invalid-shard"]
+    await rig.drain()
+    assert await texts(rig, good) == [(True, True)]
