@@ -105,10 +105,15 @@ class CosmosChunks(CosmosProgress):
                     refused |= written
                 else:
                     waits |= any(_leaves_waiting(chunk, stored.get(chunk.id)) for chunk in written.values())
+            stored = await self._states(tenant_id, refused)
+            # What was refused for the sake of a write of this one whose answer was lost is in the store.
+            there = [chunk for chunk in refused.values() if _is_written(chunk, stored.get(chunk.id))]
+            waits |= any(stored[chunk.id]["waiting"] for chunk in there)
+            for chunk in there:
+                del refused[chunk.id]
             if not refused:
                 return waits
             left = refused
-            stored = await self._states(tenant_id, left)
         raise StoreUnavailableError(f"others wrote the chunks of {shard_id} {MAX_TRIES} times meanwhile")
 
     async def delete_chunks(self, tenant_id: str, chunk_ids: Sequence[str]) -> None:
@@ -219,6 +224,12 @@ class CosmosChunks(CosmosProgress):
 def _leaves_waiting(chunk: Chunk, stored: Item | None) -> bool:
     """Whether the chunk, written over what is stored, has no vector."""
     return stored is None or stored["hash"] != chunk.hash or stored["waiting"]
+
+
+def _is_written(chunk: Chunk, stored: Item | None) -> bool:
+    """Whether what is stored is the chunk as it was to be written."""
+    written = (chunk.hash, chunk.acl_scope, chunk.updated_at)
+    return stored is not None and (stored["hash"], stored["aclScope"], stored["updatedAt"]) == written
 
 
 def _written(chunk: Chunk, stored: Item | None) -> Sized:

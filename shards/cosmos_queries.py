@@ -283,6 +283,7 @@ def kept_charges(directory: str) -> Query:
 
 # Chunks
 
+_CHUNK_STATE = "c.id, c.shardId, c.hash, c.aclScope, c.updatedAt, c.waiting, c._etag"
 _CHUNK_WITHOUT_VECTOR = (
     "c.id, c.tenantId, c.shardId, c.shardTypeId, c.ordinal, c.text, c.hash, c.aclScope, c.model, c.dimensions,"
     " c.updatedAt, c.place"
@@ -306,14 +307,14 @@ def chunk_states(tenant_id: str, shard_ids: Sequence[str]) -> Query:
     """What is known of the chunks of these shards, without text and vectors."""
     conditions = _Conditions(tenant_id)
     conditions.among("c.shardId", shard_ids)
-    return conditions.query("c.id, c.shardId, c.hash, c.aclScope, c.waiting, c._etag")
+    return conditions.query(_CHUNK_STATE)
 
 
 def chunk_states_by_id(tenant_id: str, chunk_ids: Sequence[str]) -> Query:
     """The same of those of the chunks that there are."""
     conditions = _Conditions(tenant_id)
     conditions.among("c.id", chunk_ids)
-    return conditions.query("c.id, c.shardId, c.hash, c.aclScope, c.waiting, c._etag")
+    return conditions.query(_CHUNK_STATE)
 
 
 def chunks_of(tenant_id: str, shard_id: str) -> Query:
