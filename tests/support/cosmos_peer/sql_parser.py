@@ -339,9 +339,6 @@ class _Parser:
     def _binary(self, names: Names, level: int) -> Expression:
         if level == len(_BINARY):
             return self._unary(names)
-        if level == _COMPARISONS and self._at("NOT"):
-            self._take()
-            return Unary("NOT", self._binary(names, level))
         left = self._binary(names, level + 1)
         while True:
             if level == _COMPARISONS and (special := self._special(names, left)) is not None:

@@ -1,0 +1,98 @@
+"""Conditions and queries of Cosmos DB's SQL about one item, and what they are worth."""
+
+from typing import Any
+
+ONE: dict[str, Any] = {
+    "id": "one",
+    "tenantId": "acme",
+    "number": 3,
+    "text": "Ünï \"x\" 'y' 😀",
+    "flag": True,
+    "nothing": None,
+    "list": [1, "a", {"k": 1, "m": 2}, [7]],
+    "links": [{"to": "a", "status": "active"}, {"to": "b", "status": "rejected"}],
+    "of": {"deep": {"er": "x"}, "n": -1.5},
+}
+"""The item."""
+
+TRUE = [
+    "c.number = 3 AND c.number <> 4 AND NOT (c.number = 4)",
+    "c.number BETWEEN 3 AND 4 AND c.number NOT BETWEEN 4 AND 5",
+    "c.number IN (1, 2, 3) AND c.number NOT IN (1, '3', true)",
+    "c.number + 2 * 3 - 1 = 8 AND c.number / 2 = 1.5 AND -c.number % 2 = -1",
+    "c.number >= 3 AND c.number <= 3 AND NOT (c.number > 3 OR c.number < 3)",
+    "c.of.n = -1.5 AND c['of'][\"deep\"].er = 'x'",
+    "c.list[1] = 'a' AND c.list[3][0] = 7",
+    r"""c.text = 'Ünï "x" \'y\' \ud83d\ude00' AND c.text = "\u00dcn\u00ef \"x\" 'y' 😀" """,
+    "c.text LIKE 'Ün%' AND c.text LIKE '_n_ %' AND c.text NOT LIKE 'n%'",
+    "'50% off' LIKE '50!% _ff' ESCAPE '!' AND '50 off' NOT LIKE '50!%%' ESCAPE '!'",
+    "STARTSWITH(c.text, 'Ün') AND STARTSWITH(c.text, 'üN', true) AND NOT STARTSWITH(c.text, 'üN')",
+    "CONTAINS(c.text, 'x') AND ENDSWITH(c.text, '😀') AND StringEquals('Ab', 'aB', true)",
+    "LOWER('ÄB') = 'äb' AND UPPER('ä') = 'Ä' AND LENGTH('äb') = 2 AND CONCAT('a', 'b') = 'ab'",
+    "SUBSTRING('abcd', 1, 2) = 'bc' AND INDEX_OF('abc', 'c') = 2",
+    "REPLACE('aba', 'a', 'x') = 'xbx'",
+    "TRIM(' a ') = 'a' AND LTRIM(' a') = RTRIM('a ') AND 'a' || 'b' = 'ab'",
+    "LEFT('abc', 2) = 'ab' AND RIGHT('abc', 2) = 'bc' AND REVERSE('abc') = 'cba'",
+    "ARRAY_CONTAINS(c.list, 'a') AND NOT ARRAY_CONTAINS(c.list, '1') AND ARRAY_CONTAINS(c.list, [7])",
+    "ARRAY_CONTAINS(c.list, {k: 1}, true) AND NOT ARRAY_CONTAINS(c.list, {\"k\": 1})",
+    "ARRAY_CONTAINS_ANY(c.list, 5, 'a') AND ARRAY_CONTAINS_ALL(c.list, 1, 'a')",
+    "NOT ARRAY_CONTAINS_ALL(c.list, 1, 5)",
+    "ARRAY_LENGTH(c.list) = 4 AND ARRAY_SLICE(c.list, 0, 2) = [1, 'a'] AND ARRAY_CONCAT([1], [2]) = [1, 2]",
+    "SetIntersect([1, 2, 2], [2, 3]) = [2] AND SetUnion([1, 2], [2, 3]) = [1, 2, 3]",
+    "IS_DEFINED(c.nothing) AND NOT IS_DEFINED(c.none) AND IS_NULL(c.nothing) AND NOT IS_NULL(c.none)",
+    "IS_STRING(c.text) AND IS_NUMBER(c.number) AND IS_BOOL(c.flag) AND IS_ARRAY(c.list) AND IS_OBJECT(c.of)",
+    "IS_PRIMITIVE(c.nothing) AND NOT IS_PRIMITIVE(c.of) AND NOT IS_NUMBER(c.flag)",
+    "ABS(-2) = 2 AND FLOOR(1.7) = 1 AND CEILING(1.2) = 2 AND ROUND(2.5) = 3 AND IIF(c.flag, 1, 2) = 1",
+    "(c.flag ? 1 : 2) = 1 AND (c.none ?? c.number) = 3 AND (c.nothing ?? 5) = null",
+    "c.flag = true AND c.flag != 1 AND c.number != '3' AND c.nothing = null AND c.text != null",
+    "{a: 1, b: [2]} = {\"b\": [2], \"a\": 1.0}",
+    "EXISTS(SELECT VALUE l FROM l IN c.links WHERE l.status = 'active' AND l.to = 'a')",
+    "NOT EXISTS(SELECT VALUE l FROM l IN c.links WHERE l.to = 'c')",
+    "ARRAY(SELECT VALUE l.to FROM l IN c.links) = ['a', 'b']",
+    "(SELECT VALUE COUNT(1) FROM l IN c.links WHERE l.status = 'active') = 1",
+    "c.id = 'one' OR c.none > 1",
+]  # fmt: skip
+FALSE = [
+    "c.none = null",
+    "c.none = c.none",
+    "c.none != 1",
+    "NOT (c.none = 1)",
+    "c.none > 1 OR c.none <= 1",
+    # NOT binds tighter than a comparison.
+    "NOT c.number = 4",
+    "c.number > '1'",
+    "c.number < true",
+    "c.list > 1",
+    "c.number / 0 = 1",
+    "LOWER(c.number) = '3'",
+    "c.text[0] = 'Ü'",
+    "c.number",
+    "c.links.to = 'a'",
+    "undefined = undefined",
+]
+"""Conditions that do not hold, false or undefined."""
+
+QUERIES: list[tuple[str, list[Any]]] = [
+        ("SELECT c.number, c.none, c.of.n AS of_n, c['flag'], c.number + 1, 'x' FROM c",
+         [{"number": 3, "of_n": -1.5, "flag": True, "$1": 4, "$2": "x"}]),
+        ("SELECT VALUE {\"a\": c.number, b: c.none, c: [c.none, c.flag]} FROM c", [{"a": 3, "c": [True]}]),
+        ("SELECT VALUE c.none FROM c", []),
+        ("SELECT c.none FROM c", [{}]),
+        ("SELECT l.to, c.id FROM c JOIN l IN c.links", [{"to": "a", "id": "one"}, {"to": "b", "id": "one"}]),
+        ("SELECT VALUE [a.to, b.to] FROM c JOIN a IN c.links JOIN b IN c.links WHERE a.to < b.to", [["a", "b"]]),
+        ("SELECT VALUE n FROM c JOIN (SELECT VALUE l.to FROM l IN c.links) AS n", ["a", "b"]),
+        ("SELECT VALUE d.er FROM c.of.deep d", ["x"]),
+        ("SELECT VALUE l.to FROM l IN c.links", ["a", "b"]),
+        ("SELECT DISTINCT VALUE l.status = 'active' OR true FROM c JOIN l IN c.links", [True]),
+        ("SELECT VALUE COUNT(1) FROM c JOIN l IN c.links WHERE l.to = 'b'", [1]),
+        ("SELECT l.status, COUNT(1) AS n FROM c JOIN l IN c.links GROUP BY l.status",
+         [{"status": "active", "n": 1}, {"status": "rejected", "n": 1}]),
+        ("SELECT COUNT(c.none) AS none, SUM(c.number) AS total, AVG(c.number) AS mean, MIN(c.text) AS least FROM c",
+         [{"none": 0, "total": 3, "mean": 3.0, "least": ONE["text"]}]),
+        ("SELECT VALUE MAX(l.to) FROM c JOIN l IN c.links", ["b"]),
+        ("SELECT VALUE MAX(c.none) FROM c", []),
+        ("SELECT TOP 1 VALUE l.to FROM c JOIN l IN c.links", ["a"]),
+        ("SELECT VALUE l.to FROM c JOIN l IN c.links OFFSET 1 LIMIT 5", ["b"]),
+        ("select value c.id from c where c.number = 3 -- with a comment", ["one"]),
+    ]  # fmt: skip
+"""Queries and their rows."""
