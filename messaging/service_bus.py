@@ -30,8 +30,9 @@ PATIENCE: Final = timedelta(seconds=30)
 """How long a call waits for a service that is busy or away. Whoever consumes a queue leaves a sixth of its lock for the
 last call, which is longer."""
 
-CLIENT_OPTIONS: Final[dict[str, Any]] = {"retry_total": 0}
-"""What to make the ``ServiceBusClient`` with: the SDK's own tries would multiply with those made here."""
+CLIENT_OPTIONS: Final[dict[str, Any]] = {"retry_total": 0, "try_timeout": 15.0}
+"""What to make the ``ServiceBusClient`` with. The SDK's own tries would multiply with those made here; and without a
+bound it tidies up after a link that never opened for as long as that takes."""
 
 PEEKED_AT_ONCE: Final = 100
 MOST_PEEKED: Final = 500
