@@ -1,11 +1,13 @@
 """500 records through the home on Azure while what it stands on fails: they end complete, and each once."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from azure_home import AzureHome
-from chain_rig import TENANT
+from azure_home import AzureHome, azure_home
+from cosmos_peer import PRECONDITION_FAILED, THROTTLED, Fault
 from fault_story import (
+    StoryEnd,
     broker_busy,
     broker_silent,
     connections_dropped,
@@ -16,21 +18,52 @@ from fault_story import (
     tell,
     undisturbed,
 )
+from home_picture import HomePicture
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("azure faults")]
+pytestmark = pytest.mark.timeout(300)
 
-RECORDS = 500
+EVENTS = story_events(500)
+LARGEST_BATCH = 64
+"""What comes a second time is tried one by one, so small batches keep the stories short."""
 
 
-async def test_records_end_complete_and_single_whatever_fails_on_their_way(home: AzureHome, tmp_path: Path) -> None:
-    events = story_events(RECORDS)
-    right = await undisturbed(tmp_path / "right", events)
-    failures = [connections_dropped, broker_busy, links_detached, store_away, broker_silent, instance_lost]
-    end = await tell(home, events, failures, right)
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[AzureHome]:
+    """A home of the story's own."""
+    async with azure_home(tmp_path, largest_batch=LARGEST_BATCH) as running:
+        yield running
+
+
+@pytest.fixture
+async def right(tmp_path: Path) -> HomePicture:
+    """What the records make where nothing fails."""
+    return await undisturbed(tmp_path / "right", EVENTS)
+
+
+async def check(home: AzureHome, end: StoryEnd, right: HomePicture) -> None:
+    """All of the records are there, each once, and nothing was given up on or is left to do."""
     assert end.problems == []
-    assert home.bus.faults.waiting() == 0, "each fault has struck"
-    assert len(end.picture.shards) == RECORDS
     assert end.picture.incomplete == []
     assert end.picture.counts == right.counts
+    assert sum(right.counts.shards.values()) == len(EVENTS)
     assert not any((await home.services.store.stages_behind()).values())
-    assert await home.services.store.tenants() == [TENANT]
+
+
+async def test_nothing_is_lost_or_doubled_whatever_fails_on_the_way(home: AzureHome, right: HomePicture) -> None:
+    failures = [connections_dropped, broker_busy, links_detached, store_away, broker_silent, instance_lost]
+    end = await tell(home, EVENTS, failures, right)
+    await check(home, end, right)
+    assert home.bus.faults.waiting() == 0, "each failure has struck"
+
+
+async def test_nothing_is_lost_or_doubled_in_a_store_that_refuses_and_throttles(
+    home: AzureHome, right: HomePicture
+) -> None:
+    replacing = Fault(PRECONDITION_FAILED, operations=("replace", "patch", "batch"), first_write_of_each=True)
+    home.cosmos.fail(Fault(THROTTLED, share=1 / 3), replacing)
+    end = await tell(home, EVENTS, [instance_lost], right)
+    statuses = home.cosmos.counts().statuses()
+    home.cosmos.heal()
+    await check(home, end, right)
+    assert statuses[429] > sum(statuses.values()) / 4
+    assert statuses[412] >= len(EVENTS)

@@ -115,3 +115,9 @@ async def test_an_empty_batch_returns(home: AzureHome) -> None:
             trigger = batch_of_messages([], as_bytes=function.takes_bytes, capabilities=worker.capabilities)
             done = await worker.invoke(function, trigger)
             assert done.succeeded, done.stack
+
+
+async def test_the_log_tells_of_the_app_and_not_of_each_request(home: AzureHome) -> None:
+    """Azure's libraries log each request with its headers unless they are kept from it."""
+    lines = [line for line in home.instance.worker.log if line.category.startswith("azure.")]
+    assert {line.category for line in lines if line.level in {"DEBUG", "INFO"}} <= {"azure.functions"}

@@ -9,12 +9,13 @@ import logging
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 from azurite import Azurite
 from cosmos_peer import CosmosPeer
-from functions_host.environment import worker_python
+from functions_host.environment import ROOT, worker_python
 from functions_host.host import FunctionsHost, Instance
 from node_process import require_node_peers
 from service_bus_peer.peer import ServiceBusPeer
@@ -22,6 +23,7 @@ from service_bus_peer.proton_requirement import require_proton
 
 from azure_composition import provision_azure
 from composition import Services, build
+from local.host.host_json import read_host_json
 from messaging.bus import BusUnavailableError
 from messaging.contracts import IngestionEvent
 from messaging.queues import INGESTION_EVENTS, QUEUES
@@ -144,8 +146,11 @@ class AzureHome:
 
 
 @asynccontextmanager
-async def azure_home(folder: Path, *, instances: int = 1) -> AsyncIterator[AzureHome]:
-    """A new home with so many instances of the app; everything of it is ended at the end."""
+async def azure_home(folder: Path, *, instances: int = 1, largest_batch: int | None = None) -> AsyncIterator[AzureHome]:
+    """A new home with so many instances of the app; everything of it is ended at the end.
+
+    *largest_batch* takes the place of host.json's ``maxMessageBatchSize``.
+    """
     require_proton()
     require_node_peers()
     worker_python()
@@ -158,7 +163,10 @@ async def azure_home(folder: Path, *, instances: int = 1) -> AsyncIterator[Azure
         await provision_azure(settings_of(settings))
         services = build(settings_of(settings))
         stack.push_async_callback(services.close)
-        host = FunctionsHost(settings, folder, feed_poll_delay=0.2, feed_retry_delay=0.2)
+        host_json = read_host_json(ROOT / "host.json")
+        if largest_batch is not None:
+            host_json = replace(host_json, max_message_batch_size=largest_batch)
+        host = FunctionsHost(settings, folder, host_json=host_json, feed_poll_delay=0.2, feed_retry_delay=0.2)
         stack.push_async_callback(host.close)
         for _ in range(instances):
             await host.add_instance()
