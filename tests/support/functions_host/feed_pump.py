@@ -39,7 +39,8 @@ class FeedPump:
     """Feeds one function from one container's feed.
 
     *retry_delay* takes the place of the policy's own pause; *poll_delay*, in seconds, that of the binding's.
-    *passed_over* counts batches that were given up on; *busy* says whether there is one with the function.
+    *failed* counts invocations that failed, *passed_over* batches that were given up on; *busy* says whether there is
+    one with the function.
     """
 
     def __init__(
@@ -52,7 +53,10 @@ class FeedPump:
         poll_delay: float | None = None,
     ) -> None:
         self.function = function
+        self.failed = 0
         self.passed_over = 0
+        self._rounds = 0
+        self._round_done = asyncio.Condition()
         self.busy = False
         self._container = container
         self._invoke = invoke
@@ -67,12 +71,22 @@ class FeedPump:
         while True:
             try:
                 await self.catch_up()
+                async with self._round_done:
+                    self._rounds += 1
+                    self._round_done.notify_all()
             except (CosmosHttpResponseError, OSError) as error:
                 _log.info("the feed of %s can't be read: %r", self.function.name, error)
                 await asyncio.sleep(PAUSE_AFTER_ERROR)
             except WorkerEndedError:
                 await asyncio.sleep(PAUSE_AFTER_ERROR)
             await asyncio.sleep(pause)
+
+    async def caught_up(self) -> None:
+        """Wait until all that has changed before this call has been handed over by :meth:`run`."""
+        async with self._round_done:
+            # The round that is under way may have looked before.
+            until = self._rounds + 2
+            await self._round_done.wait_for(lambda: self._rounds >= until)
 
     async def catch_up(self) -> int:
         """Hand over what has changed since the leases; how many documents.
@@ -126,6 +140,7 @@ class FeedPump:
             done = await self._invoke(self.function, trigger, Retry(tries, policy.count if policy else 0))
             if done.succeeded:
                 return
+            self.failed += 1
             # A count of -1 means for ever.
             if policy is None or tries == policy.count:
                 self.passed_over += 1
