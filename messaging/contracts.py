@@ -12,6 +12,9 @@ from messaging.message_ids import message_id
 SCHEMA_VERSION = 1
 """The newest message schema this code reads; a message that says more is parked."""
 
+LONGEST_TENANT_ID = 256
+"""Characters. Cosmos DB takes keys of up to 2,048 bytes, and a character has four at most."""
+
 EventType = Literal["create", "update", "delete"]
 ChangeType = Literal["create", "update", "delete"]
 
@@ -27,7 +30,7 @@ class Contract(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
 
-    tenant_id: str = Field(min_length=1)
+    tenant_id: str = Field(min_length=1, max_length=LONGEST_TENANT_ID)
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1)
     correlation_id: str | None = None
     traceparent: str | None = None

@@ -2,15 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from messaging import codec
+from messaging.contracts import LONGEST_TENANT_ID
 from shards.store import Page
 
 UNKNOWN_TENANT = "unknown"
 """Where a message is parked whose tenant can't be told."""
+
+LARGEST_BODY: Final = 1_250_000
+"""The most bytes that a body may take as a JSON text. Cosmos DB keeps items of 2 MB, and a message's properties, which
+have up to 64 KB on Service Bus, may take six times that."""
+_LONGEST_ESCAPE: Final = 6
+"""The bytes that one character takes at most in a JSON text."""
+_LONGEST_DETAIL: Final = 4_000
 
 
 def parked_id(queue: str, key: str) -> str:
@@ -51,18 +59,28 @@ def parked_message(
 
     The tenant is the one that its properties or its body name. A message about a shard is parked under that shard, so
     that whatever is emitted for it again finds it there.
+
+    Whatever the message is, it can be kept: a body above :data:`LARGEST_BODY` is cut, and the detail says so.
     """
     content = _content(body)
     tenant = properties.get("tenantId") or content.get("tenantId")
     shard = content.get("shardId")
     generation = properties.get("generation", 0)
+    text = body.decode(errors="replace")
+    detail = detail[:_LONGEST_DETAIL]
+    if len(text) * _LONGEST_ESCAPE > LARGEST_BODY and len(codec.encode(text)) > LARGEST_BODY:
+        text = text[: LARGEST_BODY // _LONGEST_ESCAPE]
+        detail = (
+            f"{detail} (the body has {len(body):,} bytes, too many to be kept, and is cut to its first {len(text):,}"
+            " characters: have it sent again)"
+        )
     return ParkedMessage(
         id=parked_id(queue, f"{tenant}|{shard}" if shard else message_id),
-        tenant_id=tenant if isinstance(tenant, str) and tenant else UNKNOWN_TENANT,
+        tenant_id=tenant if isinstance(tenant, str) and 0 < len(tenant) <= LONGEST_TENANT_ID else UNKNOWN_TENANT,
         queue=queue,
         reason=reason,
         detail=detail,
-        body=body.decode(errors="replace"),
+        body=text,
         message_id=message_id,
         correlation_id=correlation_id,
         properties=dict(properties),

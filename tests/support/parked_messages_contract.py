@@ -4,7 +4,7 @@ import pytest
 from shard_samples import ACME, GLOBEX
 
 from messaging.times import to_text, utc_now
-from shards.parked import ParkedMessage, ParkedMessages
+from shards.parked import UNKNOWN_TENANT, ParkedMessage, ParkedMessages, parked_message
 from shards.store import InvalidCursorError
 
 
@@ -32,6 +32,35 @@ class ParkedMessagesContract:
         assert stored == message(1, parked_at=stored.parked_at)
         assert "2026" < stored.parked_at <= to_text(utc_now())
         assert await parked.get_parked("pk_2") is None
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"\x00" * 2_000_000,
+            b"\xff" * 2_000_000,
+            b'{"tenantId": "acme", "text": "' + b'"' * 1_500_000 + b'"}',
+            b'{"tenantId": "' + b"t" * 3_000 + b'"}',
+            b'{"tenantId": "' + "東".encode() * 1_000 + b'"}',
+        ],
+        ids=["control characters", "no text", "quotes", "a long tenant", "a long tenant of many bytes"],
+    )
+    async def test_whatever_a_message_is_it_can_be_parked(self, parked: ParkedMessages, body: bytes) -> None:
+        """What can't be parked has no end, and takes its whole batch along."""
+        made = parked_message(
+            queue="ingestion-events",
+            body=body,
+            message_id="m1",
+            correlation_id=None,
+            properties={},
+            delivery_count=1,
+            reason="invalid-message",
+            detail="the body is no IngestionEvent: " + "x" * 3_000_000,
+            parked_at="2026-01-01T00:00:00.000Z",
+        )
+        await parked.park([made])
+        assert (await parked.parked(UNKNOWN_TENANT)).items == [made]
+        assert made.body[:100] == body.decode(errors="replace")[:100]
+        assert (f"{len(body):,} bytes" in made.detail) == (len(body) > 1_000_000)
 
     async def test_a_message_parked_again_replaces_itself(self, parked: ParkedMessages) -> None:
         await parked.park([message(1), message(2)])
