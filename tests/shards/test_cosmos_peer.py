@@ -676,6 +676,16 @@ async def test_what_was_asked_is_counted(peer: CosmosPeer, container: ContainerP
     assert peer.stored_bytes(database_of(container)) == {"things": len(json.dumps(read, separators=(",", ":")))}
 
 
+async def test_requests_that_may_wait_are_counted(peer: CosmosPeer, container: ContainerProxy) -> None:
+    peer.reset_counts()
+    await container.create_item(item(1), priority="Low")
+    await container.upsert_item(item(1), throughput_bucket=3)
+    await container.upsert_item(item(1), priority="High")
+    assert peer.counts().yielding(container="things") == 2
+    with pytest.raises(CosmosHttpResponseError, match="between 1 and 5"):
+        await container.upsert_item(item(1), throughput_bucket=7)
+
+
 async def test_what_is_not_indexed_costs_less_to_write(peer: CosmosPeer) -> None:
     document = item(1, vector=[0.5] * 256, fields={f"f{n}": n for n in range(20)})
     charges = {}

@@ -96,6 +96,7 @@ async def test_a_query_says(single: ContainerProxy, query: str, expected: list[A
         ("SELECT * FROM c WHERE REGEXMATCH(c.a, 'x')", "not a recognized built-in function"),
         ("SELECT * FROM c JOIN l IN c.links", "single input set"),
         ("SELECT c.a, c.b AS a FROM c", "more than once"),
+        ("SELECT c.id FROM c" + "".join(f" JOIN l{n} IN c.links" for n in range(11)), "11 JOINs"),
         ("SELECT TOP -1 * FROM c", "Syntax error"),
         ("SELECT TOP 1 DISTINCT c.a FROM c", "Syntax error"),
         ("SELECT * FROM c ORDER BY c.a, c.b", "composite index"),

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 class Tally:
     """What operations of one kind on one container came to.
 
-    Bytes are those of bodies. *statuses* counts answers by HTTP status; 0 is a connection that ended without one.
+    Bytes are those of bodies. *yielding* are those that said they may wait, by low priority or a throughput bucket.
+    *statuses* counts answers by HTTP status; 0 is a connection that ended without one.
     """
 
     operation: str
     container: str
     operations: int = 0
+    yielding: int = 0
     request_units: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
@@ -31,6 +33,10 @@ class Counts:
     def operations(self, operation: str | None = None, *, container: str | None = None) -> int:
         """How many operations of this kind there were on this container; None: any."""
         return sum(tally.operations for tally in self._of(operation, container))
+
+    def yielding(self, operation: str | None = None, *, container: str | None = None) -> int:
+        """How many of them said that they may wait."""
+        return sum(tally.yielding for tally in self._of(operation, container))
 
     def request_units(self, operation: str | None = None, *, container: str | None = None) -> float:
         """What they were charged."""
@@ -57,10 +63,21 @@ class Counters:
     def __init__(self) -> None:
         self._tallies: dict[tuple[str, str], Tally] = {}
 
-    def count(self, operation: str, container: str, *, charge: float, sent: int, answered: int, status: int) -> None:
+    def count(
+        self,
+        operation: str,
+        container: str,
+        *,
+        charge: float,
+        sent: int,
+        answered: int,
+        status: int,
+        yielding: bool = False,
+    ) -> None:
         """Count one operation."""
         tally = self._tallies.setdefault((operation, container), Tally(operation, container))
         tally.operations += 1
+        tally.yielding += yielding
         tally.request_units += charge
         tally.bytes_in += sent
         tally.bytes_out += answered

@@ -55,6 +55,7 @@ class Incoming:
     container: str = ""
     item: str = ""
     conditional: bool = False
+    yields: bool = False
     charge: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -124,6 +125,7 @@ class Service:
             sent=len(request.body),
             answered=len(answer.body) if answer else 0,
             status=status,
+            yielding=call.yields,
         )
         return Reply(answer, effect.seconds if isinstance(effect, Delay) else 0.0, dropped)
 
@@ -155,6 +157,7 @@ class Service:
             raise undecided(f"{method} {request.target}")
         container = self.account.container(names[0], names[1])
         call.container = container.id
+        call.yields = _yields(call)
         rid = call.header("x-ms-cosmos-intended-collection-rid")
         if rid is not None and rid != container.rid:
             raise bad_request(
@@ -605,6 +608,17 @@ class _Scope:
             if self.key is not None and not span.holds(self.key.epk):
                 return []
         return container.live_items(iter(found))
+
+
+def _yields(call: Incoming) -> bool:
+    priority, bucket = call.header("x-ms-cosmos-priority-level"), call.header("x-ms-cosmos-throughput-bucket")
+    if priority not in (None, "High", "Low"):
+        raise bad_request(f"The priority level {priority!r} is neither High nor Low.")
+    if bucket is not None and bucket not in ("1", "2", "3", "4", "5"):
+        raise bad_request(f"The throughput bucket {bucket!r} is not between 1 and 5.")
+    if priority == "Low" and bucket is not None:
+        raise undecided("a request with a low priority in a throughput bucket")
+    return priority == "Low" or bucket is not None
 
 
 def _is_full(key: KeyValue, container: Container) -> bool:

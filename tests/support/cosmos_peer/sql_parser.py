@@ -31,6 +31,8 @@ from cosmos_peer.sql_syntax import (
 
 MAX_QUERY_BYTES = 512 * 1024
 """The longest query text (service limit)."""
+MAX_JOINS = 10
+"""The most JOINs of a query (service limit)."""
 
 KEYWORDS = frozenset({
     "AND", "ARRAY", "AS", "ASC", "BETWEEN", "BY", "DESC", "DISTINCT", "ESCAPE", "EXISTS", "FALSE", "FROM", "GROUP",
@@ -270,6 +272,8 @@ class _Parser:
         sources = [self._source(names, outer, first=True)]
         while self._accept("JOIN"):
             sources.append(self._source(names, outer, first=False))
+        if len(sources) - 1 > MAX_JOINS:
+            raise bad_request(f"The query has {len(sources) - 1} JOINs; at most {MAX_JOINS} are allowed.")
         return tuple(sources)
 
     def _source(self, names: Names, outer: Names, *, first: bool) -> Source:
