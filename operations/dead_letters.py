@@ -48,7 +48,8 @@ def _parked(letter: DeadLetter, clock: Clock) -> ParkedMessage:
     return parked_message(
         queue=letter.queue,
         body=letter.body,
-        message_id=letter.message_id,
+        # One that its producer gave no id goes by its number: parked under none, each would take the last one's place.
+        message_id=letter.message_id or f"{letter.queue}/$deadletterqueue/{letter.sequence_number}",
         correlation_id=letter.correlation_id,
         properties=letter.properties,
         delivery_count=letter.delivery_count,

@@ -1,15 +1,18 @@
 """What the bus gave up on is parked, with its origin, and can be replayed."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from chain_rig import TENANT, Rig, event, id_of
+from pytest import MonkeyPatch
 
+from messaging.bus import DeadLetter
 from messaging.queues import INGESTION_EVENTS, QUEUES
 from operations.dead_letters import REASON, drain
 from operations.replay import ReplaySelection, replay, select
 
 
-async def _dead_letter(rig: Rig) -> None:
+async def _dead_letter(rig: Rig, count: int = 1) -> None:
     """Receive the waiting message until the bus has had enough: nobody ever ends it."""
     for _ in range(QUEUES[INGESTION_EVENTS].max_delivery_count):
         received = await rig.bus.receive(INGESTION_EVENTS, max_messages=1, lock_for=timedelta(seconds=1))
@@ -17,7 +20,7 @@ async def _dead_letter(rig: Rig) -> None:
         await rig.bus.abandon(received)
     assert not await rig.bus.receive(INGESTION_EVENTS, max_messages=1)
     depths = await rig.bus.depths()
-    assert depths[INGESTION_EVENTS].dead_lettered == 1
+    assert depths[INGESTION_EVENTS].dead_lettered == count
 
 
 async def test_a_dead_letter_is_parked_with_reason_and_origin(rig: Rig) -> None:
@@ -43,3 +46,21 @@ async def test_a_dead_letter_comes_back_by_replay(rig: Rig) -> None:
     assert shard is not None
     assert shard.name == "Acme"
     assert not (await rig.store.parked(TENANT)).items
+
+
+async def test_dead_letters_whose_producers_gave_them_no_id_are_parked_each(rig: Rig, monkeypatch: MonkeyPatch) -> None:
+    """Service Bus takes messages without an id; the file does not."""
+    for number in (1, 2):
+        await rig.send_body(INGESTION_EVENTS, b"{", f"m{number}", number=number)
+        await _dead_letter(rig, number)
+    real = rig.services.bus.dead_letters
+
+    async def without_ids(queue: str, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
+        return [replace(letter, message_id="") for letter in await real(queue, limit=limit, after=after)]
+
+    monkeypatch.setattr(rig.services.bus, "dead_letters", without_ids)
+    assert await drain(rig.services.dead_letters) == 2
+    parked = await rig.parked()
+    assert sorted(message.properties["number"] for message in parked) == [1, 2]
+    assert await replay(rig.services.replay, parked) == 2
+    assert sorted(message.properties["number"] for message in await rig.receive(INGESTION_EVENTS)) == [1, 2]
