@@ -143,7 +143,7 @@ def test_a_folder_without_a_shardline_is_named(tmp_path: Path, words: list[str],
     ("settings", "named"),
     [
         ({"SHARDLINE_HOME": "moon"}, "SHARDLINE_HOME"),
-        ({"SHARDLINE_HOME": "azure"}, "SHARDLINE_HOME"),
+        ({"SHARDLINE_HOME": "azure"}, "ServiceBusConnection"),
         ({"SHARDLINE_HOME": "local"}, "SHARDLINE_DATA_DIR"),
         (
             {
