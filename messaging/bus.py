@@ -3,11 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeGuard
 
 import msgspec
 
 Property = str | int | bool
+
+
+def is_property(value: object) -> TypeGuard[Property]:
+    """Whether every home of the bus can carry *value* as a property: a whole number must fit in 64 bits with sign."""
+    return isinstance(value, str) or (isinstance(value, int) and -(2**63) <= value < 2**63)
 
 
 LARGEST_BODY: Final = 252 * 1024

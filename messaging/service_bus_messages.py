@@ -8,7 +8,7 @@ from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage
 from azure.servicebus._pyamqp.types import TYPE, VALUE, AMQPTypes
 from azure.servicebus.amqp import AmqpMessageBodyType
 
-from messaging.bus import DeadLetter, Message, Property
+from messaging.bus import DeadLetter, Message, Property, is_property
 from messaging.tracing import DIAGNOSTIC_ID, TRACEPARENT
 
 CONTENT_TYPE: Final = "application/json"
@@ -67,11 +67,7 @@ def properties_of(message: ServiceBusReceivedMessage) -> dict[str, Property]:
     """
     given: Mapping[Any, Any] = message.application_properties or {}
     decoded = {_text(name): _text(value) if isinstance(value, bytes) else value for name, value in given.items()}
-    return {
-        name: value
-        for name, value in decoded.items()
-        if name not in _OF_THE_BUS and isinstance(value, str | int | bool)
-    }
+    return {name: value for name, value in decoded.items() if name not in _OF_THE_BUS and is_property(value)}
 
 
 def message_id_of(message: ServiceBusReceivedMessage) -> str:

@@ -18,7 +18,7 @@ from typing import Generic, Protocol, TypeVar
 from pydantic import ValidationError
 
 from messaging import codec, tracing
-from messaging.bus import BusUnavailableError, Message, MessageBus, MessageTooLargeError, Property
+from messaging.bus import BusUnavailableError, Message, MessageBus, MessageTooLargeError, Property, is_property
 from messaging.claim_check import PayloadInvalidError, Payloads, is_claim_check, redeem
 from messaging.contracts import SCHEMA_VERSION, Contract
 from messaging.message_ids import message_id
@@ -42,6 +42,7 @@ FIRST_DELAY = timedelta(seconds=5)
 LONGEST_DELAY = timedelta(minutes=5)
 CLAIM_CHECKS_AT_ONCE = 8
 """How many messages are tried together whose payloads are too large for the bus: all of them are in memory then."""
+_MOST_COUNTED = 2**62
 _DOUBLINGS = 16
 """More change nothing: five seconds doubled so often are far beyond the longest delay."""
 
@@ -407,9 +408,10 @@ def _parked(message: IncomingMessage, queue: str, outcome: Park, clock: Clock) -
 
 
 def _properties(message: IncomingMessage) -> dict[str, Property]:
-    return {key: value for key, value in message.application_properties.items() if isinstance(value, str | int | bool)}
+    return {key: value for key, value in message.application_properties.items() if is_property(value)}
 
 
 def _number(message: IncomingMessage, name: str) -> int:
+    """A count that the app itself has written there; 0 when there is none, or what can't be one."""
     value = message.application_properties.get(name, 0)
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and 0 <= value < _MOST_COUNTED else 0

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from azure.functions.servicebus import ServiceBusMessage
 from chain_rig import TENANT, Rig, event
 
 from local.host.queue_pump import to_service_bus_message
@@ -455,3 +456,21 @@ async def test_stages_are_counted_by_message(rig: Rig) -> None:
     await deliver(rig, Recorder(), ports=replace(real, meter=meter))
     assert meter.messages == {"normalize": 4}
     assert meter.events == {"salesforce": 4}
+
+
+async def test_a_copy_leaves_out_numbers_that_no_bus_carries_on(rig: Rig) -> None:
+    """AMQP has numbers without a sign, and Service Bus hands them over; its SDK refuses to send them."""
+    given = ServiceBusMessage(
+        body=numbered(1)[0].to_bytes(),
+        message_id="m1",
+        sequence_number=1,
+        delivery_count=1,
+        application_properties={"generation": 2**63 - 1, "large": 2**63, "low": -(2**63) - 1, "most": 2**63 - 1},
+        user_properties={},
+    )
+    process = Recorder(lambda _: Later(timedelta(seconds=5), "not yet"))
+    [outcome] = await consume([given], INGESTION_EVENTS, IngestionEvent, process, rig.services.delivery)
+    assert isinstance(outcome, Later)
+    rig.wait(5)
+    [copy] = await rig.receive(INGESTION_EVENTS)
+    assert copy.properties == {"most": 2**63 - 1, "generation": 1, "postponements": 1, "laterBecause": "not yet"}
