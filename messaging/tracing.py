@@ -46,6 +46,8 @@ _FORM: Final = re.compile(
 )
 """A later version may have more behind what is known of it."""
 
+_USUAL: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z").match
+
 Attributes = dict[str, AttributeValue]
 
 
@@ -83,7 +85,10 @@ def carried(properties: Mapping[str, object], envelope: str | None) -> str | Non
 
     Whoever sent the message may have written anything there, and nothing of it may break the message.
     """
-    for candidate in (properties.get(TRACEPARENT), envelope, properties.get(DIAGNOSTIC_ID)):
+    usual = properties.get(TRACEPARENT)
+    if usual.__class__ is str and _USUAL(usual):  # this is done for every message, traced or not
+        return str(usual)
+    for candidate in (usual, envelope, properties.get(DIAGNOSTIC_ID)):
         if candidate is not None and _match(candidate):
             return str(candidate)
     return None

@@ -107,13 +107,15 @@ async def consume(
     times = _Times(ports.clock, ports.clock(), QUEUES[queue].lock_duration)
     outcomes: dict[int, Outcome] = {}
     deliveries: dict[int, Delivery[C]] = {}
+    contracts: list[C | None] = []
     for index, message in enumerate(messages):
         decoded = _receive(message, queue, contract)
         if isinstance(decoded, Park):
             outcomes[index] = decoded
+            contracts.append(None)
         else:
             deliveries[index] = decoded
-    contracts = [deliveries[index].value if index in deliveries else None for index in range(len(messages))]
+            contracts.append(decoded.value)
     spans = batch_spans(queue)
     spans.begin(messages, deliveries)
     try:
