@@ -88,8 +88,8 @@ class SqliteParkedMessages(OpenStore):
             rows = await self._file.run(
                 lambda connection: all_rows(
                     connection,
-                    "SELECT reason, count(*) FROM parked WHERE ?1 IS NULL OR tenant = ?1 GROUP BY reason",
-                    (tenant_id,),
+                    f"SELECT reason, count(*) FROM parked{' WHERE tenant = ?' if tenant_id else ''} GROUP BY reason",
+                    (tenant_id,) if tenant_id else (),
                 )
             )
         return dict(rows)

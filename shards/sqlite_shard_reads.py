@@ -251,8 +251,12 @@ class SqliteShardReads(OpenStore):
             [deleted] = one_row(
                 connection, "SELECT count(*) FROM heads WHERE tenant = ? AND state <> ?", (tenant, LIVE)
             )
+            # By the tenant's ids: the chunks stand in the order of all tenants' keys.
             chunks, vectors = one_row(
-                connection, "SELECT count(*), count(vector) FROM chunks WHERE tenant = ?", (tenant,)
+                connection,
+                "SELECT count(*), count(c.vector) FROM ids AS i"
+                f" CROSS JOIN chunks AS c ON {children('c.id', 'i.key')} WHERE i.tenant = ?",
+                (tenant,),
             )
             links, pending = {}, 0
             for word, alive, dead in connection.execute(_COUNT_LINKS, {"tenant": tenant}):
