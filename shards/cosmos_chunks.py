@@ -1,6 +1,7 @@
 """The chunks of shards, with their text and their vectors: a shard's chunks are one partition, written in batches."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from shards.cosmos_documents import (
 )
 from shards.cosmos_progress import MAX_TRIES, CosmosProgress
 from shards.cosmos_queries import (
+    Query,
     chunk_states,
     chunk_states_by_id,
     chunks_by_id,
@@ -82,8 +84,17 @@ class CosmosChunks(CosmosProgress):
         )
 
     async def _states(self, tenant_id: str, chunk_ids: Iterable[str]) -> dict[str, Item]:
-        rows = await self._chunks.of_list(tenant_id, chunk_ids, lambda ids: chunk_states_by_id(tenant_id, ids))
+        rows = await self._some(tenant_id, chunk_ids, chunk_states_by_id)
         return {row["id"]: row for row in rows}
+
+    async def _some(
+        self, tenant_id: str, chunk_ids: Iterable[str], query: Callable[[str, Sequence[str]], Query]
+    ) -> list[Item]:
+        """What *query* tells of those of the chunks that there are; of a few, whole chunks."""
+        shards = {identifier: shard for identifier in chunk_ids if (shard := _shard_of(identifier)) is not None}
+        return await self._chunks.some(
+            tenant_id, shards, key=lambda identifier: (tenant_id, shards[identifier]), query=partial(query, tenant_id)
+        )
 
     async def _put_chunks_of(
         self, tenant_id: str, shard_id: str, chunks: dict[str, Chunk], stored: dict[str, Item]
@@ -144,8 +155,8 @@ class CosmosChunks(CosmosProgress):
 
     async def chunks_by_id(self, tenant_id: str, chunk_ids: Sequence[str]) -> list[Chunk]:
         """See :meth:`shards.store.ShardStore.chunks_by_id`. In the order asked for."""
-        rows = await self._chunks.of_list(tenant_id, chunk_ids, lambda ids: chunks_by_id(tenant_id, ids))
-        found = {row["id"]: stored_chunk(row) for row in rows}
+        rows = await self._some(tenant_id, chunk_ids, chunks_by_id)
+        found = {row["id"]: stored_chunk(row, with_vector=False) for row in rows}
         return [found[identifier] for identifier in dict.fromkeys(chunk_ids) if identifier in found]
 
     async def put_vectors(

@@ -34,6 +34,9 @@ MAX_BATCH_BYTES = 1_200_000
 
 PAGE_ITEMS = 1000
 
+FEW = 3
+"""Up to so many items are read one by one at about 1 RU each; a query for more is one request, at less each."""
+
 Operation = tuple[str, tuple[Any, ...], dict[str, Any]]
 """One operation of a batch, as ``execute_item_batch`` takes it."""
 
@@ -253,6 +256,21 @@ class CosmosContainer:
         slices = [distinct[start : start + MAX_LISTED] for start in range(0, len(distinct), MAX_LISTED)]
         found = await together(self.rows(tenant_id, query(part)) for part in slices)
         return [row for rows in found for row in rows]
+
+    async def some(
+        self,
+        tenant_id: str,
+        item_ids: Iterable[str],
+        *,
+        key: Callable[[str], Key],
+        query: Callable[[Sequence[str]], Query],
+    ) -> list[Item]:
+        """Those of the items that there are: a few are read by their *key*, more are asked for by *query*."""
+        wanted = list(dict.fromkeys(item_ids))
+        if len(wanted) > FEW:
+            return await self.of_list(tenant_id, wanted, query)
+        found = await together(self.read(key(item_id), item_id) for item_id in wanted)
+        return [item for item in found if item is not None]
 
     # Change feed
 

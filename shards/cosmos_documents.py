@@ -266,9 +266,9 @@ def decimals(vector: Vectors) -> list[float]:
     return [float(number) for number in vector.astype(np.float32).astype(str)]
 
 
-def stored_chunk(item: Mapping[str, Any]) -> Chunk:
-    """The chunk of an item, with its vector if that was read."""
-    numbers = item.get("vector")
+def stored_chunk(item: Mapping[str, Any], *, with_vector: bool = True) -> Chunk:
+    """The chunk of an item, with its vector if that was read and is wanted."""
+    numbers = item.get("vector") if with_vector else None
     chunk = _decode_chunk(codec.encode({key: value for key, value in item.items() if key != "vector"}))
     if numbers is not None:
         chunk.vector = np.array(numbers, dtype="<f4").tobytes()

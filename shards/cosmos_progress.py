@@ -7,7 +7,7 @@ from messaging.times import from_text, to_text
 from shards.cosmos_container import together
 from shards.cosmos_documents import checked_id, is_legal_id, progress_item, stored_progress
 from shards.cosmos_open_store import CosmosOpenStore
-from shards.cosmos_queries import count_behind, lagging, progress_of
+from shards.cosmos_queries import count_behind, first_behind, lagging, progress_of
 from shards.store import Progress, Stage, StoreUnavailableError
 
 MAX_TRIES = 20
@@ -28,9 +28,13 @@ class CosmosProgress(CosmosOpenStore):
 
     async def _known(self, tenant_id: str, shard_ids: Iterable[str]) -> dict[str, tuple[Progress, str]]:
         """The progress of those of the shards that have one, with its etag."""
-        legal = filter(is_legal_id, shard_ids)
-        rows = await self._progress.of_list(tenant_id, legal, lambda ids: progress_of(tenant_id, ids))
-        return {row["id"]: (stored_progress(row), row["_etag"]) for row in rows}
+        rows = await self._progress.some(
+            tenant_id,
+            filter(is_legal_id, shard_ids),
+            key=lambda shard_id: (tenant_id, shard_id),
+            query=lambda ids: progress_of(tenant_id, ids),
+        )
+        return {row["id"]: (stored_progress(row), row["_etag"]) for row in rows if row["kind"] == "progress"}
 
     async def advance(self, tenant_id: str, stage: Stage, shards: Sequence[tuple[str, str, int]]) -> None:
         """See :meth:`shards.store.ShardStore.advance`."""
@@ -115,11 +119,14 @@ class CosmosProgress(CosmosOpenStore):
         return [stored_progress(item) for item in items[:limit]]
 
     async def stages_behind(self) -> dict[Stage, int]:
-        """See :meth:`shards.store.ShardStore.stages_behind`."""
-        tenants = await self._tenant_ids()
-        return {
-            stage: sum(
-                await together(self._progress.count(tenant, count_behind(tenant, stage.value)) for tenant in tenants)
-            )
-            for stage in _LATER_STAGES
-        }
+        """See :meth:`shards.store.ShardStore.stages_behind`. Stages are counted where anything is behind at all."""
+        found = await together(self._stages_behind(tenant_id) for tenant_id in await self._tenant_ids())
+        return {stage: sum(counts.get(stage, 0) for counts in found) for stage in _LATER_STAGES}
+
+    async def _stages_behind(self, tenant_id: str) -> dict[Stage, int]:
+        if not await self._progress.rows(tenant_id, first_behind(tenant_id)):
+            return {}
+        counts = await together(
+            self._progress.count(tenant_id, count_behind(tenant_id, stage.value)) for stage in _LATER_STAGES
+        )
+        return dict(zip(_LATER_STAGES, counts, strict=True))

@@ -252,6 +252,13 @@ def lagging(tenant_id: str, *, before: str, limit: int) -> Query:
     return conditions.query(f"TOP {limit} *", "ORDER BY c.behindSince")
 
 
+def first_behind(tenant_id: str) -> Query:
+    """Since when one shard has been behind; nothing when none is."""
+    conditions = _Conditions(tenant_id)
+    conditions.add(f"c.behindSince > {conditions.value(BEFORE_EVERYTHING)}")
+    return conditions.query("TOP 1 VALUE c.behindSince")
+
+
 def count_behind(tenant_id: str, stage: str) -> Query:
     """How many shards *stage* is behind on."""
     conditions = _Conditions(tenant_id)

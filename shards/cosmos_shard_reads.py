@@ -25,9 +25,6 @@ from shards.cosmos_queries import (
 from shards.model import Shard
 from shards.store import ChangePage, IncomingLink, InvalidCursorError, Page, ShardQuery, StoreCounts
 
-FEW = 3
-"""Up to so many shards are read one by one at about 1 RU each; a query for more is one request, at less each."""
-
 
 class CosmosShardReads(CosmosOpenStore):
     """What :class:`~shards.store.ShardStore` tells of shards."""
@@ -44,15 +41,12 @@ class CosmosShardReads(CosmosOpenStore):
 
     async def get_many(self, tenant_id: str, shard_ids: Sequence[str]) -> dict[str, Shard]:
         """See :meth:`shards.store.ShardStore.get_many`."""
-        wanted = list(filter(is_legal_id, dict.fromkeys(shard_ids)))
-        if len(wanted) <= FEW:
-            items = [
-                item
-                for item in await together(self._shard_item(tenant_id, shard_id) for shard_id in wanted)
-                if item is not None
-            ]
-        else:
-            items = await self._shards.of_list(tenant_id, wanted, lambda ids: shards_by_id(tenant_id, ids))
+        items = await self._shards.some(
+            tenant_id,
+            filter(is_legal_id, shard_ids),
+            key=lambda shard_id: (tenant_id, shard_id),
+            query=lambda ids: shards_by_id(tenant_id, ids),
+        )
         return {item["id"]: stored_shard(item) for item in items}
 
     async def resolve(self, tenant_id: str, shard_id: str) -> Shard | None:
