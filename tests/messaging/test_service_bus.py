@@ -308,6 +308,21 @@ async def test_a_queue_that_the_namespace_lacks_or_has_disabled_is_told(peer: Se
     await bus.close()
 
 
+async def test_counts_that_fail_leave_nothing_under_way(peer: ServiceBusPeer, connect: Connect) -> None:
+    names = [f"forgotten-{number}" for number in range(9)]
+    bus = ServiceBusMessageBus(connect, queues={name: QueueProperties(name) for name in names})
+    before = asyncio.all_tasks()
+    with pytest.raises(BusUnavailableError, match="forgotten"):
+        await bus.depths()
+    assert not any(map(_is_of_the_bus, asyncio.all_tasks() - before))
+    await bus.close()
+
+
+def _is_of_the_bus(task: "asyncio.Task[object]") -> bool:
+    """Whether it is none of the SDK's own tasks, which keep its connections alive."""
+    return str(getattr(task.get_coro(), "__qualname__", "")).startswith("ServiceBusMessageBus.")
+
+
 # What is too large
 
 
