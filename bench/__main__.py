@@ -57,6 +57,8 @@ def main() -> None:
     import_time.report(console)
     # In a process of its own: once a process has an SDK it keeps it.
     subprocess.run([sys.executable, "-m", "bench.telemetry_bench"], check=True)
+    # The peers of Azure's services take no part in what is measured above, and say so where they are not installed.
+    subprocess.run([sys.executable, "-m", "bench.azure_cost"], check=True)
     console.print(f"load average at the end: {machine.load()} (this bench alone makes about 2)", highlight=False)
     if not options.skip_hostile:
         hostile.report(console)
