@@ -82,7 +82,8 @@ async def _is_parked(progress: Progress, parked: ParkedMessages) -> bool:
         queue = ENRICHMENT_JOBS
     else:
         queue = EMBEDDING_JOBS
-    return await parked.get_parked(parked_id(queue, f"{progress.tenant_id}|{progress.shard_id}")) is not None
+    of_shard = parked_id(queue, f"{progress.tenant_id}|{progress.shard_id}")
+    return await parked.get_parked(of_shard, progress.tenant_id) is not None
 
 
 async def _send(bus: MessageBus, queue: str, messages: Sequence[Message]) -> None:

@@ -67,12 +67,12 @@ class CosmosParkedMessages(CosmosOpenStore):
         more = len(items) > limit and messages
         return Page(messages, cursor_behind(listing, parked_position(messages[-1])) if more else None)
 
-    async def get_parked(self, parked_id: str) -> ParkedMessage | None:
-        """One parked message; asked of each tenant, as its id does not say whose it is."""
+    async def get_parked(self, parked_id: str, tenant_id: str | None = None) -> ParkedMessage | None:
+        """One parked message; without its tenant asked of each, as its id does not say whose it is."""
         if not is_legal_id(parked_id):
             return None
-        tenants = await self._tenant_ids()
-        found = await together(self._parked.read((tenant_id, parked_id), parked_id) for tenant_id in tenants)
+        tenants = await self._tenant_ids() if tenant_id is None else [tenant_id]
+        found = await together(self._parked.read((tenant, parked_id), parked_id) for tenant in tenants)
         return next((stored_parked(item) for item in found if item is not None), None)
 
     async def remove_parked(self, parked_ids: Sequence[str]) -> int:

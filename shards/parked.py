@@ -116,8 +116,8 @@ class ParkedMessages(Protocol):
     ) -> Page[ParkedMessage]:
         """Parked messages, oldest first, of one tenant or (operators) of all."""
 
-    async def get_parked(self, parked_id: str) -> ParkedMessage | None:
-        """One parked message."""
+    async def get_parked(self, parked_id: str, tenant_id: str | None = None) -> ParkedMessage | None:
+        """One parked message, of this tenant or (operators, and at a read a tenant) of any."""
 
     async def remove_parked(self, parked_ids: Sequence[str]) -> int:
         """Drop parked messages; how many there were."""

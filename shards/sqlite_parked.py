@@ -62,12 +62,11 @@ class SqliteParkedMessages(OpenStore):
         more = len(rows) > limit and items
         return Page(items, encode_cursor(items[-1].parked_at, items[-1].id) if more else None)
 
-    async def get_parked(self, parked_id: str) -> ParkedMessage | None:
+    async def get_parked(self, parked_id: str, tenant_id: str | None = None) -> ParkedMessage | None:
         """One parked message."""
+        sql = "SELECT message FROM parked WHERE id = ?1 AND (?2 IS NULL OR tenant = ?2)"
         with store_errors():
-            message = await self._file.run(
-                lambda connection: connection.execute("SELECT message FROM parked WHERE id = ?", (parked_id,)).get
-            )
+            message = await self._file.run(lambda connection: connection.execute(sql, (parked_id, tenant_id)).get)
         return None if message is None else _decode(message)
 
     async def remove_parked(self, parked_ids: Sequence[str]) -> int:

@@ -32,6 +32,8 @@ class ParkedMessagesContract:
         assert stored == message(1, parked_at=stored.parked_at)
         assert "2026" < stored.parked_at <= to_text(utc_now())
         assert await parked.get_parked("pk_2") is None
+        assert await parked.get_parked("pk_1", ACME) == stored
+        assert await parked.get_parked("pk_1", GLOBEX) is None
 
     @pytest.mark.parametrize(
         "body",
