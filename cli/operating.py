@@ -89,6 +89,8 @@ def replay(
     else:
         verb = "would be replayed" if dry_run else "replayed"
         console().print(f"{answer['selected'] if dry_run else answer['replayed']} messages {verb}")
+        if not dry_run and (left := answer["selected"] - answer["replayed"]):
+            console().print(f"{left} stay parked: the bus takes no message of their size")
 
 
 def reconcile(

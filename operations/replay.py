@@ -1,14 +1,17 @@
 """Replay: parked messages go back to the queue they came from."""
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from messaging import codec, tracing
-from messaging.bus import Message, MessageBus
+from messaging.bus import Message, MessageBus, MessageTooLargeError
 from messaging.message_ids import message_id
 from messaging.times import Clock
 from processors.outcome import Cause
 from shards.parked import ParkedMessage, ParkedMessages
+
+log = logging.getLogger(__name__)
 
 PAGE = 200
 
@@ -55,21 +58,34 @@ async def select(ports: ReplayPorts, selection: ReplaySelection) -> AsyncIterato
 
 
 async def replay(ports: ReplayPorts, messages: list[ParkedMessage]) -> int:
-    """Send *messages* back under a new generation and take them out of parking; how many there were.
+    """Send *messages* back under a new generation and take them out of parking; how many went.
 
     They are taken out only once the bus has them: broken off in between, a message is in both places, and running
-    it twice is harmless.
+    it twice is harmless. One that is too large for the bus stays parked.
     """
     by_queue: dict[str, list[ParkedMessage]] = {}
     for message in messages:
         by_queue.setdefault(message.queue, []).append(message)
     generation = int(ports.clock().timestamp())
+    replayed = 0
     for queue, parked in by_queue.items():
-        await ports.bus.send(queue, [_message(message, generation) for message in parked])
-        await ports.parked.remove_parked(
-            [message.id for message in parked if await _is_the_same(ports.parked, message)]
-        )
-    return len(messages)
+        sent = await _sent(ports.bus, queue, [(_message(message, generation), message) for message in parked])
+        await ports.parked.remove_parked([message.id for message in sent if await _is_the_same(ports.parked, message)])
+        replayed += len(sent)
+    return replayed
+
+
+async def _sent(bus: MessageBus, queue: str, messages: list[tuple[Message, ParkedMessage]]) -> list[ParkedMessage]:
+    """Send all of *messages* but those that are too large; which went."""
+    while messages:
+        try:
+            await bus.send(queue, [message for message, _ in messages])
+        except MessageTooLargeError as error:
+            log.warning("it stays parked: %s", error)
+            messages = [pair for pair in messages if pair[0].message_id != error.message_id]
+        else:
+            break
+    return [parked for _, parked in messages]
 
 
 async def _is_the_same(kept: ParkedMessages, message: ParkedMessage) -> bool:

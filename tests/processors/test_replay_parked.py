@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 from chain_rig import TENANT, Rig, event, record_id
 
-from messaging.bus import Message
+from messaging.bus import LARGEST_BODY, Message
 from messaging.queues import INGESTION_EVENTS, QUEUES, SHARD_EMISSION
 from operations.replay import ReplaySelection, replay, select
 from processors.delivery import LONGEST_DELAY
 from processors.outcome import Cause
-from shards.parked import ParkedMessage
+from shards.parked import ParkedMessage, parked_message
 
 
 class EndedError(BaseException):
@@ -152,3 +152,25 @@ async def test_a_replay_that_is_broken_off_has_lost_nothing(rig: Rig, monkeypatc
             await replay(rig.services.replay, [parked])
     assert (await rig.depth(INGESTION_EVENTS)).active == 1
     assert await rig.parked() == [parked]
+
+
+async def test_one_that_the_bus_does_not_take_stays_parked_and_holds_back_no_other(rig: Rig) -> None:
+    large = parked_message(
+        queue=SHARD_EMISSION,
+        body=b"x" * (LARGEST_BODY + 1),
+        message_id="large",
+        correlation_id=None,
+        properties={"tenantId": TENANT},
+        delivery_count=1,
+        reason="invalid-message",
+        detail="the body is no JSON",
+        parked_at="2026-03-02T09:00:00.000Z",
+    )
+    await rig.store.park([large])
+    for name in ("a", "b"):
+        await rig.send_body(SHARD_EMISSION, b"{", name, tenantId=TENANT)
+    await rig.drain()
+    assert len(await rig.parked()) == 3
+    assert await replay(rig.services.replay, await rig.parked()) == 2
+    assert await rig.parked() == [large]
+    assert (await rig.depth(SHARD_EMISSION)).active == 2
