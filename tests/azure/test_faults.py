@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from azure_home import AzureHome, azure_home
-from cosmos_peer import PRECONDITION_FAILED, THROTTLED, Fault
 from fault_story import (
     StoryEnd,
     broker_busy,
@@ -14,6 +13,7 @@ from fault_story import (
     instance_lost,
     links_detached,
     store_away,
+    store_throttling,
     story_events,
     tell,
     undisturbed,
@@ -59,11 +59,9 @@ async def test_nothing_is_lost_or_doubled_whatever_fails_on_the_way(home: AzureH
 async def test_nothing_is_lost_or_doubled_in_a_store_that_refuses_and_throttles(
     home: AzureHome, right: HomePicture
 ) -> None:
-    replacing = Fault(PRECONDITION_FAILED, operations=("replace", "patch", "batch"), first_write_of_each=True)
-    home.cosmos.fail(Fault(THROTTLED, share=1 / 3), replacing)
+    await store_throttling(home)
     end = await tell(home, EVENTS, [instance_lost], right)
-    statuses = home.cosmos.counts().statuses()
-    home.cosmos.heal()
     await check(home, end, right)
+    statuses = home.cosmos.counts().statuses()
     assert statuses[429] > sum(statuses.values()) / 4
     assert statuses[412] >= len(EVENTS)

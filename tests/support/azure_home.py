@@ -14,11 +14,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 from azurite import Azurite
-from cosmos_peer import CosmosPeer
+from cosmos_peer.peer import CosmosPeer, CosmosPeerProcess
+from cosmos_peer.peer import PeerHandle as CosmosPeerHandle
 from functions_host.environment import ROOT, worker_python
 from functions_host.host import FunctionsHost, Instance
 from node_process import require_node_peers
-from service_bus_peer.peer import ServiceBusPeer
+from service_bus_peer.peer import PeerHandle as ServiceBusPeerHandle
+from service_bus_peer.peer import ServiceBusPeer, ServiceBusPeerProcess
 from service_bus_peer.proton_requirement import require_proton
 
 from azure_composition import provision_azure
@@ -38,11 +40,11 @@ NEVER = "0 0 0 29 2 *"
 LOCK = max(queue.lock_duration for queue in QUEUES.values())
 FORSAKEN_SECONDS = 1.0
 """Locks that no function works under for so long are those of messages that could not be settled."""
-PATIENCE = 120.0
-"""Seconds until a home that has work must be done with it."""
+PATIENCE = 240.0
+"""Seconds until a home that has work must be done with it, on a machine that has other work too."""
 
 
-def azure_settings(bus: ServiceBusPeer, cosmos: CosmosPeer, azurite: Azurite) -> dict[str, str]:
+def azure_settings(bus: ServiceBusPeerHandle, cosmos: CosmosPeerHandle, azurite: Azurite) -> dict[str, str]:
     """The app settings of a home on these peers."""
     return {
         "SHARDLINE_HOME": "azure",
@@ -67,7 +69,12 @@ class AzureHome:
     """A running home. *services* are those of this process, *host* runs the app."""
 
     def __init__(
-        self, bus: ServiceBusPeer, cosmos: CosmosPeer, azurite: Azurite, services: Services, host: FunctionsHost
+        self,
+        bus: ServiceBusPeerHandle,
+        cosmos: CosmosPeerHandle,
+        azurite: Azurite,
+        services: Services,
+        host: FunctionsHost,
     ) -> None:
         self.bus = bus
         self.cosmos = cosmos
@@ -102,13 +109,13 @@ class AzureHome:
             while not any(depth.scheduled for depth in self.bus.state.depths().values()):  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.02)
 
-    async def until_idle(self) -> None:
-        """Wait until no message is left.
+    async def until_idle(self, *, patience: float = PATIENCE) -> None:
+        """Wait until no message is left, for so many seconds at most.
 
         The broker's time moves on for messages that are to come later, and for locks that nobody holds any more.
         """
         clock = asyncio.get_running_loop().time
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             worked = clock()
             while True:
                 depths = self.bus.state.depths().values()
@@ -146,17 +153,20 @@ class AzureHome:
 
 
 @asynccontextmanager
-async def azure_home(folder: Path, *, instances: int = 1, largest_batch: int | None = None) -> AsyncIterator[AzureHome]:
+async def azure_home(
+    folder: Path, *, instances: int = 1, largest_batch: int | None = None, peers_apart: bool = False
+) -> AsyncIterator[AzureHome]:
     """A new home with so many instances of the app; everything of it is ended at the end.
 
-    *largest_batch* takes the place of host.json's ``maxMessageBatchSize``.
+    *largest_batch* takes the place of host.json's ``maxMessageBatchSize``. With *peers_apart* each peer has a process
+    of its own, so that what it costs is not taken from the app.
     """
     require_proton()
     require_node_peers()
     worker_python()
     async with AsyncExitStack() as stack:
-        bus = stack.enter_context(ServiceBusPeer())
-        cosmos = stack.enter_context(CosmosPeer())
+        bus: ServiceBusPeerHandle = stack.enter_context(ServiceBusPeerProcess() if peers_apart else ServiceBusPeer())
+        cosmos: CosmosPeerHandle = stack.enter_context(CosmosPeerProcess() if peers_apart else CosmosPeer())
         azurite = Azurite()
         stack.callback(azurite.end)
         settings = azure_settings(bus, cosmos, azurite)

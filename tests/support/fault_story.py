@@ -6,19 +6,23 @@ The same records through the home on one machine, where nothing fails, tell what
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from azure_home import AzureHome
+from azure_home import PATIENCE, AzureHome
 from chain_rig import TENANT, Rig, current, event, record_id
-from cosmos_peer import FORBIDDEN, Fault
+from cosmos_peer import FORBIDDEN, PRECONDITION_FAILED, THROTTLED, Fault
 from home_picture import HomePicture, differences, picture_of
 
 from messaging.contracts import IngestionEvent
 from messaging.queues import SHARD_EMISSION
 
 WORDS = ("contract", "renewal", "pump", "valve", "service", "outage", "invoice", "audit", "training", "delivery")
+
+SLOWEST = 5.0
+"""Records a second that even a busy machine gets through the chain."""
 
 Failure = Callable[[AzureHome], Awaitable[None]]
 
@@ -82,12 +86,14 @@ async def tell(
     home: AzureHome, events: Sequence[IngestionEvent], failures: Sequence[Failure], right: HomePicture
 ) -> StoryEnd:
     """Send *events* in as many portions as there are *failures*; each strikes while its portion is worked on."""
-    size = -(-len(events) // len(failures))
-    for number, failure in enumerate(failures):
-        await home.send(events[number * size : (number + 1) * size])
-        await home.until_at_work()
-        await failure(home)
-    await home.until_idle()
+    size = -(-len(events) // max(len(failures), 1))
+    for start, failure in zip_longest(range(0, len(events), size), failures):
+        await home.send(events[start : start + size])
+        if failure is not None:
+            await home.until_at_work()
+            await failure(home)
+    await home.until_idle(patience=PATIENCE + len(events) / SLOWEST)
+    home.cosmos.heal()
     picture = await picture_of(home.services.store, TENANT)
     return StoryEnd(picture, differences(right, picture), await home.parked(), home.dead_letters())
 
@@ -115,6 +121,12 @@ async def store_away(home: AzureHome) -> None:
     home.cosmos.fail(Fault(FORBIDDEN))
     await home.until_put_off()
     home.cosmos.heal()
+
+
+async def store_throttling(home: AzureHome) -> None:
+    """From now on the store throttles a third of all calls, and refuses the first change of each item."""
+    refused = Fault(PRECONDITION_FAILED, operations=("replace", "patch", "batch"), first_write_of_each=True)
+    home.cosmos.fail(Fault(THROTTLED, share=1 / 3), refused)
 
 
 async def broker_silent(home: AzureHome) -> None:
