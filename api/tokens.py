@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -151,11 +152,19 @@ def _texts(claims: dict[str, Any], name: str) -> list[str]:
 
 def local_key(file: Path) -> bytes:
     """The local home's key in *file*, 32 bytes; made at first use and readable by its owner alone."""
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return bytes.fromhex(file.read_text().strip())
+    if not file.exists():
+        _make_key(file)
+    return bytes.fromhex(file.read_text().strip())
+
+
+def _make_key(file: Path) -> None:
+    """Make a key, unless another process is first: it gets its name only once it is whole."""
     key = secrets.token_bytes(32)
-    with os.fdopen(descriptor, "w") as opened:
-        opened.write(key.hex())
-    return key
+    made = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+            opened.write(key.hex())
+        with suppress(FileExistsError):
+            os.link(made, file)
+    finally:
+        made.unlink(missing_ok=True)
