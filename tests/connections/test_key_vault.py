@@ -344,6 +344,7 @@ async def test_no_value_reaches_the_log(
     secrets: KeyVaultSecrets, vault: KeyVaultPeer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="azure")
     vault.keep(NAME, PLANTED)
 
     await secrets.get("acme", REFERENCE)
