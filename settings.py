@@ -1,5 +1,6 @@
 """Every setting, read from the environment and checked at start. docs/configuration.md has a row for each."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,11 @@ class SettingsError(Exception):
 
 
 MANAGED_IDENTITY = "managedidentity"
+
+_SCHEDULE_FIELD = re.compile(r"[\w*]+([-/,][\w*]+)*")
+_SCHEDULE_NUMBER = re.compile(r"(?<![\w/])\d+")
+_LARGEST_OF_SCHEDULE = (59, 59, 23, 31, 12, 6)
+"""Second, minute, hour, day, month, day of the week."""
 
 CONNECTION_STRINGS = {
     "ServiceBusConnection": (
@@ -67,8 +73,12 @@ class Settings(BaseSettings):
         default=None,
         description="The key that opens the operators' routes of the local host; without it they are closed.",
     )
-    token_issuer: str = Field(default="shardline-local", description="The issuer that reader tokens must name.")
-    token_audience: str = Field(default="shardline", description="The audience that reader tokens must name.")
+    token_issuer: str = Field(
+        default="shardline-local", min_length=1, description="The issuer that reader tokens must name."
+    )
+    token_audience: str = Field(
+        default="shardline", min_length=1, description="The audience that reader tokens must name."
+    )
     token_keys_url: HttpUrl | None = Field(
         default=None,
         description="Where the issuer publishes the keys that reader tokens are signed with (JWKS).",
@@ -79,9 +89,11 @@ class Settings(BaseSettings):
         description="A key of 32 characters or more that signs and checks reader tokens (HS256), in place of an"
         " issuer's published keys: for the emulators and for services of your own that sign for their users.",
     )
-    token_tenant_claim: str = Field(default="tenant", description="The claim of a reader token that names the tenant.")
+    token_tenant_claim: str = Field(
+        default="tenant", min_length=1, description="The claim of a reader token that names the tenant."
+    )
     token_user_claim: str = Field(
-        default="sub", description="The claim of a reader token that holds the user's e-mail address."
+        default="sub", min_length=1, description="The claim of a reader token that holds the user's e-mail address."
     )
     cosmos_database: str = Field(default="shardline", min_length=1, description="The Cosmos DB database.")
     blob_container: str = Field(default="shardline", min_length=3, description="The blob container of large payloads.")
@@ -149,6 +161,19 @@ class Settings(BaseSettings):
         if address is not None and address.host not in {"127.0.0.1", "localhost", "[::1]"}:
             raise ValueError("a simulator must be on this machine: use an address like http://127.0.0.1:8100")
         return address
+
+    @field_validator("poll_schedule", "reconcile_schedule")
+    @classmethod
+    def _a_schedule(cls, text: str) -> str:
+        """Refuse what is no NCRONTAB at all: the Functions host would run the app without the timer."""
+        fields = text.split()
+        largest = _LARGEST_OF_SCHEDULE[-len(fields) :]
+        if len(fields) not in (5, 6) or not all(map(_SCHEDULE_FIELD.fullmatch, fields)):
+            raise ValueError("it reads second minute hour day month day-of-week, like 0 */5 * * * *")
+        for field, most in zip(fields, largest, strict=True):
+            if any(int(number) > most for number in _SCHEDULE_NUMBER.findall(field)):
+                raise ValueError(f"{field} is beyond {most}, the most in its place")
+        return text
 
     @field_validator("key_vault_url", "token_keys_url")
     @classmethod
@@ -280,8 +305,11 @@ def _resource(
     if connection_string and given:
         raise SettingsError(f"{name} and {forms} are both set: keep the one that is meant")
     if connection_string:
-        parts = {part.partition("=")[0].strip() for part in connection_string.get_secret_value().split(";")}
-        if not any(needed <= parts for needed in CONNECTION_STRINGS[name]):
+        parts = [part.partition("=") for part in connection_string.get_secret_value().split(";") if part.strip()]
+        given_parts = {part.strip() for part, _, value in parts if value.strip()}
+        if not all(equals for _, equals, _ in parts) or not any(
+            needed <= given_parts for needed in CONNECTION_STRINGS[name]
+        ):
             pairs = " or ".join("".join(f"{part}=…;" for part in sorted(needed)) for needed in CONNECTION_STRINGS[name])
             raise SettingsError(f"{name} is malformed: a connection string has at least {pairs}")
         return AzureResource(connection_string, None, None)

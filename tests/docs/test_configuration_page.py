@@ -86,6 +86,18 @@ def test_the_example_on_the_page_is_accepted(field: str, monkeypatch: pytest.Mon
         (AZURE | {"CosmosConnection__accountEndpoint": "acme"}, "CosmosConnection__accountEndpoint is malformed"),
         (AZURE | {"SHARDLINE_KEY_VAULT_URL": "http://vault"}, "SHARDLINE_KEY_VAULT_URL is malformed"),
         (AZURE | {"SHARDLINE_TOKEN_KEY": "short"}, "SHARDLINE_TOKEN_KEY is malformed"),
+        (AZURE | {"SHARDLINE_TOKEN_AUDIENCE": ""}, "SHARDLINE_TOKEN_AUDIENCE is malformed"),
+        (AZURE | {"SHARDLINE_POLL_SCHEDULE": "often"}, "SHARDLINE_POLL_SCHEDULE is malformed"),
+        (AZURE | {"SHARDLINE_POLL_SCHEDULE": ""}, "SHARDLINE_POLL_SCHEDULE is malformed"),
+        (AZURE | {"SHARDLINE_RECONCILE_SCHEDULE": "0 60 * * * *"}, "SHARDLINE_RECONCILE_SCHEDULE is malformed"),
+        (
+            {"SHARDLINE_HOME": "azure", "CosmosConnection": "AccountEndpoint=https://x/;AccountKey=k;junk"},
+            "CosmosConnection is malformed",
+        ),
+        (
+            {"SHARDLINE_HOME": "azure", "ServiceBusConnection": "Endpoint=;SharedAccessKeyName=n;SharedAccessKey=k"},
+            "ServiceBusConnection is malformed",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(
