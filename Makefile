@@ -12,7 +12,7 @@ NODE_PEERS := tests/support/node_peers/package.json tests/support/node_peers/pac
 EMULATORS_ENV := .cache/emulators.env
 ARGS ?=
 
-.PHONY: run demo test lint bench worker node-peers proton kill-campaign install dev clean \
+.PHONY: run demo test test-azure lint bench worker node-peers proton kill-campaign install dev clean \
 	compose-up compose-down func definitions package
 
 run: install
@@ -28,6 +28,11 @@ lint: dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# The store's tests on an account of Cosmos DB, real or emulated: see docs/testing.md.
+test-azure: dev
+	@test -n "$$SHARDLINE_TEST_COSMOS" || { echo "SHARDLINE_TEST_COSMOS must be the account's connection string" >&2; exit 2; }
+	@$(BIN)/python -m pytest -n 0 tests/shards/test_cosmos_store.py $(ARGS)
 
 kill-campaign: dev
 	@$(BIN)/python tests/support/kill_campaign.py --kills 20 $(ARGS)
