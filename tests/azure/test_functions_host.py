@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest_asyncio
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 from functions_host.environment import ROOT, worker_python
+from functions_host.functions import MissingSettingError
 from functions_host.host import FunctionsHost, Instance
 from service_bus_peer.peer import ServiceBusPeer
 from service_bus_peer.proton_requirement import require_proton
@@ -23,6 +25,7 @@ from messaging.queues import QueueProperties
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("functions host")]
 
+ECHO_APP = ROOT / "tests" / "app" / "echo_app"
 QUEUES = ("one-text", "many-texts", "one-bytes", "many-bytes", "awkward")
 LOCK = timedelta(minutes=5)
 MOST = 4
@@ -105,9 +108,9 @@ async def echoing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ech
     }
     with ServiceBusPeer(queues) as peer:
         host = FunctionsHost(
-            {"Bus": peer.connection_string},
+            {"Bus": peer.connection_string, "EVERY": "* * * * * *"},
             tmp_path_factory.mktemp("host"),
-            directory=ROOT / "tests" / "app" / "echo_app",
+            directory=ECHO_APP,
             host_json=HostSettings(max_message_batch_size=MOST, max_concurrent_calls=2),
         )
         async with ServiceBusClient.from_connection_string(peer.connection_string) as client:
@@ -195,6 +198,14 @@ async def test_what_a_lost_instance_held_comes_again_when_its_locks_end(echoing:
     assert echoing.peer.state.dead_letters("awkward") == []
 
 
+async def test_a_binding_that_names_a_setting_which_is_missing_starts_nothing(tmp_path: Path) -> None:
+    require_proton()
+    host = FunctionsHost({}, tmp_path, directory=ECHO_APP, host_json=HostSettings())
+    with pytest.raises(MissingSettingError, match="the setting Bus is missing"):
+        await host.add_instance()
+    await host.close()
+
+
 async def test_a_worker_that_ends_by_itself_gives_its_messages_back_at_once(echoing: Echoing) -> None:
     await echoing.send("awkward", [b"wait"])
     await echoing.handed(1)
@@ -204,3 +215,10 @@ async def test_a_worker_that_ends_by_itself_gives_its_messages_back_at_once(echo
     await echoing.host.lose(lost)
     await echoing.host.add_instance()
     await echoing.empty("awkward")
+
+
+async def test_timers_fire_by_their_schedule(echoing: Echoing) -> None:
+    echoing.host.run_timers()
+    log = echoing.instance.worker.log
+    await until(lambda: sum(line.category == "echo" for line in log) >= 2)
+    log.clear()
