@@ -58,7 +58,7 @@ class ClaimCheckBus:
         """
         if queue in QUEUES_OF_EVENTS and any(len(message.body) > LARGEST_INLINE for message in messages):
             turns = asyncio.Semaphore(AT_ONCE)
-            messages = await asyncio.gather(*(self._checked(message, turns) for message in messages))
+            messages = await asyncio.gather(*(self._checked(queue, message, turns) for message in messages))
         await self._bus.send(queue, messages, delay=delay)
 
     async def depths(self) -> dict[str, QueueDepth]:
@@ -77,22 +77,34 @@ class ClaimCheckBus:
         """See :meth:`messaging.bus.MessageBus.close`; the payloads stay open."""
         await self._bus.close()
 
-    async def _checked(self, message: Message, turns: asyncio.Semaphore) -> Message:
-        """The message with its payload kept apart; as it is when it is small, or no event of anyone's."""
+    async def _checked(self, queue: str, message: Message, turns: asyncio.Semaphore) -> Message:
         if len(message.body) <= LARGEST_INLINE:
             return message
-        try:
-            event = codec.decode(message.body)
-        except codec.DecodeError:
-            return message
-        match event:
-            case {"tenantId": str(tenant_id), "payload": dict(payload)} if tenant_id:
-                async with turns:
-                    reference = await self._payloads.put(tenant_id, codec.canonical(payload))
-                rest = {name: value for name, value in event.items() if name != "payload"}
-                return msgspec.structs.replace(message, body=codec.encode(rest | {"payloadRef": reference}))
-            case _:
-                return message
+        async with turns:
+            body = await without_payload(queue, message.body, self._payloads)
+        return msgspec.structs.replace(message, body=body)
+
+
+async def without_payload(queue: str, body: bytes, payloads: Payloads) -> bytes:
+    """The body of a message of *queue* with its payload kept apart; as it is when it is small, or no event of anyone's.
+
+    Raises:
+        StoreUnavailableError: the payload could not be kept.
+    """
+    if queue not in QUEUES_OF_EVENTS or len(body) <= LARGEST_INLINE:
+        return body
+    try:
+        event = codec.decode(body)
+    except codec.DecodeError:
+        return body
+    match event:
+        case {"tenantId": str(tenant_id), "payload": dict(payload)} if tenant_id:
+            reference = await payloads.put(tenant_id, codec.canonical(payload))
+            return codec.encode(
+                {name: value for name, value in event.items() if name != "payload"} | {"payloadRef": reference}
+            )
+        case _:
+            return body
 
 
 def is_claim_check(contract: Contract) -> bool:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from messaging import codec, tracing
 from messaging.bus import BusUnavailableError, Message, MessageBus, MessageTooLargeError, Property, is_property
-from messaging.claim_check import PayloadInvalidError, Payloads, is_claim_check, redeem
+from messaging.claim_check import PayloadInvalidError, Payloads, is_claim_check, redeem, without_payload
 from messaging.contracts import SCHEMA_VERSION, Contract
 from messaging.message_ids import message_id
 from messaging.queues import QUEUES
@@ -326,23 +326,24 @@ async def _settle(
     """
     settled = dict(outcomes)
     copies: dict[timedelta, dict[int, Message]] = {}
-    parked: list[ParkedMessage] = []
+    parked: dict[int, Park] = {}
     for index, outcome in outcomes.items():
         if isinstance(outcome, Later):
             copies.setdefault(outcome.delay, {})[index] = _copy(messages[index], queue, outcome)
         elif isinstance(outcome, Park):
-            parked.append(_parked(messages[index], queue, outcome, ports.clock))
+            parked[index] = outcome
     if parked:
-        for message in parked:
-            log.warning("%s: %s parked as %s: %s", queue, _named(message), message.reason, message.detail)
+        for index, park in parked.items():
+            log.warning("%s: %s parked as %s: %s", queue, _named(messages[index]), park.reason, park.detail)
         try:
-            await ports.parked.park(parked)
+            await ports.parked.park(
+                [await _parked(messages[index], queue, park, ports) for index, park in parked.items()]
+            )
         except StoreUnavailableError as error:
             log.warning("%s: the store can't park %d messages now (%s)", queue, len(parked), error)
-            for index, outcome in outcomes.items():
-                if isinstance(outcome, Park):
-                    settled[index] = waiting = _outage(messages[index], "the store can't park it now")
-                    copies.setdefault(waiting.delay, {})[index] = _copy(messages[index], queue, waiting)
+            for index in parked:
+                settled[index] = waiting = _outage(messages[index], "the store can't park it now")
+                copies.setdefault(waiting.delay, {})[index] = _copy(messages[index], queue, waiting)
     for delay, batch in copies.items():
         while batch:
             refused = await times.patiently(partial(_send_copies, queue, batch, delay, ports.bus))
@@ -350,7 +351,7 @@ async def _settle(
                 break
             # What a copy says of itself on top of its message was too much.
             settled[refused] = outcome = Park("message-too-large", f"{queue}: no copy of it can be sent, for its size")
-            await times.patiently(partial(_park_copy, _parked(messages[refused], queue, outcome, ports.clock), ports))
+            await times.patiently(partial(_park_copy, messages[refused], queue, outcome, ports))
             del batch[refused]
     return settled
 
@@ -366,16 +367,14 @@ async def _send_copies(queue: str, copies: Mapping[int, Message], delay: timedel
     return None
 
 
-async def _park_copy(message: ParkedMessage, ports: DeliveryPorts) -> None:
+async def _park_copy(message: IncomingMessage, queue: str, outcome: Park, ports: DeliveryPorts) -> None:
     try:
-        await ports.parked.park([message])
+        await ports.parked.park([await _parked(message, queue, outcome, ports)])
     except StoreUnavailableError as error:
-        raise BusUnavailableError(
-            f"{message.queue}: too large for a copy, and the store can't park it: {error}"
-        ) from error
+        raise BusUnavailableError(f"{queue}: too large for a copy, and the store can't park it: {error}") from error
 
 
-def _named(message: IncomingMessage | ParkedMessage) -> str:
+def _named(message: IncomingMessage) -> str:
     """The message as the log names it, where a line of Azure's worker may tell no invocation."""
     return f"message {message.message_id} (correlation id {message.correlation_id})"
 
@@ -395,17 +394,22 @@ def _copy(message: IncomingMessage, queue: str, outcome: Later) -> Message:
     )
 
 
-def _parked(message: IncomingMessage, queue: str, outcome: Park, clock: Clock) -> ParkedMessage:
+async def _parked(message: IncomingMessage, queue: str, outcome: Park, ports: DeliveryPorts) -> ParkedMessage:
+    """The message as it is parked: an event that is too large for an item by claim check.
+
+    Raises:
+        StoreUnavailableError: its payload could not be kept.
+    """
     return parked_message(
         queue=queue,
-        body=message.get_body(),
+        body=await without_payload(queue, message.get_body(), ports.payloads),
         message_id=message.message_id,
         correlation_id=message.correlation_id,
         properties=_properties(message),
         delivery_count=message.delivery_count,
         reason=outcome.reason,
         detail=outcome.detail,
-        parked_at=to_text(clock()),
+        parked_at=to_text(ports.clock()),
     )
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
+from azure.functions.servicebus import ServiceBusMessage
 from chain_rig import TENANT, Rig, event
 
 from local.host.queue_pump import to_service_bus_message
@@ -16,6 +18,7 @@ from messaging.contracts import IngestionEvent
 from messaging.queues import INGESTION_EVENTS, QUEUES
 from operations.replay import ReplaySelection, replay, select
 from processors.delivery import CLAIM_CHECKS_AT_ONCE, Delivery, DeliveryPorts, consume
+from processors.normalization import normalize
 from processors.outcome import DONE, Cause, Done, Later, Outcome, Park
 from shards.blobs import blob_reference
 from shards.store import StoreUnavailableError
@@ -327,3 +330,30 @@ async def test_a_late_try_leaves_its_copies_less_time(rig: Rig) -> None:
         await deliver(rig, process, replace(rig.services.delivery, bus=bus))
     assert tries == 5
     assert rig.now - began < lock
+
+
+async def test_an_event_too_large_for_any_item_is_parked_by_claim_check_and_replayed_whole(rig: Rig) -> None:
+    """A Premium namespace takes messages of 100 MB, from producers that know nothing of claim checks."""
+    name = "\n" * 2_000_000
+    unplaced = event("Account", 1, 1, Name="Account 1", Notes__c=name, instance=None)
+    process = partial(normalize, ports=rig.services.normalization)
+    given = ServiceBusMessage(
+        body=unplaced.to_bytes(),
+        message_id="large",
+        sequence_number=1,
+        delivery_count=1,
+        application_properties={"tenantId": TENANT},
+        user_properties={},
+    )
+    await consume([given], INGESTION_EVENTS, IngestionEvent, process, rig.services.delivery)
+    [parked] = await rig.parked()
+    assert parked.reason == "instance-unknown"
+    assert len(parked.body) < LARGEST_INLINE
+    recorded = Recorder()
+    assert await replay(rig.services.replay, [parked]) == 1
+    [again] = await rig.receive(INGESTION_EVENTS)
+    outcomes = await consume(
+        [to_service_bus_message(again)], INGESTION_EVENTS, IngestionEvent, recorded, rig.services.delivery
+    )
+    assert outcomes == [DONE]
+    assert recorded.batches == [["Account 1"]]
