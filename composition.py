@@ -121,7 +121,7 @@ class Services:
     @cached_property
     def dead_letters(self) -> DeadLetterPorts:
         """The ports of draining dead letters."""
-        return DeadLetterPorts(self.bus, self.store, self.clock, self.telemetry.metrics)
+        return DeadLetterPorts(self.bus, self.store, self.blobs, self.clock, self.telemetry.metrics)
 
     @cached_property
     def replay(self) -> ReplayPorts:

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from messaging.bus import DeadLetter, MessageBus
+from messaging.claim_check import Payloads, without_payload
 from messaging.queues import QUEUES
 from messaging.times import Clock, to_text
 from operations.metrics import Metrics
@@ -21,6 +22,7 @@ class DeadLetterPorts:
 
     bus: MessageBus
     parked: ParkedMessages
+    payloads: Payloads
     clock: Clock
     metrics: Metrics
 
@@ -34,7 +36,7 @@ async def drain(ports: DeadLetterPorts) -> int:
     for queue in QUEUES:
         after = 0
         while letters := await ports.bus.dead_letters(queue, limit=PAGE, after=after):
-            await ports.parked.park([_parked(letter, ports.clock) for letter in letters])
+            await ports.parked.park([await _parked(letter, ports) for letter in letters])
             await ports.bus.remove_dead_letters(queue, [letter.sequence_number for letter in letters])
             log.warning("%s: parked %d dead letters (%s)", queue, len(letters), letters[0].reason)
             ports.metrics.dead_letters(queue, len(letters))
@@ -44,10 +46,10 @@ async def drain(ports: DeadLetterPorts) -> int:
     return drained
 
 
-def _parked(letter: DeadLetter, clock: Clock) -> ParkedMessage:
+async def _parked(letter: DeadLetter, ports: DeadLetterPorts) -> ParkedMessage:
     return parked_message(
         queue=letter.queue,
-        body=letter.body,
+        body=await without_payload(letter.queue, letter.body, ports.payloads),
         # One that its producer gave no id goes by its number: parked under none, each would take the last one's place.
         message_id=letter.message_id or f"{letter.queue}/$deadletterqueue/{letter.sequence_number}",
         correlation_id=letter.correlation_id,
@@ -55,5 +57,5 @@ def _parked(letter: DeadLetter, clock: Clock) -> ParkedMessage:
         delivery_count=letter.delivery_count,
         reason=REASON,
         detail=f"the bus gave up on it: {letter.reason}, {letter.description}",
-        parked_at=to_text(clock()),
+        parked_at=to_text(ports.clock()),
     )

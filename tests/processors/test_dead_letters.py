@@ -64,3 +64,23 @@ async def test_dead_letters_whose_producers_gave_them_no_id_are_parked_each(rig:
     assert sorted(message.properties["number"] for message in parked) == [1, 2]
     assert await replay(rig.services.replay, parked) == 2
     assert sorted(message.properties["number"] for message in await rig.receive(INGESTION_EVENTS)) == [1, 2]
+
+
+async def test_a_dead_letter_too_large_for_any_item_is_parked_by_claim_check(
+    rig: Rig, monkeypatch: MonkeyPatch
+) -> None:
+    """A Premium namespace takes messages of 100 MB, from producers that know nothing of claim checks."""
+    large = event("Account", 1, 1, Name="Acme", Notes__c="\n" * 2_000_000)
+    await rig.send(event("Account", 1, 1, Name="Acme"))
+    await _dead_letter(rig)
+    real = rig.services.bus.dead_letters
+
+    async def not_by_claim_check(queue: str, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
+        return [replace(letter, body=large.to_bytes()) for letter in await real(queue, limit=limit, after=after)]
+
+    monkeypatch.setattr(rig.services.bus, "dead_letters", not_by_claim_check)
+    await drain(rig.services.dead_letters)
+    await replay(rig.services.replay, await rig.parked())
+    await rig.drain()
+    assert await rig.parked() == []
+    assert (await rig.shard("Account", 1)).name == "Acme"
