@@ -108,6 +108,9 @@ param operatorPrincipalType string = 'User'
 @description('Address that alerts are mailed to. Empty: alerts are shown in the portal only.')
 param alertEmail string = ''
 
+@description('Share of the traces that are recorded, each of them whole: 0 to 1.')
+param traceShare string = '0.1'
+
 @description('Days that logs and traces are kept.')
 @minValue(30)
 @maxValue(730)
@@ -264,6 +267,8 @@ module functionApp 'function-app.bicep' = {
       SHARDLINE_TOKEN_USER_CLAIM: tokenUserClaim
       SHARDLINE_POLL_SCHEDULE: pollSchedule
       SHARDLINE_RECONCILE_SCHEDULE: reconcileSchedule
+      OTEL_TRACES_SAMPLER: 'parentbased_traceidratio'
+      OTEL_TRACES_SAMPLER_ARG: traceShare
     }
   }
 }

@@ -45,6 +45,8 @@ HOSTS_OWN: Final = {
     "FUNCTIONS_WORKER_RUNTIME",
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
 }
 """Settings that the Functions host reads, and that are no fields of :class:`settings.Settings`."""
 
