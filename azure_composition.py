@@ -38,6 +38,10 @@ the app itself writes, and paid for by the line. Only with debug logging on (PYT
 """
 
 
+SAFE_CONSISTENCY = {"Strong", "BoundedStaleness"}
+"""With less, a step may not see what the one before has written."""
+
+
 class Logins:
     """The identities that this process acts as; each is made when first needed, and shared by the clients it is for."""
 
@@ -146,7 +150,12 @@ async def provision_azure(
             definitions if search else [definition.without_search for definition in definitions],
             throughput=ThroughputProperties(auto_scale_max_throughput=throughput) if throughput else None,
         )
-        return [*made, Provisioned(f"blobs: {settings.blob_container}", made=await blobs.ensure_container())]
+        policy = (await client._get_database_account()).ConsistencyPolicy or {}
+        consistency = policy.get("defaultConsistencyLevel")
+        account = Provisioned("account", made=False)
+        if search and consistency not in SAFE_CONSISTENCY:
+            account.differences.append(f"its consistency is {consistency} instead of Strong")
+        return [account, *made, Provisioned(f"blobs: {settings.blob_container}", made=await blobs.ensure_container())]
 
 
 def _quieten_libraries() -> None:

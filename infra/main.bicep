@@ -43,9 +43,9 @@ param cosmosCapacity string = 'serverless'
 @minValue(1000)
 param cosmosMaxThroughput int = 4000
 
-@description('Strong: a step always sees what the one before has written, at twice the request units a read.')
-@allowed(['Session', 'Strong'])
-param cosmosConsistency string = 'Session'
+@description('Strong: a step always sees what the one before has written, at twice the request units a read. With Session a step may miss it; docs/cosmos.md tells what that can cost.')
+@allowed(['Strong', 'Session'])
+param cosmosConsistency string = 'Strong'
 
 @description('The Cosmos DB database.')
 param cosmosDatabase string = 'shardline'

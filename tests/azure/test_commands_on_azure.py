@@ -15,7 +15,15 @@ from shardline_command import Answer, shardline
 
 pytestmark = pytest.mark.xdist_group("commands on azure")
 
-CONTAINERS = ["shards", "progress", "chunks-wordllama-l2-supercat-256-256", "parked", "leases", "blobs: shardline"]
+PROVISIONED = [
+    "account",
+    "shards",
+    "progress",
+    "chunks-wordllama-l2-supercat-256-256",
+    "parked",
+    "leases",
+    "blobs: shardline",
+]
 CONNECTION = {
     "tenantId": "acme",
     "connectionId": "main",
@@ -32,11 +40,18 @@ CONNECTION = {
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[dict[str, str]]:
+def cosmos() -> Iterator[CosmosPeer]:
+    """An account with nothing in it."""
+    with CosmosPeer() as peer:
+        yield peer
+
+
+@pytest.fixture(scope="module")
+def home(cosmos: CosmosPeer) -> Iterator[dict[str, str]]:
     """The environment of a home whose containers nobody has made yet."""
     require_proton()
     require_node_peers()
-    with ServiceBusPeer() as bus, CosmosPeer() as cosmos:
+    with ServiceBusPeer() as bus:
         azurite = Azurite()
         try:
             yield azure_settings(bus, cosmos, azurite)
@@ -48,16 +63,20 @@ def run(home: dict[str, str], *arguments: str | Path, **more: str) -> Answer:
     return shardline(*arguments, environment=home | more)
 
 
-def test_an_operator_sets_a_home_up_and_looks_at_it(home: dict[str, str], tmp_path: Path) -> None:
+def test_an_operator_sets_a_home_up_and_looks_at_it(home: dict[str, str], cosmos: CosmosPeer, tmp_path: Path) -> None:
     unprovisioned = run(home, "status")
     assert (unprovisioned.code, len(unprovisioned.error.splitlines())) == (1, 1)
     assert "shardline provision" in unprovisioned.error
 
     made = run(home, "provision", "--json")
-    assert made.code == 0, made.error
-    assert made.lines == [{"name": name, "made": True, "differences": []} for name in CONTAINERS]
+    account, *others = made.lines
+    assert made.code == 1
+    assert account["differences"] == ["its consistency is Session instead of Strong"]
+    assert others == [{"name": name, "made": True, "differences": []} for name in PROVISIONED[1:]]
+    cosmos.set_consistency("Strong")
     again = run(home, "provision", "--json")
-    assert again.lines == [{"name": name, "made": False, "differences": []} for name in CONTAINERS]
+    assert again.code == 0, again.error
+    assert again.lines == [{"name": name, "made": False, "differences": []} for name in PROVISIONED]
 
     file = tmp_path / "connection.json"
     file.write_text(json.dumps(CONNECTION))

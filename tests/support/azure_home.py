@@ -167,6 +167,8 @@ async def azure_home(
     async with AsyncExitStack() as stack:
         bus: ServiceBusPeerHandle = stack.enter_context(ServiceBusPeerProcess() if peers_apart else ServiceBusPeer())
         cosmos: CosmosPeerHandle = stack.enter_context(CosmosPeerProcess() if peers_apart else CosmosPeer())
+        # As it is deployed: a step sees what the one before has written.
+        cosmos.set_consistency("Strong")
         azurite = Azurite()
         stack.callback(azurite.end)
         settings = azure_settings(bus, cosmos, azurite)

@@ -35,6 +35,10 @@ class Controls:
         """Let time pass."""
         self._service.clock.advance(seconds)
 
+    def set_consistency(self, level: str) -> None:
+        """Make *level* the account's default consistency."""
+        self._service.consistency = level
+
     def split(self, database: str, container: str, prefix: Sequence[Any]) -> None:
         """Split the partition where a key prefix lives, in the middle of it."""
         held = self._service.account.container(database, container)

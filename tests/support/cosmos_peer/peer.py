@@ -58,6 +58,10 @@ class PeerHandle:
         """Let time pass at once: what has a time to live may be over."""
         self._ask("advance", seconds)
 
+    def set_consistency(self, level: str) -> None:
+        """Make *level* the account's default consistency, as clients see it that connect from now on."""
+        self._ask("set_consistency", level)
+
     def split(self, database: str, container: str, prefix: Sequence[Any]) -> None:
         """Split the physical partition where the items under a key prefix live, in the middle of the prefix.
 

@@ -86,6 +86,9 @@ class Service:
         self.counters = Counters()
         self.errors: list[Exception] = []
         self.endpoint = ""
+        self.consistency = "Session"
+        """The account's default, which clients ask for when they connect. Strong or not, a read sees what is written
+        here; but a strong one costs more."""
 
     def handle(self, request: Request) -> Reply:
         """What becomes of a request."""
@@ -235,7 +238,7 @@ class Service:
                         "minReplicaSetSize": 3,
                         "maxReplicasetSize": 4,
                     },
-                    "userConsistencyPolicy": {"defaultConsistencyLevel": "Session"},
+                    "userConsistencyPolicy": {"defaultConsistencyLevel": self.consistency},
                     "systemReplicationPolicy": {"minReplicaSetSize": 3, "maxReplicasetSize": 4},
                     "readPolicy": {"primaryReadCoefficient": 1, "secondaryReadCoefficient": 1},
                     "queryEngineConfiguration": "{}",
@@ -367,7 +370,7 @@ class Service:
         item = outcome.item
         if operation.verb == "Read":
             assert item is not None
-            call.charge = read_charge(item.size)
+            call.charge = self._reading(read_charge(item.size))
         else:
             call.charge = write_charge(item, outcome.before, container.definition)
         if item is None:
@@ -391,6 +394,10 @@ class Service:
         entries = call.body()
         call.charge = READ_MISS
         return call.answer(207, encode(refused_batch(len(entries), first_conditional(entries) or 0, 412).results))
+
+    def _reading(self, charge: float) -> float:
+        """What a read costs: a strong one asks two replicas, and costs twice what is published for one."""
+        return 2 * charge if self.consistency == "Strong" else charge
 
     def _session(self, call: Incoming, partitions: Sequence[Partition]) -> None:
         """Hold the request to its session token, and give it the newest.
@@ -452,7 +459,7 @@ class Service:
                 substatus=CROSS_PARTITION_NOT_SERVABLE,
             )
         page = self._page(call, container, query, context, scope)
-        call.charge = query_charge(page, scanning=scans(query, context), scored=_scored(query))
+        call.charge = self._reading(query_charge(page, scanning=scans(query, context), scored=_scored(query)))
         if page.continuation is not None:
             call.headers["x-ms-continuation"] = page.continuation
         call.headers["x-ms-item-count"] = str(len(page.rows))
@@ -543,7 +550,7 @@ class Service:
         page = self._page(call, container, every, context, scope)
         if page.continuation is not None:
             call.headers["x-ms-continuation"] = page.continuation
-        call.charge = feed_charge(page.matched_bytes, len(page.rows))
+        call.charge = self._reading(feed_charge(page.matched_bytes, len(page.rows)))
         body = b'{"_rid":%s,"Documents":[%s],"_count":%d}' % (
             encode(container.rid),
             b",".join(page.rows),
@@ -576,7 +583,7 @@ class Service:
         self._session(call, [partition])
         call.headers["etag"] = page.etag
         size = sum(len(item.data) for item in page.items)
-        call.charge = feed_charge(size, len(page.items))
+        call.charge = self._reading(feed_charge(size, len(page.items)))
         if not page.items:
             return call.answer(304)
         documents = b",".join(_with_lsn(item) for item in page.items)
