@@ -12,6 +12,7 @@ from deployments import VARIANTS
 from resource_types import read_types
 
 from messaging.queues import QUEUES
+from settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "infra" / "main.bicep"
@@ -103,6 +104,18 @@ def test_no_setting_and_no_output_holds_a_key(deployment: Deployment) -> None:
         assert "AccountKey" not in text
         assert "SharedAccessKey" not in text
     assert site["functionAppConfig"]["deployment"]["storage"]["authentication"]["type"] == "UserAssignedIdentity"
+
+
+def test_what_a_deployment_gives_opens_the_home_whatever_becomes_of_the_case(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Azure gives ``AZURE_RESOURCE_GROUP`` back as ``azurE_RESOURCE_GROUP``; docs/deploy.md has a shell take capitals."""
+    for change in (str, str.upper):
+        with monkeypatch.context() as environment:
+            for name, value in deployment.outputs.items():
+                # What only Azure knows, an address, stands in brackets here.
+                environment.setenv(change(name), "https://known.example" if value.startswith("[") else value)
+            assert load_settings().home == "azure"
 
 
 def test_the_app_may_send_and_receive_on_each_queue_and_little_else() -> None:
