@@ -62,6 +62,8 @@ OTHERS = 10_000_000
 """Where the numbers of records begin that no other case has."""
 LARGE = 300_000
 """Bytes of a payload that goes apart from its message."""
+CONSISTENCY = "Strong"
+"""What the deployment gives the account."""
 PARTS = {
     "read": ("read",),
     "query": ("query", "query-plan"),
@@ -219,6 +221,7 @@ async def _home(folder: Path) -> AsyncIterator[AzureHome]:
         bus = stack.enter_context(ServiceBusPeer())
         # As a new account has it; each look at the change feed is charged for each partition.
         cosmos = stack.enter_context(CosmosPeer(partitions=1))
+        cosmos.set_consistency(CONSISTENCY)
         azurite = Azurite(counting=True)
         stack.callback(azurite.end)
         environment = azure_settings(bus, cosmos, azurite)
