@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=50_000, help="contacts of about 950 bytes (default 50,000)")
     parser.add_argument("--rounds", type=int, default=1, help="rounds a rate; the median one is shown (default 1)")
     parser.add_argument("--skip-hostile", action="store_true", help="leave the hostile cursor out")
+    parser.add_argument("--skip-faults", action="store_true", help="leave the stories of failures on Azure out")
     options = parser.parse_args()
     console = Console(width=132)
     for line in machine.description():
@@ -59,6 +60,8 @@ def main() -> None:
     subprocess.run([sys.executable, "-m", "bench.telemetry_bench"], check=True)
     # The peers of Azure's services take no part in what is measured above, and say so where they are not installed.
     subprocess.run([sys.executable, "-m", "bench.azure_cost"], check=True)
+    if not options.skip_faults:
+        subprocess.run([sys.executable, "-m", "bench.azure_faults"], check=True)
     console.print(f"load average at the end: {machine.load()} (this bench alone makes about 2)", highlight=False)
     if not options.skip_hostile:
         hostile.report(console)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 from rich.table import Table
 
@@ -74,12 +75,17 @@ def main() -> int:
         # They tell at length of each link that breaks, which is what is wanted here.
         logging.getLogger(library).addHandler(logging.NullHandler())
         logging.getLogger(library).propagate = False
+    console = Console(width=132)
     table = Table(title=f"{options.records:,} records through the home on Azure, one instance")
     for heading in ("what fails", "shards", "chunks", "vectors", "lost or doubled", "given up on", "records/s"):
         table.add_column(heading, justify="left" if heading == "what fails" else "right")
     problems: list[str] = []
     for name, failures in STORIES.items():
-        end, seconds = asyncio.run(_story(options.records, failures))
+        try:
+            end, seconds = asyncio.run(_story(options.records, failures))
+        except pytest.skip.Exception as missing:
+            console.print(f"the stories of failures on Azure are left out: {missing}", highlight=False)
+            return 0
         counts = end.picture.counts
         table.add_row(
             name,
@@ -91,7 +97,6 @@ def main() -> int:
             f"{options.records / seconds:,.0f}",
         )
         problems += end.problems
-    console = Console(width=132)
     console.print(table)
     for problem in problems[:SHOWN]:
         console.print(problem, highlight=False)

@@ -38,7 +38,7 @@ TOKEN_KEY = "0123456789abcdef0123456789abcdef"
 NEVER = "0 0 0 29 2 *"
 """A schedule for timers that tests fire themselves."""
 LOCK = max(queue.lock_duration for queue in QUEUES.values())
-FORSAKEN_SECONDS = 1.0
+FORSAKEN_SECONDS = 2.0
 """Locks that no function works under for so long are those of messages that could not be settled."""
 PATIENCE = 240.0
 """Seconds until a home that has work must be done with it, on a machine that has other work too."""
@@ -125,6 +125,7 @@ class AzureHome:
                     # The SDK holds messages for a moment before it hands them over.
                     if clock() - worked > FORSAKEN_SECONDS:
                         self.bus.advance(LOCK)
+                        worked = clock()
                 elif any(depth.scheduled for depth in depths):
                     self.bus.advance(LONGEST_DELAY)
                 else:
