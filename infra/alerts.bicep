@@ -232,7 +232,7 @@ resource deadLettersLeft 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   location: 'global'
   tags: tags
   properties: {
-    description: 'Queues of ${serviceBusNamespaceName} hold more than ${mostDeadLettersLeft} dead letters, which the reconciler should have parked within a minute: it does not run, or it fails. ${page}#dead-letters-left.'
+    description: 'Queues of ${serviceBusNamespaceName} hold more than ${mostDeadLettersLeft} dead letters, which the reconciler should have parked within minutes: it does not run, or it fails. ${page}#dead-letters-left.'
     severity: 1
     enabled: true
     scopes: [serviceBusNamespaceId]

@@ -109,7 +109,7 @@ def test_no_setting_and_no_output_holds_a_key(deployment: Deployment) -> None:
 def test_what_a_deployment_gives_opens_the_home_whatever_becomes_of_the_case(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Azure gives ``AZURE_RESOURCE_GROUP`` back as ``azurE_RESOURCE_GROUP``; docs/deploy.md has a shell take capitals."""
+    """Azure gives ``AZURE_RESOURCE_GROUP`` back as ``azurE_RESOURCE_GROUP``; docs/deploy.md makes it capitals again."""
     for change in (str, str.upper):
         with monkeypatch.context() as environment:
             for name, value in deployment.outputs.items():
