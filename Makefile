@@ -13,7 +13,7 @@ EMULATORS_ENV := .cache/emulators.env
 ARGS ?=
 
 .PHONY: run demo test test-azure lint bench worker node-peers proton kill-campaign install dev clean \
-	compose-up compose-down func definitions package
+	compose-up compose-down func definitions package docker-compose-needed core-tools-needed
 
 run: install
 	@$(BIN)/shardline up $(ARGS)
@@ -76,23 +76,28 @@ bench: dev
 	@$(BIN)/python -m bench $(ARGS)
 
 # The emulators in Docker that `make func` runs the app against.
-compose-up: install
-	@docker compose version >/dev/null 2>&1 || \
-		{ echo "Docker with Compose is needed: see https://docs.docker.com/compose/install" >&2; exit 1; }
+compose-up: docker-compose-needed install
 	@$(BIN)/python -m local.emulators.password $(EMULATORS_ENV)
 	@docker compose --env-file $(EMULATORS_ENV) up --detach
 	@$(BIN)/python -m local.emulators.wait
 
-compose-down:
+compose-down: docker-compose-needed
+	@test -f $(EMULATORS_ENV) || { echo "No emulators were started from here: there is nothing to end." >&2; exit 1; }
 	@docker compose --env-file $(EMULATORS_ENV) down --volumes
 
+docker-compose-needed:
+	@docker compose version >/dev/null 2>&1 || \
+		{ echo "Docker with Compose is needed: see https://docs.docker.com/compose/install" >&2; exit 1; }
+
 # The app in Microsoft's own host, with the settings of local.settings.json.
-func: dev
-	@command -v func >/dev/null || { echo "Azure Functions Core Tools 4 are needed:" \
-		"npm install --global azure-functions-core-tools@4, or see https://aka.ms/azfunc-install" >&2; exit 1; }
+func: core-tools-needed dev
 	@test -f local.settings.json || cp local.settings.example.json local.settings.json
 	@$(BIN)/python -m local.emulators.with_settings local.settings.json $(BIN)/shardline provision --without-search
 	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" func start $(ARGS)
+
+core-tools-needed:
+	@command -v func >/dev/null || { echo "Azure Functions Core Tools 4 are needed:" \
+		"npm install --global azure-functions-core-tools@4, or see https://aka.ms/azfunc-install" >&2; exit 1; }
 
 # The queues and containers that the deployment reads, written from the code that relies on them.
 definitions: install
