@@ -181,12 +181,25 @@ def test_compose_up_makes_a_password_starts_and_waits(make: Make) -> None:
 
 def test_compose_down_leaves_nothing(make: Make) -> None:
     make.program("docker")
+    (make.folder / ".cache").mkdir()
+    (make.folder / ".cache/emulators.env").touch()
     assert make("compose-down").returncode == 0
-    assert make.called() == ["docker compose --env-file .cache/emulators.env down --volumes"]
+    assert make.called() == [
+        "docker compose version",
+        "docker compose --env-file .cache/emulators.env down --volumes",
+    ]
 
 
-def test_without_docker_compose_up_says_what_is_needed(make: Make) -> None:
-    done = make("compose-up")
+def test_compose_down_says_when_there_is_nothing_to_end(make: Make) -> None:
+    make.program("docker")
+    done = make("compose-down")
+    assert done.returncode != 0
+    assert "nothing to end" in done.stderr
+
+
+@pytest.mark.parametrize("target", ["compose-up", "compose-down"])
+def test_without_docker_make_says_what_is_needed(make: Make, target: str) -> None:
+    done = make(target)
     assert done.returncode != 0
     assert "Docker with Compose is needed" in done.stderr
     assert make.called() == []
