@@ -1,5 +1,6 @@
 """Reader tokens of an identity provider: real signatures, checked with the keys that it publishes."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,11 +26,16 @@ class Issuer:
         self.asked = 0
         self.document: bytes | None = None
         self.away = False
+        self.gate: asyncio.Event | None = None
+        self.reached = asyncio.Event()
         self.now = 0.0
         self.verifier = IssuerKeys(self.fetch, RULES, monotonic=lambda: self.now)
 
     async def fetch(self) -> bytes:
         self.asked += 1
+        if self.gate is not None:
+            self.reached.set()
+            await self.gate.wait()
         if self.away:
             raise VerificationUnavailableError("away")
         if self.document is not None:
@@ -98,6 +104,66 @@ async def test_new_keys_are_found_and_forged_ids_do_not_make_it_ask_for_ever() -
     assert (await issuer.verifier.verify(token(SECOND, "second"))).tenant_id == "acme"
     with pytest.raises(InvalidTokenError):
         await issuer.verifier.verify(token(FIRST))
+
+
+async def test_a_known_key_waits_for_no_read() -> None:
+    issuer = Issuer(first=FIRST)
+    await issuer.verifier.verify(token(FIRST))
+    issuer.now += ASK_AGAIN_SECONDS + 1
+    issuer.gate = asyncio.Event()
+    unknown = asyncio.create_task(issuer.verifier.verify(token(SECOND, "second")))
+    async with asyncio.timeout(10):
+        await issuer.reached.wait()
+        assert (await issuer.verifier.verify(token(FIRST))).tenant_id == "acme"
+    assert not unknown.done()
+    issuer.gate.set()
+    with pytest.raises(InvalidTokenError):
+        await unknown
+
+
+TRICKLES: dict[str, bytes] = {
+    "a status line": b"",
+    "a header": b"HTTP/1.1 200 OK\r\n",
+    "a body of a known length": b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+    "a body in chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n \r\nffff\r\n",
+}
+
+
+@pytest.mark.parametrize("name", TRICKLES)
+async def test_a_document_that_comes_byte_by_byte_is_given_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes well within what a read may wait for the next one."""
+    over, gone = asyncio.Event(), asyncio.Event()
+    connections = 0
+
+    async def trickle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        try:
+            writer.write(TRICKLES[name])
+            while not over.is_set():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            gone.set()
+
+    monkeypatch.setattr("api.issuer_keys.READ_SECONDS", 0.3)
+    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    fetch = keys_at("https://login.acme.example/keys", simulator=f"http://127.0.0.1:{port}")
+    with pytest.raises(VerificationUnavailableError, match=r"https://login.acme.example/keys .* within 0.3 s"):
+        await fetch()
+    if "body" not in name:
+        with pytest.raises(VerificationUnavailableError, match="within"):
+            await fetch()
+        assert connections == 1, "nobody can hang up during the headers, so it must stay one"
+        over.set()
+    async with asyncio.timeout(20):
+        await gone.wait()
+    server.close()
 
 
 async def test_known_keys_serve_on_while_the_issuer_is_away() -> None:
