@@ -12,7 +12,7 @@ import jwt
 import requests
 from urllib3.exceptions import HTTPError
 
-from api.tokens import InvalidTokenError, Reader, TokenRules, VerificationUnavailableError
+from api.tokens import ABSURD, InvalidTokenError, Reader, TokenRules, VerificationUnavailableError
 from connections.egress import RefusedDestinationError, vendor_session
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384")
@@ -50,7 +50,7 @@ class IssuerKeys:
         """See :meth:`api.tokens.TokenVerifier.verify`."""
         try:
             header = jwt.get_unverified_header(token)
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, *ABSURD):
             raise InvalidTokenError("the token is malformed: it is no signed JSON Web Token") from None
         if header.get("alg") not in ALGORITHMS:
             raise InvalidTokenError(f"the token is signed in another way than {' or '.join(ALGORITHMS)}")

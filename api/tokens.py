@@ -7,15 +7,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeGuard
 
 import jwt
 
+from messaging.contracts import LONGEST_TENANT_ID
 from shards.model import ANYONE_PRINCIPAL, TENANT_PRINCIPAL
 
 ALGORITHM = "HS256"
 """Of tokens that are signed and checked with one key."""
 LIFETIME = timedelta(hours=12)
+
+ABSURD: Final = (UnicodeError, OverflowError, RecursionError)
+"""What PyJWT, in one version or another, lets out of tokens of lone surrogates, infinite times or endless nesting."""
 
 
 class InvalidTokenError(Exception):
@@ -74,8 +78,12 @@ class TokenRules:
             )
         except jwt.InvalidTokenError as error:
             raise InvalidTokenError(_words(error, algorithms)) from None
+        except ABSURD:
+            raise InvalidTokenError(
+                "the token is malformed: it is no signed JSON Web Token, or a claim is absurd"
+            ) from None
         tenant, user = claims[self.tenant_claim], claims[self.user_claim]
-        if not isinstance(tenant, str) or not tenant or not isinstance(user, str) or not user:
+        if not _is_text(tenant) or len(tenant) > LONGEST_TENANT_ID or not _is_text(user):
             raise InvalidTokenError("the token names no tenant or no user")
         return Reader(
             tenant, user, reader_principals(user, _texts(claims, "groups")), frozenset(_texts(claims, "roles"))
@@ -147,7 +155,18 @@ def reader_principals(user: str, groups: Iterable[str] = ()) -> frozenset[str]:
 
 def _texts(claims: dict[str, Any], name: str) -> list[str]:
     values = claims.get(name, [])
-    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
+    return [value for value in values if _is_text(value)] if isinstance(values, list) else []
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether *value* is a text that a store can be asked for: JSON escapes can make halves of characters."""
+    if not isinstance(value, str) or not value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def local_key(file: Path) -> bytes:

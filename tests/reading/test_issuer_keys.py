@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from api.issuer_keys import ASK_AGAIN_SECONDS, AWAY_SECONDS, FRESH_SECONDS, IssuerKeys, keys_at
-from api.tokens import InvalidTokenError, TokenRules, VerificationUnavailableError
+from api.tokens import InvalidTokenError, TokenKey, TokenRules, VerificationUnavailableError
 
 RULES = TokenRules("https://login.acme.example", "shardline", tenant_claim="tid", user_claim="preferred_username")
 FIRST, SECOND = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
@@ -90,6 +90,44 @@ async def test_a_token_of_the_issuer_tells_tenant_user_and_groups() -> None:
 async def test_what_the_issuer_did_not_sign_so_is_refused(made: Any, why: str) -> None:
     with pytest.raises(InvalidTokenError, match=why):
         await Issuer(first=FIRST).verifier.verify(made())
+
+
+def with_claim(name: str, value: str) -> str:
+    """A rightly signed token one of whose claims is this JSON, which no encoder writes."""
+    claims = jwt.decode(token(FIRST), options={"verify_signature": False}) | {name: "HERE"}
+    payload = json.dumps(claims).replace('"HERE"', value).encode()
+    return jwt.PyJWS().encode(payload, FIRST, algorithm="RS256", headers={"kid": "first"})
+
+
+ABSURD = ("1e999", "-1e999", "NaN", "[]", "{}", "null", '"\\ud800"', "9" * 5000, "[[]]", "[" * 50_000 + "]" * 50_000)
+
+
+@pytest.mark.parametrize("value", ABSURD, ids=lambda value: value[:9])
+@pytest.mark.parametrize("name", ["exp", "iat", "nbf", "iss", "aud", "tid", "preferred_username"])
+async def test_an_absurd_claim_is_a_token_that_proves_nothing(name: str, value: str) -> None:
+    with pytest.raises(InvalidTokenError, match=r"^the token "):
+        await Issuer(first=FIRST).verifier.verify(with_claim(name, value))
+
+
+@pytest.mark.parametrize("name", ["groups", "roles"])
+async def test_what_names_no_group_is_left_out(name: str) -> None:
+    reader = await Issuer(first=FIRST).verifier.verify(with_claim(name, '[1e999, "\\ud800", "editors", [], null]'))
+    assert all(text.isascii() for text in reader.principals | reader.roles)
+    assert {"group:editors", "editors"} & (reader.principals | reader.roles)
+
+
+@pytest.mark.parametrize("text", ["\ud800.e30.x", "e30.\ud800.x", "é.é.é", "..", "\0.\0.\0", ""])
+async def test_text_that_no_token_can_be_is_malformed(text: str) -> None:
+    with pytest.raises(InvalidTokenError, match=r"is malformed|is signed in another way"):
+        await Issuer(first=FIRST).verifier.verify(text)
+    with pytest.raises(InvalidTokenError, match=r"is malformed|is signed in another way"):
+        await TokenKey(b"k" * 32, RULES).verify(text)
+
+
+async def test_no_tenant_has_a_name_that_no_message_takes() -> None:
+    with pytest.raises(InvalidTokenError, match="names no tenant"):
+        await Issuer(first=FIRST).verifier.verify(token(FIRST, tid="t" * 257))
+    assert await Issuer(first=FIRST).verifier.verify(token(FIRST, tid="t" * 256))
 
 
 async def test_new_keys_are_found_and_forged_ids_do_not_make_it_ask_for_ever() -> None:
