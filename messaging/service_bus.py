@@ -16,6 +16,7 @@ from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 from azure.servicebus.exceptions import MessageLockLostError
 
 from messaging.bus import RETRY_AFTER, DeadLetter, Message, QueueDepth
+from messaging.concurrent_calls import results_of
 from messaging.queues import QUEUES, QueueProperties
 from messaging.service_bus_errors import LISTEN, unavailable
 from messaging.service_bus_messages import dead_letter, enqueued_at
@@ -90,14 +91,8 @@ class ServiceBusMessageBus:
         Service Bus tells counts to administrators only, so the messages are read, the first few hundred of each queue.
         A locked message looks like one that waits: it counts as active.
         """
-        counts = [asyncio.create_task(self._depth(queue)) for queue in self._senders]
-        try:
-            return dict(zip(self._senders, await asyncio.gather(*counts), strict=True))
-        finally:
-            # One that failed ends the others too: none goes on when nobody waits for it.
-            for count in counts:
-                count.cancel()
-            await asyncio.gather(*counts, return_exceptions=True)
+        counts = await results_of(self._depth(queue) for queue in self._senders)
+        return dict(zip(self._senders, counts, strict=True))
 
     async def dead_letters(self, queue: str, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
         """See :meth:`messaging.bus.MessageBus.dead_letters`. When each was given up, the service does not tell."""
