@@ -13,6 +13,7 @@ import msgspec
 
 from messaging import codec
 from messaging.bus import DeadLetter, Message, MessageBus, QueueDepth
+from messaging.concurrent_calls import results_of
 from messaging.contracts import Contract, IngestionEvent
 from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK
 
@@ -27,6 +28,10 @@ QUEUES_OF_EVENTS: Final = frozenset({INGESTION_EVENTS, INGESTION_EVENTS_BULK})
 AT_ONCE: Final = 8
 """How many payloads are written at the same time."""
 
+LARGEST_PAYLOAD: Final = 8 * 1024 * 1024
+"""The most bytes of a payload that is redeemed. Whoever consumes a batch holds several of them in memory, eight at a
+time 64 MB, and their fields in many times that; no record of so many bytes fits an item of the store (2 MB)."""
+
 
 class PayloadInvalidError(Exception):
     """What a claim check names is no payload; the message says which and why."""
@@ -38,8 +43,8 @@ class Payloads(Protocol):
     async def put(self, tenant_id: str, content: bytes) -> str:
         """Keep *content* in the tenant's own space and return its reference."""
 
-    async def get(self, tenant_id: str, reference: str) -> bytes:
-        """The content under a reference, which must be in the tenant's own space."""
+    async def get(self, tenant_id: str, reference: str, *, limit: int | None = None) -> bytes:
+        """The content under a reference, which must be in the tenant's own space, of *limit* bytes at most."""
 
 
 class ClaimCheckBus:
@@ -58,7 +63,7 @@ class ClaimCheckBus:
         """
         if queue in QUEUES_OF_EVENTS and any(len(message.body) > LARGEST_INLINE for message in messages):
             turns = asyncio.Semaphore(AT_ONCE)
-            messages = await asyncio.gather(*(self._checked(queue, message, turns) for message in messages))
+            messages = await results_of(self._checked(queue, message, turns) for message in messages)
         await self._bus.send(queue, messages, delay=delay)
 
     async def depths(self) -> dict[str, QueueDepth]:
@@ -118,11 +123,12 @@ async def redeem(contract: C, payloads: Payloads) -> C:
     Raises:
         PayloadInvalidError: what the claim check names is no JSON object.
         BlobMissingError: there is no such content, or the reference is malformed or another tenant's.
+        BlobTooLargeError: the content has more bytes than :data:`LARGEST_PAYLOAD`.
         StoreUnavailableError: the store is away.
     """
     if not isinstance(contract, IngestionEvent) or contract.payload is not None or contract.payload_ref is None:
         return contract
-    content = await payloads.get(contract.tenant_id, contract.payload_ref)
+    content = await payloads.get(contract.tenant_id, contract.payload_ref, limit=LARGEST_PAYLOAD)
     try:
         payload = codec.decode(content)
     except codec.DecodeError as error:

@@ -27,7 +27,7 @@ from messaging.times import Clock, to_text
 from processors.batch_spans import BatchSpans, batch_spans
 from processors.incoming import HostMessage, IncomingMessage, incoming
 from processors.outcome import Cause, Later, Outcome, Park, PermanentError
-from shards.blobs import BlobMissingError
+from shards.blobs import BlobMissingError, BlobTooLargeError
 from shards.parked import ParkedMessage, ParkedMessages, parked_message
 from shards.store import ItemTooLargeError, StoreUnavailableError
 
@@ -279,7 +279,7 @@ class _Batch(Generic[C]):
         for index, value in zip(checked, redeemed, strict=True):
             if isinstance(value, BlobMissingError):
                 outcomes[index] = Park("payload-missing", str(value))
-            elif isinstance(value, PayloadInvalidError):
+            elif isinstance(value, PayloadInvalidError | BlobTooLargeError):
                 outcomes[index] = Park("payload-invalid", str(value))
             elif isinstance(value, BaseException):
                 raise value

@@ -19,7 +19,8 @@ from azure.core.exceptions import (
 from azure.storage.blob import BlobProperties, ContentSettings, StorageErrorCode
 from azure.storage.blob.aio import ContainerClient, ExponentialRetry
 
-from shards.blobs import BlobMissingError, blob_reference, checked_reference, content_hash
+from messaging.concurrent_calls import results_of
+from shards.blobs import BlobMissingError, BlobTooLargeError, blob_reference, checked_reference, content_hash
 from shards.store import StoreUnavailableError
 
 T = TypeVar("T")
@@ -90,17 +91,22 @@ class AzureBlobStore:
         await self._call(partial(blob.upload_blob, content, overwrite=True, content_settings=_BYTES))
         return reference
 
-    async def get(self, tenant_id: str, reference: str) -> bytes:
-        """The content under *reference*, checked against its hash."""
+    async def get(self, tenant_id: str, reference: str, *, limit: int | None = None) -> bytes:
+        """The content under *reference*, checked against its hash, when it has no more than *limit* bytes."""
         blob = self._container.get_blob_client(checked_reference(tenant_id, reference))
+        # One byte beyond the limit tells that there is more, without another request for the size.
+        part: dict[str, Any] = {} if limit is None else {"offset": 0, "length": limit + 1}
 
         async def download() -> bytes:
-            return await (await blob.download_blob()).readall()
+            content: bytes = await (await blob.download_blob(**part)).readall()
+            return content
 
         try:
             content = await self._call(download)
         except ResourceNotFoundError:
             raise BlobMissingError(f"there is no content {reference} in {self._place}") from None
+        if limit is not None and len(content) > limit:
+            raise BlobTooLargeError(reference, self._place, limit)
         if content_hash(content) != reference.rpartition("/")[2]:
             raise BlobMissingError(
                 f"the blob {reference} in {self._place} is damaged: its content is not the one that its name is the"
@@ -111,7 +117,7 @@ class AzureBlobStore:
     async def delete(self, tenant_id: str, references: Sequence[str]) -> int:
         """Delete content for good; how many there were."""
         names = [checked_reference(tenant_id, reference) for reference in dict.fromkeys(references)]
-        return sum(await asyncio.gather(*map(self._delete, names)))
+        return sum(await results_of(map(self._delete, names)))
 
     async def delete_older(self, before: datetime) -> int:
         """Delete the content of all tenants that was last put before then; how many there were.
@@ -123,7 +129,7 @@ class AzureBlobStore:
         while (page := await self._call(partial(anext, pages, None))) is not None:
             blobs: list[BlobProperties] = [blob async for blob in page]
             old = [blob for blob in blobs if blob.last_modified + _WHOLE_SECOND <= before]
-            deleted += sum(await asyncio.gather(*(self._delete(blob.name, blob.etag) for blob in old)))
+            deleted += sum(await results_of(self._delete(blob.name, blob.etag) for blob in old))
         return deleted
 
     async def close(self) -> None:

@@ -17,6 +17,13 @@ class BlobMissingError(Exception):
     """There is no such content, it is damaged, or the reference is none of the tenant's; the message says which."""
 
 
+class BlobTooLargeError(Exception):
+    """The content has more bytes than the caller takes; the message says which content, and how many that are."""
+
+    def __init__(self, reference: str, where: str, limit: int) -> None:
+        super().__init__(f"the content {reference} in {where} has more than {limit:,} bytes, the most that is read")
+
+
 def blob_reference(tenant_id: str, content: bytes) -> str:
     """``payloads/<tenant>/<sha256>``: the one name of *content* in the space of *tenant_id*.
 
@@ -74,11 +81,12 @@ class BlobStore(Protocol):
     async def put(self, tenant_id: str, content: bytes) -> str:
         """Keep *content* and return its reference; content that is there already is kept once and counts as new."""
 
-    async def get(self, tenant_id: str, reference: str) -> bytes:
-        """The content under *reference*, checked against its hash.
+    async def get(self, tenant_id: str, reference: str, *, limit: int | None = None) -> bytes:
+        """The content under *reference*, checked against its hash. Beyond *limit* bytes nothing is read, None: all is.
 
         Raises:
             BlobMissingError: there is none, it is damaged, or the reference is malformed or another tenant's.
+            BlobTooLargeError: it has more bytes than *limit*.
         """
 
     async def delete(self, tenant_id: str, references: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from messaging.sqlite import DataFileError
-from shards.blobs import BlobMissingError, blob_reference, checked_reference, content_hash
+from shards.blobs import BlobMissingError, BlobTooLargeError, blob_reference, checked_reference, content_hash
 from shards.store import StoreUnavailableError
 
 T = TypeVar("T")
@@ -46,12 +46,14 @@ class FolderBlobStore:
         await self._run(lambda: self._put(self._folder / reference, content))
         return reference
 
-    async def get(self, tenant_id: str, reference: str) -> bytes:
-        """The content under *reference*, checked against its hash."""
+    async def get(self, tenant_id: str, reference: str, *, limit: int | None = None) -> bytes:
+        """The content under *reference*, checked against its hash, when it has no more than *limit* bytes."""
         path = self._folder / checked_reference(tenant_id, reference)
-        content = await self._run(lambda: _read(path))
+        content = await self._run(lambda: _read(path, limit))
         if content is None:
             raise BlobMissingError(f"there is no content {reference}: the file {path} is not there")
+        if limit is not None and len(content) > limit:
+            raise BlobTooLargeError(reference, f"the folder {self._folder}", limit)
         if content_hash(content) != path.name:
             raise BlobMissingError(
                 f"{path} is damaged: its content is not the one that its name is the hash of; put back the file from"
@@ -116,10 +118,11 @@ class FolderBlobStore:
             ) from error
 
 
-def _read(path: Path) -> bytes | None:
-    """The file's content, None when there is no such file."""
+def _read(path: Path, limit: int | None) -> bytes | None:
+    """The file's content, one byte beyond *limit* at most; None when there is no such file."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(-1 if limit is None else limit + 1)
     except FileNotFoundError:
         return None
 

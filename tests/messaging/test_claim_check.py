@@ -34,9 +34,12 @@ class Blobs:
         self.kept[tenant_id, reference] = content
         return reference
 
-    async def get(self, tenant_id: str, reference: str) -> bytes:
+    async def get(self, tenant_id: str, reference: str, *, limit: int | None = None) -> bytes:
         await asyncio.sleep(0)
-        return self.kept[tenant_id, reference]
+        content = self.kept[tenant_id, reference]
+        if limit is not None and len(content) > limit:
+            raise OverflowError(f"more than {limit}")
+        return content
 
 
 class Bus:
@@ -203,6 +206,47 @@ async def test_nothing_is_sent_while_a_payload_can_not_be_kept() -> None:
     with pytest.raises(ConnectionError):
         await through(bus, Blobs(away=True), event({"Name": "small"}), event({"Name": "x" * LARGEST_INLINE}))
     assert bus.sent == []
+
+
+async def test_no_payload_goes_on_being_written_when_one_can_not_be_kept() -> None:
+    class Failing(Blobs):
+        """Refuses the first payload while the others are under way."""
+
+        under_way = 0
+        calls = 0
+
+        async def put(self, tenant_id: str, content: bytes) -> str:
+            self.calls += 1
+            if self.calls == 1:
+                await asyncio.sleep(0.01)
+                raise ConnectionError("away")
+            self.under_way += 1
+            try:
+                await asyncio.sleep(60)
+            finally:
+                # An HTTP client needs a turn to give back its connection.
+                await asyncio.sleep(0)
+                self.under_way -= 1
+            return await super().put(tenant_id, content)
+
+    bus, blobs = Bus(), Failing()
+    with pytest.raises(ConnectionError, match="away"):
+        await through(bus, blobs, *(event({"Name": f"{n}" + "x" * LARGEST_INLINE}) for n in range(12)))
+    assert (blobs.under_way, blobs.kept, bus.sent) == (0, {}, [])
+    assert blobs.calls <= claim_check.AT_ONCE + 1
+
+
+async def test_no_more_is_read_than_a_payload_may_have() -> None:
+    blobs = Blobs()
+    record = {"Name": "x" * (claim_check.LARGEST_PAYLOAD - len('{"Name":""}'))}
+    for payload in (record, {"Name": record["Name"] + "x"}):
+        reference = await blobs.put("acme", codec.canonical(payload))
+        checked = event({}).model_copy(update={"payload": None, "payload_ref": reference})
+        if payload is record:
+            assert (await redeem(checked, blobs)).record == record
+        else:
+            with pytest.raises(OverflowError):
+                await redeem(checked, blobs)
 
 
 @pytest.mark.parametrize(("content", "said"), [(b"[1]", "no object"), (b"{", "no JSON"), (b"\xff", "no JSON")])

@@ -13,7 +13,7 @@ from chain_rig import TENANT, Rig, event
 from local.host.queue_pump import to_service_bus_message
 from messaging import codec
 from messaging.bus import BusUnavailableError, Message, MessageTooLargeError
-from messaging.claim_check import LARGEST_INLINE
+from messaging.claim_check import LARGEST_INLINE, LARGEST_PAYLOAD
 from messaging.contracts import IngestionEvent
 from messaging.queues import INGESTION_EVENTS, QUEUES
 from operations.replay import ReplaySelection, replay, select
@@ -44,11 +44,11 @@ class Blobs:
             raise StoreUnavailableError("no answer")
         return await self._rig.services.blobs.put(tenant_id, content)
 
-    async def get(self, tenant_id: str, reference: str) -> bytes:
+    async def get(self, tenant_id: str, reference: str, *, limit: int | None = None) -> bytes:
         self.asked += 1
         if self.away:
             raise StoreUnavailableError("no answer")
-        return await self._rig.services.blobs.get(tenant_id, reference)
+        return await self._rig.services.blobs.get(tenant_id, reference, limit=limit)
 
 
 class Recorder:
@@ -121,6 +121,7 @@ def _checked(number: int, reference: str) -> bytes:
         ("payloads/other/" + "0" * 64, "payload-missing", "outside the space of tenant acme"),
         (b"[1, 2]", "payload-invalid", "no object"),
         (b"\x00\x01", "payload-invalid", "no JSON"),
+        (b" " * (LARGEST_PAYLOAD + 1), "payload-invalid", "more than 8,388,608 bytes"),
     ],
 )
 async def test_a_claim_check_that_gives_no_payload_parks_its_message_alone(

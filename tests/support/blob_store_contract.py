@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from messaging.times import utc_now
-from shards.blobs import BlobMissingError, BlobStore, blob_reference
+from shards.blobs import BlobMissingError, BlobStore, BlobTooLargeError, blob_reference
 
 ACME, GLOBEX = "acme", "globex"
 UMLAUTS = "Müller & Söhne/東京 .."
@@ -66,6 +66,18 @@ class BlobStoreContract:
 
         with pytest.raises(BlobMissingError, match=reference):
             await blobs.get(ACME, reference)
+
+    async def test_no_more_is_read_than_the_caller_takes(self, blobs: BlobStore) -> None:
+        content, empty = b"0123456789" * 1000, await blobs.put(ACME, b"")
+        reference = await blobs.put(ACME, content)
+
+        assert await blobs.get(ACME, reference, limit=len(content)) == content
+        assert await blobs.get(ACME, empty, limit=0) == b""
+        for limit in (0, 1, len(content) - 1):
+            with pytest.raises(BlobTooLargeError, match=rf"{reference}.* more than {limit:,} bytes"):
+                await blobs.get(ACME, reference, limit=limit)
+        with pytest.raises(BlobMissingError, match="there is no content"):
+            await blobs.get(ACME, blob_reference(ACME, b"never put"), limit=1)
 
     async def test_deleted_content_is_gone_and_counted_once(self, blobs: BlobStore) -> None:
         first, second = await blobs.put(ACME, b"first"), await blobs.put(ACME, b"second")
