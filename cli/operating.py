@@ -8,10 +8,20 @@ import typer
 
 from api.tokens import LIFETIME
 from cli.filters import check_reason, known_queue
-from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, TenantOption, UsageError, run, the_tenant
+from cli.home import (
+    DEFAULT_DATA,
+    CommandError,
+    DataOption,
+    JsonOption,
+    TenantOption,
+    UsageError,
+    run,
+    settings_of,
+    the_tenant,
+)
 from cli.output import console, print_json, print_json_lines, table
 from composition import Services
-from connections.connection import connection_from
+from connections.connection import Connection, InvalidConnectionError, connection_from
 from ingestion.work import ask_for_sweep
 from messaging import codec
 from operations.dead_letters import drain
@@ -118,7 +128,7 @@ def sweep(
     connection: Annotated[str | None, typer.Option("--connection", metavar="ID", help="Only this one.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Ask for a sweep now: the running host lists all ids at the source, to find records that are gone for good."""
+    """Ask for a sweep now: the running app lists all ids at the source, to find records that are gone for good."""
 
     async def work(services: Services) -> dict[str, Any]:
         if tenant is not None:
@@ -146,8 +156,10 @@ def sweep(
         print_json(answer)
         return
     asked = ", ".join(f"{one['connectionId']} of {one['tenantId']}" for one in answer["connections"])
+    local = settings_of(data).home == "local"
+    by = "running host does it; without one it waits for 'shardline up'" if local else "app on Azure does it"
     console().print(
-        f"Asked for a sweep of {asked}. The running host does it; without one it waits for 'shardline up'.\n"
+        f"Asked for a sweep of {asked}. The {by}.\n"
         f"A record is taken as gone when two listings miss it: the second one is due {answer['confirmAfterSeconds']} "
         "seconds after the first, if that misses any.",
         soft_wrap=True,
@@ -166,11 +178,11 @@ def connections(
     """The registered connections, their state, and what to do about a failing one."""
     if add is not None and tenant is None:
         raise UsageError("--add needs --tenant: a connection belongs to one tenant")
-    described = _described(add) if add else None
+    described = _described(add, tenant) if add and tenant else None
 
     async def work(services: Services) -> list[Any]:
-        if described is not None and tenant is not None:
-            await services.connections.save(connection_from(described, tenant))
+        if described is not None:
+            await services.connections.save(described)
         elif tenant is not None:
             await the_tenant(services, tenant)
         return await (services.connections.of_tenant(tenant) if tenant else services.connections.all())
@@ -200,14 +212,17 @@ def connections(
     )
 
 
-def _described(file: Path) -> dict[str, Any]:
+def _described(file: Path, tenant_id: str) -> Connection:
     try:
         content = codec.decode(file.read_bytes())
     except codec.DecodeError as error:
         raise CommandError(f"{file} is no JSON: {error}") from None
     if not isinstance(content, dict):
         raise CommandError(f"{file} holds no JSON object")
-    return content
+    try:
+        return connection_from(content, tenant_id)
+    except InvalidConnectionError as error:
+        raise CommandError(f"{file}: {error}") from None
 
 
 def token(

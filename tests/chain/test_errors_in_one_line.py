@@ -229,6 +229,8 @@ def test_a_path_that_can_not_be_is_named(tmp_path: Path, call: Call) -> None:
     missing = tmp_path / "connection.json"
     words = ("connections", "--tenant", "acme", "--add", missing, "--data", tmp_path)
     complains(call(*words), 1, f"{missing} can't be used (no such file or directory)", "another path")
+    missing.write_text("{}")
+    complains(call(*words), 1, f"{missing}: connectionId: is missing")
 
 
 def test_a_reason_that_nothing_is_parked_for_is_named(tmp_path: Path, call: Call) -> None:
