@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeVar
 from urllib.request import getproxies
 
@@ -108,7 +109,8 @@ class CosmosConnection:
         self._patience = patience
         self._bulk_bucket = bulk_bucket
         self._at_once = asyncio.Semaphore(AT_ONCE)
-        self._opening = asyncio.Lock()
+        self._opening: dict[str, asyncio.Task[Any]] = {}
+        """What is being opened: those who need it meanwhile wait for the same."""
         self._client: CosmosClient | None = None
         self._containers: dict[str, ContainerProxy] = {}
         self._closed = False
@@ -122,10 +124,24 @@ class CosmosConnection:
         known = self._containers.get(name)
         if known is not None:
             return known
-        async with self._opening:
-            if name not in self._containers:
-                self._containers[name] = await self._found(name)
-            return self._containers[name]
+        return await self._opened_once(f"container {name}", partial(self._found, name))
+
+    async def _opened_once(self, what: str, open_it: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What *open_it* returns, or its failure, for all who ask meanwhile.
+
+        One after the other they would each wait out their own patience when the service is away. Whoever is cancelled
+        leaves it to the others.
+        """
+        opening = self._opening.get(what)
+        if opening is None:
+            opening = self._opening[what] = asyncio.create_task(open_it())
+            opening.add_done_callback(partial(self._settled, what))
+        return await asyncio.shield(opening)
+
+    def _settled(self, what: str, opening: asyncio.Task[Any]) -> None:
+        del self._opening[what]
+        if not opening.cancelled() and opening.exception() is not None:
+            log.debug("%s was not opened: %s", what, opening.exception())
 
     async def _found(self, name: str) -> ContainerProxy:
         where = f"container {name}"
@@ -137,22 +153,31 @@ class CosmosConnection:
             return container
 
         try:
-            return await self.call("open", attempt, where=where)
+            self._containers[name] = await self.call("open", attempt, where=where)
         except RefusedError as error:
             raise self._not_provisioned(name) from error
+        return self._containers[name]
 
     async def _opened(self) -> CosmosClient:
+        self._check_open()
+        if self._client is None:
+            return await self._opened_once("client", self._connected)
+        return self._client
+
+    async def _connected(self) -> CosmosClient:
+        client = self._connect()
+        try:
+            await client.__aenter__()
+            self._check_open()
+        except BaseException:
+            await client.close()
+            raise
+        self._client = client
+        return client
+
+    def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailableError("the connection to Cosmos DB is closed")
-        if self._client is None:
-            client = self._connect()
-            try:
-                await client.__aenter__()
-            except BaseException:
-                await client.close()
-                raise
-            self._client = client
-        return self._client
 
     def _not_provisioned(self, name: str) -> StoreUnavailableError:
         return StoreUnavailableError(

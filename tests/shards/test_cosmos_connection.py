@@ -1,5 +1,6 @@
 """Calls of Cosmos DB: what is waited out, what is an answer, and what is an error that says what to do."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -40,10 +41,29 @@ def no_client() -> CosmosClient:
     raise AssertionError("these calls need no client")
 
 
-def connection(*, patience: float = 5.0, bulk_bucket: int | None = None) -> CosmosConnection:
-    return CosmosConnection(
-        no_client, "shardline", charges=RequestCharges(), patience=patience, bulk_bucket=bulk_bucket
-    )
+def connection(
+    *, connect: Callable[[], Any] = no_client, patience: float = 5.0, bulk_bucket: int | None = None
+) -> CosmosConnection:
+    return CosmosConnection(connect, "shardline", charges=RequestCharges(), patience=patience, bulk_bucket=bulk_bucket)
+
+
+class SlowClient:
+    """A client that is opened once *ready* is set, or then fails with *error*."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked, self.ready = asyncio.Event(), asyncio.Event()
+        self.error = error
+        self.opened = self.closed = 0
+
+    async def __aenter__(self) -> None:
+        self.opened += 1
+        self.asked.set()
+        await self.ready.wait()
+        if self.error is not None:
+            raise self.error
+
+    async def close(self) -> None:
+        self.closed += 1
 
 
 class Attempts:
@@ -174,6 +194,31 @@ async def test_a_closed_connection_is_away() -> None:
     await one.close()
     with pytest.raises(StoreUnavailableError, match="closed"):
         await one.container("shards")
+
+
+async def test_all_who_come_first_wait_for_one_opening_and_hear_how_it_ended() -> None:
+    client = SlowClient(ServiceRequestError("nobody listens"))
+    opened = connection(connect=lambda: client, patience=0)
+    calls = [asyncio.create_task(opened.container(name)) for name in ("shards", "progress") * 10]
+    await asyncio.sleep(0)
+    calls[0].cancel()
+    client.ready.set()
+    first, *others = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(first, asyncio.CancelledError)
+    assert {type(outcome) for outcome in others} == {StoreUnavailableError}
+    assert (client.opened, client.closed) == (1, 1)
+
+
+async def test_a_client_that_is_opened_when_the_connection_is_closed_is_closed_too() -> None:
+    client = SlowClient()
+    opened = connection(connect=lambda: client)
+    call = asyncio.create_task(opened.container("shards"))
+    await client.asked.wait()
+    await opened.close()
+    client.ready.set()
+    with pytest.raises(StoreUnavailableError, match="is closed"):
+        await call
+    assert client.closed == 1
 
 
 async def test_an_address_where_nobody_listens_is_a_store_that_is_away() -> None:
