@@ -1,7 +1,7 @@
 """One container: items by their full key, conditional writes, batches within a partition, and a tenant's queries."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,8 +12,8 @@ from shards.cosmos_connection import (
     CONFLICT,
     FAILED_DEPENDENCY,
     NOT_FOUND,
-    PASSING,
     PRECONDITION_FAILED,
+    REFUSALS,
     THROTTLED,
     CosmosConnection,
     RefusedError,
@@ -197,10 +197,10 @@ class CosmosContainer:
                 )
             except CosmosBatchOperationError as error:
                 index, status = _first_refusal(error)
-                if status in PASSING or status >= 500 or status == 413:
-                    error.status_code = status
-                    raise
-                raise BatchRefusedError(index, status) from error
+                if status in REFUSALS:
+                    raise BatchRefusedError(index, status) from error
+                error.status_code = status
+                raise
 
         try:
             await self._connection.call("batch", attempt, where=self._where)
@@ -214,13 +214,15 @@ class CosmosContainer:
     ) -> list[list[Any]]:
         """All rows of a query of one tenant, or of one partition, in the pages that they come in.
 
-        A page is of one physical partition. With *local_ranks* a FullTextScore is by the tenant's own words.
+        A page is of one physical partition. With *local_ranks* a FullTextScore is by the tenant's own words. Each page
+        is tried again by itself: of many, one is always throttled when others are, and a query that begins anew with
+        each of them has no end.
         """
         container = await self._connection.container(self.name)
         scope: dict[str, Any] = {"full_text_score_scope": "Local"} if local_ranks else {}
 
-        async def attempt() -> list[list[Any]]:
-            found = container.query_items(
+        def asked() -> AsyncIterator[AsyncIterator[Any]]:
+            return container.query_items(
                 query=query.text,
                 parameters=query.parameters or None,
                 partition_key=[tenant_id] if key is None else list(key),
@@ -228,10 +230,26 @@ class CosmosContainer:
                 **self._connection.counting("query"),
                 **scope,
                 **self._connection.courtesy(),
-            )
-            return [[row async for row in page] async for page in found.by_page()]
+            ).by_page()
 
-        return await self._connection.call("query", attempt, where=self._where)
+        if local_ranks:
+
+            async def ranking() -> list[list[Any]]:
+                # The SDK makes it of several answers, and can't take up what broke off between them.
+                return [[row async for row in page] async for page in asked()]
+
+            return await self._connection.call("query", ranking, where=self._where)
+
+        left = asked()
+
+        async def next_page() -> list[Any] | None:
+            page = await anext(left, None)
+            return None if page is None else [row async for row in page]
+
+        found: list[list[Any]] = []
+        while (page := await self._connection.call("query", next_page, where=self._where)) is not None:
+            found.append(page)
+        return found
 
     async def rows(self, tenant_id: str, query: Query, *, key: Key | None = None) -> list[Any]:
         """All rows of a query, in no order."""

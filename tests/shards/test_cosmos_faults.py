@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import numpy as np
 import pytest
+from azure.cosmos.exceptions import CosmosBatchOperationError
 from cosmos_databases import connect_to, new_database, new_store, store_on
 from cosmos_peer import (
     PRECONDITION_FAILED,
@@ -253,3 +254,24 @@ async def test_a_batch_whose_answer_was_lost_leaves_one_of_each(peer: CosmosPeer
     await store.delete_chunks(ACME, list(states))
     assert await store.chunk_states(ACME, [shard.id]) == {}
     assert await store.chunks_by_id(ACME, [chunk_id(shard.id, 0)]) == []
+
+
+async def test_a_listing_of_many_pages_goes_on_where_it_broke_off(
+    peer: CosmosPeer, store: CosmosShardStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = make("there before")
+    await store.put_chunks(ACME, [chunk_of(shard, f"text {ordinal}", ordinal=ordinal) for ordinal in range(90)])
+    monkeypatch.setattr("shards.cosmos_container.PAGE_ITEMS", 3)
+    peer.fail(Fault(THROTTLED, operations=("query",), share=0.6, seed=1))
+    peer.reset_counts()
+    assert len((await store.chunk_states(ACME, [shard.id]))[shard.id]) == 90
+    # Two and a half requests a page, as many as come through.
+    assert peer.counts().operations("query") < 30 * 5
+
+
+async def test_a_batch_with_what_the_service_can_not_take_is_no_race_that_was_lost(store: CosmosShardStore) -> None:
+    shard = make("there before")
+    renamed = [{"op": "set", "path": "/id", "value": "another"}]
+    with pytest.raises(CosmosBatchOperationError) as raised:
+        await store._chunks.batch((ACME, shard.id), [("patch", (chunk_id(shard.id, 0), renamed), {})])
+    assert raised.value.status_code == 400
