@@ -14,7 +14,7 @@ from connections.connection import InvalidConnectionError
 from messaging.bus import BusUnavailableError
 from messaging.sqlite import DataFileError
 from settings import SettingsError
-from shards.store import StoreUnavailableError
+from shards.store import StoreRefusedError, StoreUnavailableError
 
 app = typer.Typer(
     name="shardline",
@@ -47,6 +47,7 @@ FAILURES = (
     SettingsError,
     DataFileError,
     InvalidConnectionError,
+    StoreRefusedError,
     StoreUnavailableError,
     BusUnavailableError,
     apsw.Error,

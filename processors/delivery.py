@@ -29,7 +29,7 @@ from processors.incoming import HostMessage, IncomingMessage, incoming
 from processors.outcome import Cause, Later, Outcome, Park, PermanentError
 from shards.blobs import BlobMissingError, BlobTooLargeError
 from shards.parked import ParkedMessage, ParkedMessages, parked_message
-from shards.store import ItemTooLargeError, StoreUnavailableError
+from shards.store import ItemTooLargeError, StoreRefusedError, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -300,6 +300,8 @@ def _failed(message: IncomingMessage, error: Exception, queue: str) -> Outcome:
         return Park("message-too-large", f"what it makes is too large: {error}")
     if isinstance(error, ItemTooLargeError):
         return Park("too-large", str(error))
+    if isinstance(error, StoreRefusedError):
+        return Park("store-refused", str(error))
     attempt = _number(message, Cause.FAILURE) + 1
     description = f"{type(error).__name__}: {error}"
     log.error("%s: %s failed at try %d", queue, _named(message), attempt, exc_info=error)

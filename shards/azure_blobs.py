@@ -21,7 +21,7 @@ from azure.storage.blob.aio import ContainerClient, ExponentialRetry
 
 from messaging.concurrent_calls import results_of
 from shards.blobs import BlobMissingError, BlobTooLargeError, blob_reference, checked_reference, content_hash
-from shards.store import StoreUnavailableError
+from shards.store import StoreRefusedError, StoreUnavailableError
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class AzureBlobStore:
     async def ensure_container(self) -> bool:
         """Make the container when there is none; whether there was none."""
         try:
-            await self._call(self._container.create_container)
+            await self._call(self._container.create_container, ResourceExistsError)
         except ResourceExistsError:
             return False
         return True
@@ -102,7 +102,7 @@ class AzureBlobStore:
             return content
 
         try:
-            content = await self._call(download)
+            content = await self._call(download, ResourceNotFoundError)
         except ResourceNotFoundError:
             raise BlobMissingError(f"there is no content {reference} in {self._place}") from None
         if limit is not None and len(content) > limit:
@@ -143,8 +143,8 @@ class AzureBlobStore:
         unchanged: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
         blob = self._container.get_blob_client(name)
         try:
-            await self._call(partial(blob.delete_blob, **(unchanged if etag else {})))
-        except (ResourceNotFoundError, ResourceModifiedError):
+            await self._call(partial(blob.delete_blob, **(unchanged if etag else {})), *_GONE_OR_NEWER)
+        except _GONE_OR_NEWER:
             return False
         return True
 
@@ -158,30 +158,41 @@ class AzureBlobStore:
     def _place(self) -> str:
         return f"container {self._container.container_name} of {self._container.primary_hostname}"
 
-    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What *call* returns, in its turn.
+    async def _call(self, call: Callable[[], Awaitable[T]], *answers: type[HttpResponseError]) -> T:
+        """What *call* returns, in its turn; those of the service's errors that are *answers* to it are raised as such.
 
         Raises:
-            ResourceNotFoundError: there is no such blob.
-            ResourceExistsError: there is such a container.
-            ResourceModifiedError: the blob has changed.
-            StoreUnavailableError: anything else that the service, the network or the identity refused.
+            StoreUnavailableError: it may work later: nothing answers, the service is busy, the identity has no access,
+                or there is no container.
+            StoreRefusedError: the service refuses it, and would at any later time.
         """
         async with self._turns:
             try:
                 async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
                     return await call()
-            except (ResourceNotFoundError, ResourceExistsError, ResourceModifiedError) as error:
+            except (AzureError, TimeoutError) as error:
                 if getattr(error, "error_code", None) in _OF_THE_CONTAINER:
                     raise StoreUnavailableError(
                         f"there is no {self._place}: run `shardline provision`, which makes it"
                     ) from error
-                raise
-            except (AzureError, TimeoutError) as error:
-                raise StoreUnavailableError(f"{self._place}: {_explained(error)}") from error
+                if isinstance(error, answers):
+                    raise
+                kind = StoreUnavailableError if _passes(error) else StoreRefusedError
+                raise kind(f"{self._place}: {_explained(error)}") from error
 
 
 _OF_THE_CONTAINER = (StorageErrorCode.CONTAINER_NOT_FOUND, StorageErrorCode.CONTAINER_BEING_DELETED)
+
+_GONE_OR_NEWER = (ResourceNotFoundError, ResourceModifiedError)
+
+_PASSING = frozenset({401, 403, 408, 429})
+"""Whoever has no access may be given it: roles take minutes to reach the service."""
+
+
+def _passes(error: AzureError | TimeoutError) -> bool:
+    """Whether the same call may work later: there was no answer, half of one, or one that says so."""
+    status = error.status_code if isinstance(error, HttpResponseError) else None
+    return status is None or status < 400 or status in _PASSING or status >= 500
 
 
 def _explained(error: AzureError | TimeoutError) -> str:

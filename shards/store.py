@@ -19,6 +19,10 @@ class StoreUnavailableError(Exception):
     """The store did not answer; the same call may work later."""
 
 
+class StoreRefusedError(Exception):
+    """The store refuses a call as it is, whenever it is made; the message says in one line which, and why."""
+
+
 class ItemTooLargeError(Exception):
     """An item is larger than the store can keep, whenever it is tried; the message says which and by how much."""
 

@@ -19,7 +19,7 @@ from processors.delivery import FIRST_DELAY, LONGEST_DELAY, MAX_ATTEMPTS, Delive
 from processors.normalization import NormalizationPorts, normalize
 from processors.outcome import DONE, Cause, Done, Later, Outcome, Park, PermanentError
 from shards.parked import UNKNOWN_TENANT
-from shards.store import ItemTooLargeError, StoreUnavailableError
+from shards.store import ItemTooLargeError, StoreRefusedError, StoreUnavailableError
 
 Deliveries = Sequence[Delivery[IngestionEvent]]
 
@@ -258,6 +258,15 @@ async def test_what_the_store_can_never_keep_parks_only_its_own_message(rig: Rig
     process = Recorder(lambda source_id: ItemTooLargeError("shard sh_1 has 3 MB") if source_id == bad else DONE)
     outcomes = await deliver(rig, process)
     assert outcomes == [DONE, Park("too-large", "shard sh_1 has 3 MB"), DONE]
+
+
+async def test_what_the_store_refuses_is_parked_at_once_and_parks_only_its_own_message(rig: Rig) -> None:
+    await rig.send(*numbered(3))
+    bad = numbered(3)[1].source_id
+    refusal = StoreRefusedError("query of container shards: refused with 400")
+    process = Recorder(lambda source_id: refusal if source_id == bad else DONE)
+    outcomes = await deliver(rig, process)
+    assert outcomes == [DONE, Park("store-refused", "query of container shards: refused with 400"), DONE]
 
 
 async def test_a_batch_that_broke_is_tried_again_as_one_that_may_have_done_part(rig: Rig) -> None:

@@ -1,7 +1,8 @@
 """The Azure twin keeps the contract against Azurite, and what is its own: its errors, and the container it needs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -18,7 +19,7 @@ from node_process import require_node_peers
 from messaging.times import utc_now
 from shards.azure_blobs import AzureBlobStore, container_client
 from shards.blobs import BlobMissingError, blob_reference
-from shards.store import StoreUnavailableError
+from shards.store import StoreRefusedError, StoreUnavailableError
 
 NO_RETRY = ExponentialRetry(retry_total=0)
 
@@ -214,6 +215,54 @@ async def test_a_call_without_an_answer_ends(monkeypatch: pytest.MonkeyPatch, co
     with pytest.raises(StoreUnavailableError, match="no answer within"):
         await blobs.put(ACME, CONTENT)
 
+    await blobs.close()
+    server.close()
+
+
+def _answering(status: int, code: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int((re.search(rb"(?i)content-length: (\d+)", head) or [b"", b"0"])[1]))
+        lines = (f"HTTP/1.1 {status} Told", f"x-ms-error-code: {code}", "Content-Length: 0", "Connection: close", "", "")
+        writer.write("\r\n".join(lines).encode())
+        await writer.drain()
+        writer.close()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "InvalidUri", StoreRefusedError),
+        (400, "InvalidHeaderValue", StoreRefusedError),
+        (405, "UnsupportedHttpVerb", StoreRefusedError),
+        (409, "BlobImmutableDueToPolicy", StoreRefusedError),
+        (413, "RequestBodyTooLarge", StoreRefusedError),
+        (409, "ContainerBeingDeleted", StoreUnavailableError),
+        (403, "AuthorizationFailure", StoreUnavailableError),
+        (401, "NoAuthenticationInformation", StoreUnavailableError),
+        (408, "RequestTimeout", StoreUnavailableError),
+        (429, "TooManyRequests", StoreUnavailableError),
+        (500, "InternalError", StoreUnavailableError),
+        (503, "ServerBusy", StoreUnavailableError),
+    ],
+)
+async def test_only_what_may_pass_is_a_store_that_is_away(status: int, code: str, kind: type[Exception]) -> None:
+    """What is away is asked again for ever."""
+    server = await asyncio.start_server(_answering(status, code), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    address = f"DefaultEndpointsProtocol=http;AccountName=a;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:{port}/a;"
+    blobs = AzureBlobStore(lambda: ContainerClient.from_connection_string(address, "payloads", retry_policy=NO_RETRY))
+    for call in (
+        blobs.put(ACME, CONTENT),
+        blobs.get(ACME, blob_reference(ACME, CONTENT)),
+        blobs.delete(ACME, [blob_reference(ACME, CONTENT)]),
+        blobs.delete_older(utc_now()),
+    ):
+        with pytest.raises(kind, match="container payloads") as raised:
+            await call
+        assert "\n" not in str(raised.value)
     await blobs.close()
     server.close()
 
