@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.cosmos_container import BatchRefusedError, Item, Operation, Sized, check_size, in_batches, together
+from shards.cosmos_container import BatchRefusedError, Item, Key, Operation, Sized, check_size, in_batches, together
 from shards.cosmos_documents import (
     checked_id,
     chunk_item,
@@ -42,7 +42,9 @@ class CosmosChunks(CosmosProgress):
 
     async def chunk_states(self, tenant_id: str, shard_ids: Sequence[str]) -> dict[str, dict[str, ChunkState]]:
         """See :meth:`shards.store.ShardStore.chunk_states`. A shard without chunks is left out."""
-        rows = await self._chunks.of_list(tenant_id, shard_ids, lambda ids: chunk_states(tenant_id, ids))
+        rows = await self._chunks.of_list(
+            tenant_id, shard_ids, lambda ids: chunk_states(tenant_id, ids), key=_only_partition(tenant_id, shard_ids)
+        )
         states: dict[str, dict[str, ChunkState]] = {}
         for row in rows:
             states.setdefault(row["shardId"], {})[row["id"]] = stored_chunk_state(row)
@@ -224,12 +226,20 @@ class CosmosChunks(CosmosProgress):
         left = list(dict.fromkeys(shard_ids))
         while left:
             rows = await self._chunks.of_list(
-                tenant_id, left, lambda ids: shards_waiting(tenant_id, ids, limit=WAITING_AT_ONCE)
+                tenant_id,
+                left,
+                lambda ids: shards_waiting(tenant_id, ids, limit=WAITING_AT_ONCE),
+                key=_only_partition(tenant_id, left),
             )
             waiting.update(rows)
             # Fewer rows than were asked for are all there are; else many are of the same shards, which are known now.
             left = [shard_id for shard_id in left if shard_id not in waiting] if len(rows) >= WAITING_AT_ONCE else []
         return waiting
+
+
+def _only_partition(tenant_id: str, shard_ids: Sequence[str]) -> Key | None:
+    """The partition of a single shard's chunks; None where the shards are several, or no item can have the id."""
+    return (tenant_id, shard_ids[0]) if len(shard_ids) == 1 and is_legal_id(shard_ids[0]) else None
 
 
 def _leaves_waiting(chunk: Chunk, stored: Item | None) -> bool:

@@ -267,12 +267,17 @@ class CosmosContainer:
         return sum(await self.rows(tenant_id, query))
 
     async def of_list(
-        self, tenant_id: str, values: Iterable[str], query: Callable[[Sequence[str]], Query]
+        self,
+        tenant_id: str,
+        values: Iterable[str],
+        query: Callable[[Sequence[str]], Query],
+        *,
+        key: Key | None = None,
     ) -> list[Any]:
-        """The rows of *query* for all *values*, asked in lists that are not too long."""
+        """The rows of *query* for all *values*, asked in lists that are not too long; of one partition by its *key*."""
         distinct = list(dict.fromkeys(values))
         slices = [distinct[start : start + MAX_LISTED] for start in range(0, len(distinct), MAX_LISTED)]
-        found = await together(self.rows(tenant_id, query(part)) for part in slices)
+        found = await together(self.rows(tenant_id, query(part), key=key) for part in slices)
         return [row for rows in found for row in rows]
 
     async def some(
@@ -283,10 +288,14 @@ class CosmosContainer:
         key: Callable[[str], Key],
         query: Callable[[Sequence[str]], Query],
     ) -> list[Item]:
-        """Those of the items that there are: a few are read by their *key*, more are asked for by *query*."""
+        """Those of the items that there are: a few are read by their *key*, more are asked for by *query*.
+
+        Items of one partition are asked of it alone: a tenant may have grown over several physical ones.
+        """
         wanted = list(dict.fromkeys(item_ids))
         if len(wanted) > FEW:
-            return await self.of_list(tenant_id, wanted, query)
+            keys = {key(item_id) for item_id in wanted}
+            return await self.of_list(tenant_id, wanted, query, key=keys.pop() if len(keys) == 1 else None)
         found = await together(self.read(key(item_id), item_id) for item_id in wanted)
         return [item for item in found if item is not None]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -506,6 +506,31 @@ async def test_a_read_is_one_read_and_a_write_one_write(peer: CosmosPeer, on_pee
     peer.reset_counts()
     await on_peer.write_many([ShardWrite(make("A", title="again"), etag)])
     assert of_items(peer.counts()) == {("replace", "shards"): 1}
+
+
+async def test_what_is_asked_of_one_shard_is_asked_of_its_partition_alone(peer: CosmosPeer) -> None:
+    container = chunks_container(MODEL, DIMENSIONS)
+    async with new_database(connect_to(peer)) as database:
+        store = store_on(connect_to(peer), database)
+        shard, other = make("A"), make("B")
+        chunks = [chunk_of(shard, f"text {ordinal}", ordinal=ordinal) for ordinal in range(5)]
+        peer.split(database, container, [ACME])
+        assert len(peer.partitions_of(database, container, [ACME])) == 2
+        await store.put_chunks(ACME, [*chunks, chunk_of(other, "text")])
+
+        async def queries(call: Awaitable[object]) -> int:
+            peer.reset_counts()
+            await call
+            return peer.counts().operations("query", container=container)
+
+        assert await queries(store.chunk_states(ACME, [shard.id, other.id])) == 2
+        assert await queries(store.chunk_states(ACME, [shard.id])) == 1
+        assert await queries(store.shards_without_vectors(ACME, [shard.id])) == 1
+        assert await queries(store.chunks_by_id(ACME, [chunk.id for chunk in chunks])) == 1
+        assert await queries(store.put_chunks(ACME, chunks)) == 1
+        assert (await store.chunk_states(ACME, [shard.id])).keys() == {shard.id}
+        assert await store.shards_without_vectors(ACME, [shard.id]) == {shard.id}
+        await store.close()
 
 
 async def test_a_flood_gives_way_in_every_request(peer: CosmosPeer) -> None:
