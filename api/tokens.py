@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, TypeGuard
 
 import jwt
 
-from messaging.contracts import LONGEST_TENANT_ID
+from messaging.contracts import is_tenant_id
 from shards.model import ANYONE_PRINCIPAL, TENANT_PRINCIPAL
 
 ALGORITHM = "HS256"
@@ -83,7 +83,7 @@ class TokenRules:
                 "the token is malformed: it is no signed JSON Web Token, or a claim is absurd"
             ) from None
         tenant, user = claims[self.tenant_claim], claims[self.user_claim]
-        if not _is_text(tenant) or len(tenant) > LONGEST_TENANT_ID or not _is_text(user):
+        if not _is_text(tenant) or not is_tenant_id(tenant) or not _is_text(user):
             raise InvalidTokenError("the token names no tenant or no user")
         return Reader(
             tenant, user, reader_principals(user, _texts(claims, "groups")), frozenset(_texts(claims, "roles"))

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from connections.validation_sentences import validation_sentence
 from messaging import codec
+from messaging.contracts import is_tenant_id
 from shards.identity import SHARDLINE_SYSTEM, shard_id
 from shards.model import Acl, Shard, content_fingerprint
 
@@ -153,6 +154,8 @@ def connection_from(data: Mapping[str, Any], tenant_id: str) -> Connection:
     Raises:
         InvalidConnectionError: *data* is none; the message names the field, never its value.
     """
+    if not is_tenant_id(tenant_id):
+        raise InvalidConnectionError("tenantId: no tenant can have this id, since no message can name it")
     try:
         return msgspec.convert({**data, "tenantId": tenant_id}, Connection)
     except msgspec.ValidationError as error:

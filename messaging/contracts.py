@@ -1,8 +1,8 @@
 """The message contracts, as they stand on the queues: JSON in camelCase."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeGuard
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from messaging import codec, tracing
@@ -14,6 +14,21 @@ SCHEMA_VERSION = 1
 
 LONGEST_TENANT_ID = 256
 """Characters. Cosmos DB takes keys of up to 2,048 bytes, and a character has four at most."""
+
+UNKNOWN_TENANT = "@unknown"
+"""What stands in a tenant's place where none can be told. No tenant has this name, or it would see what is there."""
+
+
+def is_tenant_id(value: object) -> TypeGuard[str]:
+    """Whether a tenant may have *value* for its id."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_TENANT_ID and value != UNKNOWN_TENANT
+
+
+def _tenant_id(value: str) -> str:
+    if not is_tenant_id(value):
+        raise ValueError(f"a tenant's id has up to {LONGEST_TENANT_ID} characters and is not {UNKNOWN_TENANT}")
+    return value
+
 
 EventType = Literal["create", "update", "delete"]
 ChangeType = Literal["create", "update", "delete"]
@@ -30,7 +45,7 @@ class Contract(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
 
-    tenant_id: str = Field(min_length=1, max_length=LONGEST_TENANT_ID)
+    tenant_id: Annotated[str, AfterValidator(_tenant_id)] = Field(min_length=1, max_length=LONGEST_TENANT_ID)
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1)
     correlation_id: str | None = None
     traceparent: str | None = None

@@ -14,7 +14,7 @@ import msgspec
 
 from messaging import codec, tracing
 from messaging.bus import BusUnavailableError, MessageBus
-from messaging.contracts import LONGEST_TENANT_ID, EnrichmentJob
+from messaging.contracts import EnrichmentJob, is_tenant_id
 from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS
 from messaging.times import Clock, to_text
 from processors.delivery import Delivery
@@ -37,11 +37,15 @@ class _ChangedShard(msgspec.Struct, rename="camel"):
     """What the feed must tell of a shard: all that a job about it needs."""
 
     id: _Name
-    tenant_id: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TENANT_ID)]
+    tenant_id: str
     shard_type_id: _Name
     revision: Annotated[int, msgspec.Meta(ge=1)]
     written_by: str = CHAIN
     updated_at: str | None = None
+
+    def __post_init__(self) -> None:
+        if not is_tenant_id(self.tenant_id):
+            raise ValueError("no message can name its tenant")
 
 
 class FeedMeter(Protocol):

@@ -7,11 +7,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from messaging import codec
-from messaging.contracts import LONGEST_TENANT_ID
+from messaging.contracts import UNKNOWN_TENANT, is_tenant_id
 from shards.store import Page
-
-UNKNOWN_TENANT = "unknown"
-"""Where a message is parked whose tenant can't be told."""
 
 LARGEST_BODY: Final = 1_250_000
 """The most bytes that a body may take as a JSON text. Cosmos DB keeps items of 2 MB, and a message's properties, which
@@ -57,8 +54,8 @@ def parked_message(
 ) -> ParkedMessage:
     """The message as it is parked.
 
-    The tenant is the one that its properties or its body name. A message about a shard is parked under that shard, so
-    that whatever is emitted for it again finds it there.
+    The tenant is the one that its properties or its body name, else :data:`messaging.contracts.UNKNOWN_TENANT`. A
+    message about a shard is parked under that shard, so that whatever is emitted for it again finds it there.
 
     Whatever the message is, it can be kept: a body above :data:`LARGEST_BODY` is cut, and the detail says so.
     """
@@ -76,7 +73,7 @@ def parked_message(
         )
     return ParkedMessage(
         id=parked_id(queue, f"{tenant}|{shard}" if shard else message_id),
-        tenant_id=tenant if isinstance(tenant, str) and 0 < len(tenant) <= LONGEST_TENANT_ID else UNKNOWN_TENANT,
+        tenant_id=tenant if is_tenant_id(tenant) else UNKNOWN_TENANT,
         queue=queue,
         reason=reason,
         detail=detail,

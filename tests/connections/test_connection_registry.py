@@ -15,6 +15,7 @@ from connections.connection import (
     structured_data,
 )
 from connections.registry import ConnectionRegistry
+from messaging.contracts import UNKNOWN_TENANT
 from shards.sqlite_store import SqliteShardStore
 from shards.types import validate
 
@@ -167,3 +168,9 @@ def test_what_lacks_a_field_or_a_tenant_is_no_connection() -> None:
         connection_from(nameless, "acme")
     with pytest.raises(InvalidConnectionError, match=r"^tenantId: must not be empty$"):
         connection_from(data(), "")
+
+
+@pytest.mark.parametrize("tenant", ["", "t" * 257, UNKNOWN_TENANT])
+def test_a_connection_belongs_to_a_tenant_that_messages_can_name(tenant: str) -> None:
+    with pytest.raises(InvalidConnectionError, match="tenantId: no tenant can have this id"):
+        connection_from({}, tenant)

@@ -181,7 +181,14 @@ async def test_what_is_no_shard_is_passed_by_and_a_broken_one_is_parked(rig: Rig
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("revision", 0), ("tenantId", ""), ("tenantId", "t" * 257), ("shardTypeId", ""), ("revision", None)],
+    [
+        ("revision", 0),
+        ("tenantId", ""),
+        ("tenantId", "t" * 257),
+        ("tenantId", "@unknown"),
+        ("shardTypeId", ""),
+        ("revision", None),
+    ],
 )
 async def test_a_shard_that_no_job_can_be_made_of_holds_back_no_other(rig: Rig, field: str, value: object) -> None:
     """What raises is fed again for ever, and everything behind it with it."""

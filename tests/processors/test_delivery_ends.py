@@ -12,13 +12,12 @@ from chain_rig import TENANT, Rig, event
 
 from local.host.queue_pump import to_service_bus_message
 from messaging.bus import BusUnavailableError, Message
-from messaging.contracts import IngestionEvent
+from messaging.contracts import UNKNOWN_TENANT, IngestionEvent
 from messaging.queues import INGESTION_EVENTS, QUEUES, SHARD_EMISSION
 from operations.metrics import StageMeter
 from processors.delivery import FIRST_DELAY, LONGEST_DELAY, MAX_ATTEMPTS, Delivery, DeliveryPorts, backoff, consume
 from processors.normalization import NormalizationPorts, normalize
 from processors.outcome import DONE, Cause, Done, Later, Outcome, Park, PermanentError
-from shards.parked import UNKNOWN_TENANT
 from shards.store import ItemTooLargeError, StoreRefusedError, StoreUnavailableError
 
 Deliveries = Sequence[Delivery[IngestionEvent]]

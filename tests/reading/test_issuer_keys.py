@@ -12,6 +12,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from api.issuer_keys import ASK_AGAIN_SECONDS, AWAY_SECONDS, FRESH_SECONDS, IssuerKeys, keys_at
 from api.tokens import InvalidTokenError, TokenKey, TokenRules, VerificationUnavailableError
+from messaging.contracts import UNKNOWN_TENANT
 
 RULES = TokenRules("https://login.acme.example", "shardline", tenant_claim="tid", user_claim="preferred_username")
 FIRST, SECOND = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
@@ -125,8 +126,9 @@ async def test_text_that_no_token_can_be_is_malformed(text: str) -> None:
 
 
 async def test_no_tenant_has_a_name_that_no_message_takes() -> None:
-    with pytest.raises(InvalidTokenError, match="names no tenant"):
-        await Issuer(first=FIRST).verifier.verify(token(FIRST, tid="t" * 257))
+    for name in ("t" * 257, UNKNOWN_TENANT):
+        with pytest.raises(InvalidTokenError, match="names no tenant"):
+            await Issuer(first=FIRST).verifier.verify(token(FIRST, tid=name))
     assert await Issuer(first=FIRST).verifier.verify(token(FIRST, tid="t" * 256))
 
 

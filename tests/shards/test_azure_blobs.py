@@ -223,7 +223,14 @@ def _answering(status: int, code: str) -> Callable[[asyncio.StreamReader, asynci
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(int((re.search(rb"(?i)content-length: (\d+)", head) or [b"", b"0"])[1]))
-        lines = (f"HTTP/1.1 {status} Told", f"x-ms-error-code: {code}", "Content-Length: 0", "Connection: close", "", "")
+        lines = (
+            f"HTTP/1.1 {status} Told",
+            f"x-ms-error-code: {code}",
+            "Content-Length: 0",
+            "Connection: close",
+            "",
+            "",
+        )
         writer.write("\r\n".join(lines).encode())
         await writer.drain()
         writer.close()

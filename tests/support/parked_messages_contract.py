@@ -1,10 +1,15 @@
 """What every store of parked messages does. A store's own test class inherits this and gives it a ``parked``."""
 
+from typing import Any
+
 import pytest
+from pydantic import ValidationError
 from shard_samples import ACME, GLOBEX
 
+from messaging import codec
+from messaging.contracts import UNKNOWN_TENANT, Contract
 from messaging.times import to_text, utc_now
-from shards.parked import UNKNOWN_TENANT, ParkedMessage, ParkedMessages, parked_message
+from shards.parked import ParkedMessage, ParkedMessages, parked_message
 from shards.store import InvalidCursorError
 
 
@@ -63,6 +68,30 @@ class ParkedMessagesContract:
         assert (await parked.parked(UNKNOWN_TENANT)).items == [made]
         assert made.body[:100] == body.decode(errors="replace")[:100]
         assert (f"{len(body):,} bytes" in made.detail) == (len(body) > 1_000_000)
+
+    @pytest.mark.parametrize("named", ["unknown", "@Unknown", "unknown@acme.example"])
+    async def test_no_tenant_sees_what_is_no_tenants(self, parked: ParkedMessages, named: str) -> None:
+        parts: dict[str, Any] = {
+            "queue": "ingestion-events",
+            "correlation_id": None,
+            "properties": {},
+            "delivery_count": 1,
+            "reason": "invalid-message",
+            "detail": "the body is no IngestionEvent",
+            "parked_at": "2026-01-01T00:00:00.000Z",
+        }
+        nobodys = [
+            parked_message(body=body, message_id=f"m{number}", **parts)
+            for number, body in enumerate((b"\x00", codec.encode({"tenantId": UNKNOWN_TENANT})))
+        ]
+        theirs = parked_message(body=codec.encode({"tenantId": named}), message_id="m9", **parts)
+        await parked.park([*nobodys, theirs])
+        assert (await parked.parked(named)).items == [theirs]
+        assert {one.id for one in (await parked.parked(UNKNOWN_TENANT)).items} == {one.id for one in nobodys}
+        assert await parked.get_parked(nobodys[0].id, named) is None
+        with pytest.raises(ValidationError, match="is not @unknown"):
+            Contract(tenant_id=UNKNOWN_TENANT)
+        assert Contract(tenant_id=named)
 
     async def test_a_message_parked_again_replaces_itself(self, parked: ParkedMessages) -> None:
         await parked.park([message(1), message(2)])
