@@ -154,7 +154,7 @@ def connection_from(data: Mapping[str, Any], tenant_id: str) -> Connection:
     Raises:
         InvalidConnectionError: *data* is none; the message names the field, never its value.
     """
-    if not is_tenant_id(tenant_id):
+    if tenant_id and not is_tenant_id(tenant_id):
         raise InvalidConnectionError("tenantId: no tenant can have this id, since no message can name it")
     try:
         return msgspec.convert({**data, "tenantId": tenant_id}, Connection)
