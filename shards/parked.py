@@ -72,7 +72,7 @@ def parked_message(
             " characters: have it sent again)"
         )
     return ParkedMessage(
-        id=parked_id(queue, f"{tenant}|{shard}" if shard else message_id),
+        id=parked_id(queue, f"{tenant}|{shard or message_id}"),
         tenant_id=tenant if is_tenant_id(tenant) else UNKNOWN_TENANT,
         queue=queue,
         reason=reason,

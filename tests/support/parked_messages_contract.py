@@ -93,6 +93,24 @@ class ParkedMessagesContract:
             Contract(tenant_id=UNKNOWN_TENANT)
         assert Contract(tenant_id=named)
 
+    async def test_one_message_id_of_two_tenants_is_two_messages(self, parked: ParkedMessages) -> None:
+        for tenant in (ACME, GLOBEX):
+            made = parked_message(
+                queue="ingestion-events",
+                body=b"no JSON",
+                message_id="m1",
+                correlation_id=None,
+                properties={"tenantId": tenant},
+                delivery_count=1,
+                reason="invalid-message",
+                detail="the body is no JSON",
+                parked_at="",
+            )
+            await parked.park([made])
+        kept = (await parked.parked()).items
+        assert sorted(message.tenant_id for message in kept) == [ACME, GLOBEX]
+        assert len({message.id for message in kept}) == 2
+
     async def test_a_message_parked_again_replaces_itself(self, parked: ParkedMessages) -> None:
         await parked.park([message(1), message(2)])
         await parked.park([message(1, reason="poison")])
