@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 from azure.cosmos.exceptions import CosmosBatchOperationError, CosmosHttpResponseError
 
 from shards.request_charges import RequestCharges, gives_way
-from shards.store import ItemTooLargeError, StoreUnavailableError
+from shards.store import ItemTooLargeError, StoreRefusedError, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,10 @@ AT_ONCE = 32
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
 RETRY_AFTER_HEADER = "x-ms-retry-after-ms"
+ACTIVITY_HEADER = "x-ms-activity-id"
+
+_ERROR_CODE = re.compile(r'"code":\s*"([A-Z]{2}\d{4})"')
+"""A code of the query engine: SC1001 is a syntax error."""
 
 NOT_FOUND, CONFLICT, PRECONDITION_FAILED, TOO_LARGE, FAILED_DEPENDENCY, THROTTLED = 404, 409, 412, 413, 424, 429
 REFUSALS = frozenset({NOT_FOUND, CONFLICT, PRECONDITION_FAILED})
@@ -211,6 +216,7 @@ class CosmosConnection:
         Raises:
             RefusedError: the answer is 404, 409 or 412.
             ItemTooLargeError: the answer is 413.
+            StoreRefusedError: the answer is another one that no waiting changes, such as 400.
             StoreUnavailableError: patience is at an end, or the service does not let this app in.
         """
         clock = asyncio.get_running_loop().time
@@ -222,7 +228,7 @@ class CosmosConnection:
                     return await attempt()
             except (AzureError, aiohttp.ClientError, OSError) as error:
                 status = _status(error)
-                self._refuse(error, status, where)
+                self._refuse(error, status, operation, where)
                 wait = _retry_after(error) or pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, no secret
                 if clock() + wait > until:
                     raise StoreUnavailableError(_away(error, status, where, self._patience)) from error
@@ -230,7 +236,7 @@ class CosmosConnection:
                 await asyncio.sleep(wait)
                 pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _refuse(self, error: Exception, status: int | None, where: str) -> None:
+    def _refuse(self, error: Exception, status: int | None, operation: str, where: str) -> None:
         """Raise what no waiting helps against."""
         if isinstance(error, ClientAuthenticationError) and status is None:
             raise StoreUnavailableError(f"this app gets no token for Cosmos DB: {_first_line(error)}") from error
@@ -254,7 +260,9 @@ class CosmosConnection:
                 f"Cosmos DB does not let this app at {where} (403): its identity needs the role {DATA_ROLE} on the"
                 f" database, and its address must pass the account's firewall. {_first_line(error)}"
             ) from error
-        raise error
+        raise StoreRefusedError(
+            f"Cosmos DB refuses this {operation} of {where}, whenever it is made ({_reference(error, status)})"
+        ) from error
 
     async def close(self) -> None:
         """Give back the client. Closing twice is harmless."""
@@ -286,6 +294,20 @@ def _away(error: Exception, status: int | None, where: str, patience: float) -> 
             " needed, or less work at once"
         )
     return f"Cosmos DB gave no answer on {where} for {patience:g} s: {_first_line(error)}"
+
+
+def _reference(error: Exception, status: int) -> str:
+    """What the service's own words can be found by. They themselves may quote what was sent."""
+    sub_status = getattr(error, "sub_status", None)
+    headers: Mapping[str, str] | None = getattr(error, "headers", None)
+    activity = (headers or {}).get(ACTIVITY_HEADER)
+    return ", ".join(
+        [
+            f"{status}/{sub_status}" if sub_status else f"{status}",
+            *dict.fromkeys(_ERROR_CODE.findall(str(error))),
+            *([f"activity {activity}"] if activity else []),
+        ]
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -8,11 +8,16 @@ import aiohttp
 import pytest
 from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError, ServiceResponseError
 from azure.cosmos.aio import CosmosClient
-from azure.cosmos.exceptions import CosmosClientTimeoutError, CosmosHttpResponseError, CosmosResourceNotFoundError
+from azure.cosmos.exceptions import (
+    CosmosBatchOperationError,
+    CosmosClientTimeoutError,
+    CosmosHttpResponseError,
+    CosmosResourceNotFoundError,
+)
 
 from shards.cosmos_connection import CosmosConnection, RefusedError, cosmos_client
 from shards.request_charges import RequestCharges, charged_to, yielding
-from shards.store import ItemTooLargeError, StoreUnavailableError
+from shards.store import ItemTooLargeError, StoreRefusedError, StoreUnavailableError
 
 
 class Response:
@@ -151,11 +156,33 @@ async def test_an_item_that_is_too_large_is_never_tried_again() -> None:
     assert attempts.made == 1
 
 
-async def test_an_answer_that_no_code_foresees_comes_through() -> None:
-    error = answered(400)
-    with pytest.raises(CosmosHttpResponseError) as raised:
-        await call(connection(), Attempts(error))
-    assert raised.value is error
+BATCH_ERROR: Any = CosmosBatchOperationError
+"""Its constructor has no types."""
+
+
+def refused_as(told: str, *, status: int = 400, sub_status: int | None = None) -> CosmosHttpResponseError:
+    error = answered(status, sub_status=sub_status, x_ms_activity_id="0f1e2d")
+    error.args = (f"(BadRequest) Message: {told}\r\nActivityId: 0f1e2d, Microsoft.Azure.Documents.Common/2.14.0",)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (refused_as('{"errors":[{"code":"SC1001","message":"near \'hunter2\'"}]}'), "400, SC1001, activity 0f1e2d"),
+        (refused_as('{"Errors":["The input \'hunter2\' is invalid"]}', sub_status=1001), "400/1001, activity 0f1e2d"),
+        (refused_as("hunter2", status=405), "405, activity 0f1e2d"),
+        (answered(400), "400"),
+        (BATCH_ERROR(0, {}, 400, "hunter2", []), "400"),
+    ],
+)
+async def test_what_is_refused_for_good_is_told_in_a_line_without_what_was_sent(error: Exception, told: str) -> None:
+    attempts = Attempts(error)
+    with pytest.raises(StoreRefusedError) as raised:
+        await call(connection(), attempts)
+    assert str(raised.value) == f"Cosmos DB refuses this read of container shards, whenever it is made ({told})"
+    assert raised.value.__cause__ is error
+    assert attempts.made == 1
 
 
 class Answered:
