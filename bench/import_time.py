@@ -1,4 +1,4 @@
-"""What a cold start spends on importing the app, beside the interpreter and the Functions library alone."""
+"""``python -m bench.import_time``: what a cold start spends on importing the app, beside the interpreter alone."""
 
 import os
 import statistics
@@ -67,3 +67,7 @@ def _start(python: Path, statement: str, options: Sequence[str]) -> float:
     started = time.perf_counter()
     subprocess.run([str(python), *options, "-c", statement], cwd=ROOT, env=environment, check=True, capture_output=True)
     return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    report(Console(width=110))
