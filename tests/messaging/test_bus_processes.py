@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,25 @@ from messaging.sqlite_bus import SqliteMessageBus
 PROCESS = Path(__file__).with_name("bus_process.py")
 
 
+STARTED: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_on_after_a_test_that_failed() -> Iterator[None]:
+    yield
+    for process in STARTED:
+        process.kill()
+        process.wait()
+    STARTED.clear()
+
+
 def start(log: Path, *arguments: object) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, str(PROCESS), *map(str, arguments)], stdout=output, stderr=subprocess.PIPE
         )
+    STARTED.append(process)
+    return process
 
 
 def finish(process: subprocess.Popen[bytes]) -> None:

@@ -707,12 +707,16 @@ class TestProcess:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert process.stdout is not None
-        with process.stdout:
-            line = process.stdout.readline()
-        assert f"sb://localhost:{int(port_file.read_text())};" in line
-        process.send_signal(signal.SIGTERM)
-        assert process.wait() == 0
+        try:
+            assert process.stdout is not None
+            with process.stdout:
+                line = process.stdout.readline()
+            assert f"sb://localhost:{int(port_file.read_text())};" in line
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+            process.wait()
 
 
 class TestThread:

@@ -257,21 +257,22 @@ def _answering(status: int, code: str) -> Callable[[asyncio.StreamReader, asynci
 )
 async def test_only_what_may_pass_is_a_store_that_is_away(status: int, code: str, kind: type[Exception]) -> None:
     """What is away is asked again for ever."""
-    server = await asyncio.start_server(_answering(status, code), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    address = f"DefaultEndpointsProtocol=http;AccountName=a;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:{port}/a;"
-    blobs = AzureBlobStore(lambda: ContainerClient.from_connection_string(address, "payloads", retry_policy=NO_RETRY))
-    for call in (
-        blobs.put(ACME, CONTENT),
-        blobs.get(ACME, blob_reference(ACME, CONTENT)),
-        blobs.delete(ACME, [blob_reference(ACME, CONTENT)]),
-        blobs.delete_older(utc_now()),
-    ):
-        with pytest.raises(kind, match="container payloads") as raised:
-            await call
-        assert "\n" not in str(raised.value)
-    await blobs.close()
-    server.close()
+    async with await asyncio.start_server(_answering(status, code), "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        address = f"DefaultEndpointsProtocol=http;AccountName=a;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:{port}/a;"
+        blobs = AzureBlobStore(
+            lambda: ContainerClient.from_connection_string(address, "payloads", retry_policy=NO_RETRY)
+        )
+        for call in (
+            blobs.put(ACME, CONTENT),
+            blobs.get(ACME, blob_reference(ACME, CONTENT)),
+            blobs.delete(ACME, [blob_reference(ACME, CONTENT)]),
+            blobs.delete_older(utc_now()),
+        ):
+            with pytest.raises(kind, match="container payloads") as raised:
+                await call
+            assert "\n" not in str(raised.value)
+        await blobs.close()
 
 
 async def test_nothing_is_connected_before_the_first_call(container: str) -> None:

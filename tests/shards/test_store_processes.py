@@ -5,10 +5,12 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 import numpy as np
+import pytest
 import store_process
 from shard_samples import ACME, id_of, unit
 
@@ -21,14 +23,28 @@ PROCESS = Path(store_process.__file__)
 ROOT = Path(__file__).parents[2]
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_on_after_a_test_that_failed() -> Iterator[None]:
+    yield
+    for process in STARTED:
+        process.kill()
+        process.wait()
+    STARTED.clear()
+
+
 def start(*arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, str(PROCESS), *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    STARTED.append(process)
+    return process
 
 
 def lines(process: subprocess.Popen[str]) -> list[str]:
