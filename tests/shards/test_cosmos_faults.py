@@ -76,8 +76,9 @@ async def a_records_way(store: CosmosShardStore, name: str) -> None:
         await store.delete_chunks(ACME, sorted(stale))
         vectors = np.tile(unit(0, 1), (len(chunks), 1))
         await store.put_vectors(ACME, [(chunk.id, chunk.hash) for chunk in chunks], vectors, model=MODEL)
-        assert await store.shards_without_vectors(ACME, [shard.id]) == set()
-        await store.advance(ACME, Stage.EMBEDDED, finished)
+        # Another worker may just have put the text of the revision before; it goes on to this one itself.
+        if not await store.shards_without_vectors(ACME, [shard.id]):
+            await store.advance(ACME, Stage.EMBEDDED, finished)
 
 
 async def expect_whole(store: CosmosShardStore, names: list[str]) -> None:
@@ -128,8 +129,10 @@ async def test_two_workers_of_the_same_records_leave_each_once(peer: CosmosPeer)
         await write_with_text(workers[0], make("there before"), "owl", unit(1))
         peer.fail(Fault(THROTTLED, share=0.2, seed=1), Fault(DropAfter(), share=0.1, seed=2))
         names = [f"record {number}" for number in range(3)]
-        await asyncio.gather(*(a_records_way(worker, name) for worker in workers for name in names))
-        peer.heal()
+        try:
+            await asyncio.gather(*(a_records_way(worker, name) for worker in workers for name in names))
+        finally:
+            peer.heal()
         await expect_whole(workers[0], names)
         await asyncio.gather(*(worker.close() for worker in workers))
 
