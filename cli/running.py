@@ -102,7 +102,7 @@ def _told() -> "Iterator[None]":
     from connections.secrets import SecretError
     from local.home import HomeInUseError
     from local.host.errors import HostError
-    from local.salesforce.server import SimulatorError
+    from local.simulator_process import SimulatorError
     from local.summary import StandstillError
 
     try:

@@ -10,22 +10,14 @@ import gc
 import logging
 import os
 import sys
-import threading
 from pathlib import Path
-
-import uvicorn
 
 from local.company import CompanyError, load_company
 from local.salesforce.contacts import contacts_company
 from local.salesforce.hostile import HostileCursor, hostile_company
 from local.salesforce.org import Org
-from local.salesforce.server import (
-    HOST,
-    SalesforceSimulator,
-    SimulatorError,
-    credentials_from_environment,
-    listen,
-)
+from local.salesforce.server import SalesforceSimulator, credentials_from_environment
+from local.simulator_process import SimulatorError, listen
 
 
 def main() -> int:
@@ -54,13 +46,7 @@ def _serve() -> int:
     # The records stay; without this the collector would walk through all of them while pages are made.
     gc.collect()
     gc.freeze()
-    server = simulator.server()
-    threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
-    # The socket takes connections from the moment it listens; the server answers them as soon as it runs.
-    listener.listen()
-    sys.stdout.write(f"http://{HOST}:{listener.getsockname()[1]}\n")
-    sys.stdout.flush()
-    server.run(sockets=[listener])
+    simulator.serve_until_input_ends(listener)
     return 0
 
 
@@ -74,13 +60,6 @@ def _simulator(arguments: argparse.Namespace) -> SalesforceSimulator:
         return simulator
     company = load_company(arguments.company) if arguments.company else contacts_company(arguments.contacts)
     return SalesforceSimulator(Org(company), credentials)
-
-
-def _end_with_input(server: uvicorn.Server) -> None:
-    # On the descriptor: a thread that is inside sys.stdin when the interpreter ends makes it abort.
-    while os.read(0, 4096):
-        continue
-    server.should_exit = True
 
 
 if __name__ == "__main__":

@@ -32,7 +32,6 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -40,12 +39,11 @@ from starlette.responses import Response
 from local.salesforce.org import Org, OrgError
 from local.salesforce.rest import RestApi
 from local.salesforce.values import read_datetime
+from local.simulator_process import is_from_this_machine
 from messaging.codec import encode
 
 SetEpoch = Callable[[int], None]
 """Sets one scene of a play; raises ``ValueError`` where there is none of that number."""
-
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class ControlRoute:
@@ -59,9 +57,7 @@ class ControlRoute:
     async def __call__(self, request: Request) -> Response:
         """Answer a control call."""
         body = await request.body()
-        host = urlsplit("//" + request.headers.get("host", "")).hostname
-        client = request.client.host if request.client else None
-        if host not in _LOOPBACK or client not in _LOOPBACK:
+        if not is_from_this_machine(request):
             return _json({"error": "the control route answers on a loopback address only"}, 403)
         try:
             given = json.loads(body) if body else {}

@@ -15,7 +15,8 @@ import pytest
 import requests
 from simple_salesforce.api import Salesforce
 
-from local.salesforce.server import SimulatorError, SimulatorProcess
+from local.salesforce.server import SimulatorProcess
+from local.simulator_process import SimulatorError
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "tests" / "samples" / "salesforce" / "data"
