@@ -1,8 +1,7 @@
-"""Faults on demand: what the vendor, its edge or the network does to calls now and then."""
+"""The faults that Salesforce, its edge or the network answers calls with now and then."""
 
 import json
-import threading
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 _HTML_503 = (
@@ -12,41 +11,11 @@ _HTML_503 = (
 _HTML_401 = "<html><head><title>Error</title></head><body>Unauthorized</body></html>"
 
 
-@dataclass
-class Fault:
-    """One thing that goes wrong. *path* is a part of the paths it is for, every call of the API and of login if empty.
-
-    It sees every call it is for: the first *skip* pass, then *times* are hit (``None``: all until it is cleared).
-    A hit waits *delay* seconds, and with a *status* answers that and no more.
-    """
-
-    status: int | None = None
-    body: str = ""
-    content_type: str = "application/json;charset=UTF-8"
-    headers: dict[str, str] = field(default_factory=dict)
-    path: str = ""
-    skip: int = 0
-    times: int | None = 1
-    delay: float = 0.0
-    seen: int = 0
-    hits: int = 0
-
-    def strikes(self, path: str) -> bool:
-        """Whether the call of *path* is one to hit; counts it."""
-        if self.path not in path:
-            return False
-        self.seen += 1
-        if self.seen <= self.skip or (self.times is not None and self.hits >= self.times):
-            return False
-        self.hits += 1
-        return True
-
-
 def _errors(code: str, message: str) -> str:
     return json.dumps([{"message": message, "errorCode": code}])
 
 
-_KINDS: dict[str, dict[str, Any]] = {
+_ANSWERS: Mapping[str, Mapping[str, Any]] = {
     "request-limit": {"status": 403, "body": _errors("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")},
     "concurrent-limit": {
         "status": 403,
@@ -91,48 +60,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "slow": {"delay": 1.0},
 }
 
-KINDS = tuple(_KINDS)
-"""The names that :func:`fault` knows."""
-
-
-def fault(kind: str, **changes: Any) -> Fault:
-    """The vendor's fault of that name, with *changes* to its fields.
-
-    Raises:
-        ValueError: no such kind, or no such field.
-    """
-    try:
-        return Fault(**{"path": "/services/data", **_KINDS[kind], **changes})
-    except KeyError:
-        raise ValueError(f"no fault {kind!r}; there are {', '.join(KINDS)}") from None
-    except TypeError as error:
-        raise ValueError(f"a fault takes no such field: {error}") from error
-
-
-class Faults:
-    """The faults that are armed."""
-
-    def __init__(self) -> None:
-        self._armed: list[Fault] = []
-        self._lock = threading.Lock()
-
-    def add(self, armed: Fault | str, **changes: Any) -> Fault:
-        """Arm a fault, or the vendor's of that name (see :func:`fault`)."""
-        made = fault(armed, **changes) if isinstance(armed, str) else armed
-        with self._lock:
-            self._armed.append(made)
-        return made
-
-    def clear(self) -> None:
-        """Disarm all."""
-        with self._lock:
-            self._armed.clear()
-
-    def strike(self, path: str) -> Fault | None:
-        """The fault that hits this call; the first armed one when several would. All of them count it."""
-        with self._lock:
-            hit: Fault | None = None
-            for armed in self._armed:
-                if armed.strikes(path) and hit is None:
-                    hit = armed
-            return hit
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    kind: {"path": "/services/data", **answer} for kind, answer in _ANSWERS.items()
+}
+"""The vendor's faults by name, as fields of :class:`local.simulator_faults.Fault`."""

@@ -19,6 +19,7 @@ from local.salesforce.schema import Field, Record, Value
 from local.salesforce.soql import Query, located
 from local.salesforce.store import Table
 from local.salesforce.values import datetime_text, from_python
+from local.simulator_clock import SimulatorClock
 
 Stamps = Literal["all", "system", "none"]
 """What an update moves: LastModifiedDate and SystemModstamp, as a user's save does; SystemModstamp alone, as system
@@ -37,33 +38,6 @@ _MERGEABLE = frozenset({"Account", "Contact", "Lead"})
 
 class OrgError(Exception):
     """A change that the org refuses: an unknown object, field or record, or a row that a transaction holds."""
-
-
-class OrgClock:
-    """The org's time: the machine's, moved by an offset, or standing still."""
-
-    def __init__(self) -> None:
-        self._offset = timedelta()
-        self._frozen: datetime | None = None
-
-    def __call__(self) -> datetime:
-        """The present moment of the org, in UTC."""
-        return self._frozen if self._frozen is not None else datetime.now(UTC) + self._offset
-
-    def freeze(self, moment: datetime) -> None:
-        """Let it be *moment* until further notice."""
-        self._frozen = moment.astimezone(UTC)
-
-    def advance(self, by: timedelta) -> None:
-        """Move the time on, whether it stands or runs."""
-        if self._frozen is not None:
-            self._frozen += by
-        else:
-            self._offset += by
-
-    def run(self) -> None:
-        """Go with the machine's time again."""
-        self._frozen, self._offset = None, timedelta()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +108,11 @@ class Transaction:
 class Org:
     """One org's data. Every method may be called from any thread."""
 
-    def __init__(self, company: Company, clock: OrgClock | None = None) -> None:
+    def __init__(self, company: Company, clock: SimulatorClock | None = None) -> None:
         add_organization(company)
         self.org_id = company.org_id
         self.tenant_id = company.tenant_id
-        self.clock = clock or OrgClock()
+        self.clock = clock or SimulatorClock()
         self.lock = threading.RLock()
         self.tables = {name: Table(table) for name, table in company.tables.items()}
         self.hidden_objects: set[str] = set()

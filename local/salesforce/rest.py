@@ -16,13 +16,14 @@ from starlette.responses import Response
 
 from local.salesforce.auth import Credentials, Login, LoginRefusedError, OAuthError
 from local.salesforce.errors import ApiError, not_found
-from local.salesforce.faults import Fault, Faults
+from local.salesforce.faults import KINDS
 from local.salesforce.org import Org
 from local.salesforce.query import Plan
 from local.salesforce.schema import ADDRESS_PARTS, NUMBER_TYPES, TEXT_TYPES, Field, Record
 from local.salesforce.soql import parse
 from local.salesforce.store import Table
 from local.salesforce.values import read_datetime
+from local.simulator_faults import Fault, Faults
 from messaging.codec import encode
 
 FULL_PAGE = 2000
@@ -73,7 +74,7 @@ class RestApi:
         self.org = org
         label = re.sub(r"[^a-z0-9]+", "-", org.tenant_id.lower()).strip("-") or "sandbox"
         self.login = Login(credentials, org.org_id, f"https://{label}.my.salesforce.com", org.clock)
-        self.faults = Faults()
+        self.faults = Faults(KINDS)
         self.daily_limit = DAILY_LIMIT
         self.page_cap = FULL_PAGE
         self.calls: deque[Call] = deque(maxlen=_KEPT_CALLS)

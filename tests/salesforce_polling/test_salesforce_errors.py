@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from polled_org import TENANT, PolledOrg
 
-from connections.connection import SalesforceAuth
+from connections.salesforce_connection import SalesforceAuth
 from ingestion.salesforce.errors import (
     BudgetExhaustedError,
     CredentialError,
@@ -21,8 +21,8 @@ from ingestion.salesforce.errors import (
     of_login,
     of_response,
 )
-from local.salesforce.faults import Fault
 from local.salesforce.schema import Field
+from local.simulator_faults import Fault
 from messaging.times import utc_now
 
 
