@@ -1,4 +1,4 @@
-// One storage account: the host's own files, the app's package, and the large payloads.
+// One storage account: the host's own files, the app's package, large payloads and file texts.
 param name string
 param location string
 param tags object
@@ -85,7 +85,7 @@ resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-01
           definition: {
             filters: {
               blobTypes: ['blockBlob']
-              prefixMatch: ['${blobContainerName}/payloads/']
+              prefixMatch: ['${blobContainerName}/messages/']
             }
             actions: {
               baseBlob: {

@@ -7,7 +7,7 @@ it has it redeemed first.
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -33,6 +33,10 @@ LARGEST_PAYLOAD: Final = 8 * 1024 * 1024
 time 64 MB, and their fields in many times that; no record of so many bytes fits an item of the store (2 MB)."""
 
 
+SPACE: Final = "messages"
+"""The space of the blob store that payloads go to: what is in it ends by itself, once no message can name it."""
+
+
 class PayloadInvalidError(Exception):
     """What a claim check names is no payload; the message says which and why."""
 
@@ -40,11 +44,11 @@ class PayloadInvalidError(Exception):
 class Payloads(Protocol):
     """Where payloads are kept: the part of the blob store that the claim check needs, with its errors."""
 
-    async def put(self, tenant_id: str, content: bytes) -> str:
-        """Keep *content* in the tenant's own space and return its reference."""
+    async def put(self, tenant_id: str, content: bytes, *, space: Literal["messages"]) -> str:
+        """Keep *content* in the tenant's own part of *space* and return its reference."""
 
     async def get(self, tenant_id: str, reference: str, *, limit: int | None = None) -> bytes:
-        """The content under a reference, which must be in the tenant's own space, of *limit* bytes at most."""
+        """The content under a reference, which must be the tenant's own, of *limit* bytes at most."""
 
 
 class ClaimCheckBus:
@@ -104,7 +108,7 @@ async def without_payload(queue: str, body: bytes, payloads: Payloads) -> bytes:
         return body
     match event:
         case {"tenantId": str(tenant_id), "payload": dict(payload)} if tenant_id:
-            reference = await payloads.put(tenant_id, codec.canonical(payload))
+            reference = await payloads.put(tenant_id, codec.canonical(payload), space=SPACE)
             return codec.encode(
                 {name: value for name, value in event.items() if name != "payload"} | {"payloadRef": reference}
             )

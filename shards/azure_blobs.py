@@ -20,7 +20,16 @@ from azure.storage.blob import BlobProperties, ContentSettings, StorageErrorCode
 from azure.storage.blob.aio import ContainerClient, ExponentialRetry
 
 from messaging.concurrent_calls import results_of
-from shards.blobs import BlobMissingError, BlobTooLargeError, blob_reference, checked_reference, content_hash
+from shards.blobs import (
+    KEPT,
+    PASSING,
+    BlobMissingError,
+    BlobTooLargeError,
+    Space,
+    blob_reference,
+    checked_reference,
+    content_hash,
+)
 from shards.store import StoreRefusedError, StoreUnavailableError
 
 T = TypeVar("T")
@@ -78,7 +87,7 @@ class AzureBlobStore:
             return False
         return True
 
-    async def put(self, tenant_id: str, content: bytes) -> str:
+    async def put(self, tenant_id: str, content: bytes, *, space: Space = KEPT) -> str:
         """Keep *content* and return its reference; content that is there already is written over.
 
         Writing over is one request that is right in every case: it renews the time that the account's lifecycle rule
@@ -86,7 +95,7 @@ class AzureBlobStore:
         between being found and being renewed. Content is rarely put twice, so asking first would cost more requests
         than it saved uploads.
         """
-        reference = blob_reference(tenant_id, content)
+        reference = blob_reference(tenant_id, content, space)
         blob = self._container.get_blob_client(reference)
         await self._call(partial(blob.upload_blob, content, overwrite=True, content_settings=_BYTES))
         return reference
@@ -120,12 +129,12 @@ class AzureBlobStore:
         return sum(await results_of(map(self._delete, names)))
 
     async def delete_older(self, before: datetime) -> int:
-        """Delete the content of all tenants that was last put before then; how many there were.
+        """Delete what passes and was last put before then, of all tenants; how many there were.
 
         The service tells times in whole seconds, so what was put less than a second before then stays.
         """
         deleted = 0
-        pages = self._container.list_blobs(name_starts_with="payloads/").by_page()
+        pages = self._container.list_blobs(name_starts_with=f"{PASSING}/").by_page()
         while (page := await self._call(partial(anext, pages, None))) is not None:
             blobs: list[BlobProperties] = [blob async for blob in page]
             old = [blob for blob in blobs if blob.last_modified + _WHOLE_SECOND <= before]

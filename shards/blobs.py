@@ -1,12 +1,23 @@
-"""The port to large content: bytes kept under the hash of what they are, in their tenant's own space."""
+"""The port to large content: bytes kept under the hash of what they are, in their tenant's own part of a space.
+
+Of the two spaces one keeps until somebody deletes (the text of files), the other lets go of what is old (the payloads
+of messages).
+"""
 
 import re
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
-_REFERENCE = re.compile(r"payloads/(?P<tenant>.+)/(?P<digest>[0-9a-f]{64})\Z")
+Space = Literal["payloads", "messages"]
+"""The first part of a reference: how long the content lives."""
+KEPT: Final = "payloads"
+"""Content that lives until it is deleted: what shards refer to."""
+PASSING: Final = "messages"
+"""Content that messages refer to: :meth:`BlobStore.delete_older` deletes it, and on Azure the account's own rule."""
+
+_REFERENCE = re.compile(r"(?:payloads|messages)/(?P<tenant>.+)/(?P<digest>[0-9a-f]{64})\Z")
 _OTHER = re.compile(r"[^a-z0-9-]")
 
 LONGEST_SPACE = 128
@@ -24,15 +35,15 @@ class BlobTooLargeError(Exception):
         super().__init__(f"the content {reference} in {where} has more than {limit:,} bytes, the most that is read")
 
 
-def blob_reference(tenant_id: str, content: bytes) -> str:
-    """``payloads/<tenant>/<sha256>``: the one name of *content* in the space of *tenant_id*.
+def blob_reference(tenant_id: str, content: bytes, space: Space = KEPT) -> str:
+    """``<space>/<tenant>/<sha256>``: the one name of *content* in the part of *space* that is *tenant_id*'s.
 
-    No two tenants share a space, and none is a folder above another.
+    No two tenants share a part, and none is a folder above another.
 
     Raises:
         ValueError: the tenant's id is empty.
     """
-    return f"payloads/{tenant_space(tenant_id)}/{content_hash(content)}"
+    return f"{space}/{tenant_space(tenant_id)}/{content_hash(content)}"
 
 
 def content_hash(content: bytes) -> str:
@@ -69,7 +80,9 @@ def checked_reference(tenant_id: str, reference: str) -> str:
     """
     match = _REFERENCE.match(reference)
     if match is None:
-        raise BlobMissingError(f"{reference[:200]!r} is no reference of the form payloads/<tenant>/<sha256>")
+        raise BlobMissingError(
+            f"{reference[:200]!r} is no reference of the form {KEPT}/<tenant>/<sha256> or {PASSING}/…"
+        )
     if match["tenant"] != tenant_space(tenant_id):
         raise BlobMissingError(f"{reference[:200]} is outside the space of tenant {tenant_id}")
     return reference
@@ -78,7 +91,7 @@ def checked_reference(tenant_id: str, reference: str) -> str:
 class BlobStore(Protocol):
     """All calls raise :class:`~shards.store.StoreUnavailableError` when the store is away."""
 
-    async def put(self, tenant_id: str, content: bytes) -> str:
+    async def put(self, tenant_id: str, content: bytes, *, space: Space = KEPT) -> str:
         """Keep *content* and return its reference; content that is there already is kept once and counts as new."""
 
     async def get(self, tenant_id: str, reference: str, *, limit: int | None = None) -> bytes:
@@ -97,7 +110,7 @@ class BlobStore(Protocol):
         """
 
     async def delete_older(self, before: datetime) -> int:
-        """Delete the content of all tenants that was last put before then; how many there were.
+        """Delete what all tenants have in :data:`PASSING` and was last put before then; how many there were.
 
         Content put again meanwhile stays.
         """

@@ -10,16 +10,26 @@ from pathlib import Path
 from typing import TypeVar
 
 from messaging.sqlite import DataFileError
-from shards.blobs import BlobMissingError, BlobTooLargeError, blob_reference, checked_reference, content_hash
+from shards.blobs import (
+    KEPT,
+    PASSING,
+    BlobMissingError,
+    BlobTooLargeError,
+    Space,
+    blob_reference,
+    checked_reference,
+    content_hash,
+)
 from shards.store import StoreUnavailableError
 
 T = TypeVar("T")
 
 _UNFINISHED = "unfinished-"
+_LOCK = "payloads.lock"
 
 
 class FolderBlobStore:
-    """Each content is the file ``<folder>/<its reference>``, so ``<folder>/payloads/<tenant>/<sha256>``.
+    """Each content is the file ``<folder>/<its reference>``, so ``<folder>/<space>/<tenant>/<sha256>``.
 
     A file is written beside its place and moved there whole: no reader and no killed process ever leaves half of one.
     As with the SQLite files nothing waits for the disk: a power cut may damage what was put last, :meth:`get` says
@@ -34,15 +44,16 @@ class FolderBlobStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._payloads = folder / "payloads"
-        try:
-            self._payloads.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataFileError(f"{self._payloads}: this folder can't be made ({error.strerror})") from error
+        self._passing = folder / PASSING
+        for space in (folder / KEPT, self._passing):
+            try:
+                space.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DataFileError(f"{space}: this folder can't be made ({error.strerror})") from error
 
-    async def put(self, tenant_id: str, content: bytes) -> str:
+    async def put(self, tenant_id: str, content: bytes, *, space: Space = KEPT) -> str:
         """Keep *content* and return its reference; content that is there already is written anew."""
-        reference = blob_reference(tenant_id, content)
+        reference = blob_reference(tenant_id, content, space)
         await self._run(lambda: self._put(self._folder / reference, content))
         return reference
 
@@ -67,7 +78,7 @@ class FolderBlobStore:
         return await self._run(lambda: sum(map(_unlink, paths)))
 
     async def delete_older(self, before: datetime) -> int:
-        """Delete the content of all tenants that was last put before then, and unfinished files as old."""
+        """Delete what passes and was last put before then, of all tenants, and unfinished files as old."""
         return await self._run(lambda: self._delete_older(before.timestamp()))
 
     async def close(self) -> None:
@@ -87,18 +98,20 @@ class FolderBlobStore:
 
     def _delete_older(self, before: float) -> int:
         deleted = 0
-        for space in self._payloads.iterdir():
-            for path in space.iterdir():
-                # Looked at and deleted under one lock, so that no put comes between.
-                with self._locked(fcntl.LOCK_EX):
-                    if _is_older(path, before) and _unlink(path) and not path.name.startswith(_UNFINISHED):
-                        deleted += 1
+        for path in self._passing.glob("*/*"):
+            # Looked at and deleted under one lock, so that no put comes between.
+            with self._locked(fcntl.LOCK_EX):
+                if _is_older(path, before) and _unlink(path) and not path.name.startswith(_UNFINISHED):
+                    deleted += 1
+        for path in (self._folder / KEPT).glob(f"*/{_UNFINISHED}*"):
+            if _is_older(path, before):
+                _unlink(path)
         return deleted
 
     @contextmanager
     def _locked(self, operation: int) -> Generator[None]:
         """Hold the folder's lock, which keeps :meth:`put` and :meth:`delete_older` of all processes apart."""
-        with self._payloads.with_suffix(".lock").open("ab") as lock:
+        with (self._folder / _LOCK).open("ab") as lock:
             fcntl.flock(lock, operation)
             yield
 
@@ -111,7 +124,7 @@ class FolderBlobStore:
         try:
             return await asyncio.to_thread(work)
         except OSError as error:
-            where = error.filename or self._payloads
+            where = error.filename or self._folder
             raise StoreUnavailableError(
                 f"{where} can't be read or written ({error.strerror});"
                 " check the path, its permissions and the disk's room"

@@ -13,6 +13,7 @@ from resource_types import read_types
 
 from messaging.queues import QUEUES
 from settings import load_settings
+from shards.blobs import PASSING
 
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "infra" / "main.bicep"
@@ -250,7 +251,7 @@ def test_payloads_end_by_themselves() -> None:
     deployment = deploy(MAIN, VARIANTS["as it comes"] | {"payloadDays": 30})
     policy = deployment.only("Microsoft.Storage/storageAccounts/managementPolicies").body["properties"]["policy"]
     (rule,) = policy["rules"]
-    assert rule["definition"]["filters"]["prefixMatch"] == ["shardline/payloads/"]
+    assert rule["definition"]["filters"]["prefixMatch"] == [f"shardline/{PASSING}/"]
     assert rule["definition"]["actions"]["baseBlob"]["delete"] == {"daysAfterModificationGreaterThan": 30}
 
 

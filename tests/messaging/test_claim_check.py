@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -26,11 +26,11 @@ class Blobs:
         self.kept: dict[tuple[str, str], bytes] = {}
         self._away = away
 
-    async def put(self, tenant_id: str, content: bytes) -> str:
+    async def put(self, tenant_id: str, content: bytes, *, space: Literal["messages"]) -> str:
         await asyncio.sleep(0)
         if self._away:
             raise ConnectionError("away")
-        reference = f"payloads/{len(content)}/{hash(content)}"
+        reference = f"{space}/{len(content)}/{hash(content)}"
         self.kept[tenant_id, reference] = content
         return reference
 
@@ -137,6 +137,8 @@ async def test_large_texts_of_any_script_go_apart(text: str) -> None:
     assert redeemed.record == {"Description": text, "Amount": Decimal("120000.10")}
     [content] = blobs.kept.values()
     assert content == codec.canonical(redeemed.record)
+    [(_, reference)] = blobs.kept
+    assert reference.startswith("messages/"), "what a message names ends by itself"
 
 
 async def test_the_message_stays_the_same_but_for_its_payload() -> None:
@@ -215,7 +217,7 @@ async def test_no_payload_goes_on_being_written_when_one_can_not_be_kept() -> No
         under_way = 0
         calls = 0
 
-        async def put(self, tenant_id: str, content: bytes) -> str:
+        async def put(self, tenant_id: str, content: bytes, *, space: Literal["messages"]) -> str:
             self.calls += 1
             if self.calls == 1:
                 await asyncio.sleep(0.01)
@@ -227,7 +229,7 @@ async def test_no_payload_goes_on_being_written_when_one_can_not_be_kept() -> No
                 # An HTTP client needs a turn to give back its connection.
                 await asyncio.sleep(0)
                 self.under_way -= 1
-            return await super().put(tenant_id, content)
+            return await super().put(tenant_id, content, space=space)
 
     bus, blobs = Bus(), Failing()
     with pytest.raises(ConnectionError, match="away"):
@@ -240,7 +242,7 @@ async def test_no_more_is_read_than_a_payload_may_have() -> None:
     blobs = Blobs()
     record = {"Name": "x" * (claim_check.LARGEST_PAYLOAD - len('{"Name":""}'))}
     for payload in (record, {"Name": record["Name"] + "x"}):
-        reference = await blobs.put("acme", codec.canonical(payload))
+        reference = await blobs.put("acme", codec.canonical(payload), space="messages")
         checked = event({}).model_copy(update={"payload": None, "payload_ref": reference})
         if payload is record:
             assert (await redeem(checked, blobs)).record == record
@@ -252,7 +254,7 @@ async def test_no_more_is_read_than_a_payload_may_have() -> None:
 @pytest.mark.parametrize(("content", "said"), [(b"[1]", "no object"), (b"{", "no JSON"), (b"\xff", "no JSON")])
 async def test_content_that_is_no_payload_is_told(content: bytes, said: str) -> None:
     blobs = Blobs()
-    reference = await blobs.put("acme", content)
+    reference = await blobs.put("acme", content, space="messages")
     with pytest.raises(PayloadInvalidError, match=said):
         await redeem(event({}).model_copy(update={"payload": None, "payload_ref": reference}), blobs)
 

@@ -20,7 +20,7 @@ from operations.replay import ReplaySelection, replay, select
 from processors.delivery import CLAIM_CHECKS_AT_ONCE, Delivery, DeliveryPorts, consume
 from processors.normalization import normalize
 from processors.outcome import DONE, Cause, Done, Later, Outcome, Park
-from shards.blobs import blob_reference
+from shards.blobs import Space, blob_reference
 from shards.store import StoreUnavailableError
 
 GLOBE = "\N{EARTH GLOBE EUROPE-AFRICA}"
@@ -39,10 +39,10 @@ class Blobs:
         self.away = True
         self.asked = 0
 
-    async def put(self, tenant_id: str, content: bytes) -> str:
+    async def put(self, tenant_id: str, content: bytes, *, space: Space) -> str:
         if self.away:
             raise StoreUnavailableError("no answer")
-        return await self._rig.services.blobs.put(tenant_id, content)
+        return await self._rig.services.blobs.put(tenant_id, content, space=space)
 
     async def get(self, tenant_id: str, reference: str, *, limit: int | None = None) -> bytes:
         self.asked += 1

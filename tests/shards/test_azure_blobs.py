@@ -18,7 +18,7 @@ from node_process import require_node_peers
 
 from messaging.times import utc_now
 from shards.azure_blobs import AzureBlobStore, container_client
-from shards.blobs import BlobMissingError, blob_reference
+from shards.blobs import PASSING, BlobMissingError, blob_reference
 from shards.store import StoreRefusedError, StoreUnavailableError
 
 NO_RETRY = ExponentialRetry(retry_total=0)
@@ -92,7 +92,8 @@ async def test_a_damaged_blob_is_named_and_mended_by_the_next_put(blobs: AzureBl
 
 
 async def test_what_is_put_again_while_the_old_is_deleted_stays(blobs: AzureBlobStore, raw: ContainerClient) -> None:
-    again, once = await blobs.put(ACME, b"put again"), await blobs.put(ACME, b"put once")
+    again = await blobs.put(ACME, b"put again", space=PASSING)
+    once = await blobs.put(ACME, b"put once", space=PASSING)
     listed = raw.list_blobs()
 
     class PutMeanwhile:
@@ -100,7 +101,7 @@ async def test_what_is_put_again_while_the_old_is_deleted_stays(blobs: AzureBlob
 
         async def by_page(self) -> AsyncIterator[AsyncIterator[object]]:
             async for page in listed.by_page():
-                await blobs.put(ACME, b"put again")
+                await blobs.put(ACME, b"put again", space=PASSING)
                 yield page
 
     raw.list_blobs = lambda **_options: PutMeanwhile()  # type: ignore[assignment,method-assign]
@@ -112,10 +113,10 @@ async def test_what_is_put_again_while_the_old_is_deleted_stays(blobs: AzureBlob
         await blobs.get(ACME, once)
 
 
-async def test_only_payloads_are_deleted_and_on_every_page(blobs: AzureBlobStore, raw: ContainerClient) -> None:
+async def test_only_what_passes_is_deleted_and_on_every_page(blobs: AzureBlobStore, raw: ContainerClient) -> None:
     await raw.upload_blob("exports/of-another-program", b"", overwrite=True)
     for number in range(5):
-        await blobs.put(GLOBEX, f"{number}".encode())
+        await blobs.put(GLOBEX, f"{number}".encode(), space=PASSING)
     paged = AzureBlobStore(lambda: _in_pages(raw, 2))
 
     assert await paged.delete_older(utc_now() + timedelta(hours=1)) == 5

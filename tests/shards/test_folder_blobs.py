@@ -14,7 +14,7 @@ from blob_store_contract import ACME, BlobStoreContract
 
 from messaging.sqlite import DataFileError
 from messaging.times import utc_now
-from shards.blobs import BlobMissingError, blob_reference
+from shards.blobs import PASSING, BlobMissingError, Space, blob_reference
 from shards.folder_blobs import FolderBlobStore
 from shards.store import StoreUnavailableError
 
@@ -100,20 +100,23 @@ async def test_a_process_killed_while_it_puts_leaves_only_whole_files(blobs: Fol
             assert await blobs.get(ACME, f"payloads/acme/{path.name}")
 
 
-async def test_what_a_killed_process_left_unfinished_goes_with_the_old(blobs: FolderBlobStore, tmp_path: Path) -> None:
-    reference = await blobs.put(ACME, CONTENT)
+@pytest.mark.parametrize("space", ["payloads", "messages"])
+async def test_what_a_killed_process_left_unfinished_goes_with_the_old(
+    blobs: FolderBlobStore, tmp_path: Path, space: Space
+) -> None:
+    reference = await blobs.put(ACME, CONTENT, space=space)
     left = (tmp_path / "blobs" / reference).with_name("unfinished-x1y2")
     left.write_bytes(CONTENT[:100])
     os.utime(left, (1_700_000_000, 1_700_000_000))
 
     assert await blobs.delete_older(utc_now() - timedelta(days=1)) == 0
 
-    assert files(tmp_path / "blobs" / "payloads") == [tmp_path / "blobs" / reference]
+    assert files(tmp_path / "blobs" / space) == [tmp_path / "blobs" / reference]
 
 
 async def test_what_one_process_puts_while_another_deletes_the_old_stays(tmp_path: Path) -> None:
     first, second = FolderBlobStore(tmp_path / "blobs"), FolderBlobStore(tmp_path / "blobs")
-    path = tmp_path / "blobs" / await first.put(ACME, CONTENT)
+    path = tmp_path / "blobs" / await first.put(ACME, CONTENT, space=PASSING)
     start = utc_now() - timedelta(days=1)
     done = asyncio.Event()
 
@@ -121,7 +124,7 @@ async def test_what_one_process_puts_while_another_deletes_the_old_stays(tmp_pat
         for _ in range(150):
             with suppress(FileNotFoundError):
                 os.utime(path, (1_700_000_000, 1_700_000_000))
-            assert await first.get(ACME, await first.put(ACME, CONTENT)) == CONTENT
+            assert await first.get(ACME, await first.put(ACME, CONTENT, space=PASSING)) == CONTENT
         done.set()
 
     async def delete_again_and_again() -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from messaging.times import utc_now
-from shards.blobs import BlobMissingError, BlobStore, BlobTooLargeError, blob_reference
+from shards.blobs import KEPT, PASSING, BlobMissingError, BlobStore, BlobTooLargeError, blob_reference
 
 ACME, GLOBEX = "acme", "globex"
 UMLAUTS = "Müller & Söhne/東京 .."
@@ -53,6 +53,7 @@ class BlobStoreContract:
             "",
             "payloads/acme/",
             "payloads/acme/../globex/" + "0" * 64,
+            "others/acme/" + "0" * 64,
             "/etc/passwd",
             "payloads/acme/" + "0" * 64 + "\n",
         ],
@@ -106,7 +107,8 @@ class BlobStoreContract:
         assert await asyncio.gather(*(blobs.get(ACME, reference) for reference in references)) == contents
 
     async def test_only_content_put_before_then_is_deleted_of_all_tenants(self, blobs: BlobStore) -> None:
-        references = {tenant: await blobs.put(tenant, b"kept for a while") for tenant in (ACME, GLOBEX, UMLAUTS)}
+        tenants = (ACME, GLOBEX, UMLAUTS)
+        references = {tenant: await blobs.put(tenant, b"kept for a while", space=PASSING) for tenant in tenants}
 
         assert await blobs.delete_older(utc_now() - timedelta(hours=1)) == 0
         assert await blobs.get(ACME, references[ACME]) == b"kept for a while"
@@ -116,12 +118,23 @@ class BlobStoreContract:
             with pytest.raises(BlobMissingError):
                 await blobs.get(tenant, reference)
 
+    async def test_what_is_kept_stays_however_old_and_apart_from_what_passes(self, blobs: BlobStore) -> None:
+        kept, passing = await blobs.put(ACME, b"the same"), await blobs.put(ACME, b"the same", space=PASSING)
+
+        assert (kept, passing) == tuple(blob_reference(ACME, b"the same", space) for space in (KEPT, PASSING))
+        assert await blobs.delete_older(utc_now() + timedelta(hours=1)) == 1
+        assert await blobs.get(ACME, kept) == b"the same"
+        with pytest.raises(BlobMissingError):
+            await blobs.get(ACME, passing)
+        assert await blobs.delete(ACME, [kept, passing]) == 1
+
     async def test_content_put_again_counts_as_new(self, blobs: BlobStore) -> None:
-        again, once = await blobs.put(ACME, b"put again"), await blobs.put(ACME, b"put once")
+        again = await blobs.put(ACME, b"put again", space=PASSING)
+        once = await blobs.put(ACME, b"put once", space=PASSING)
         await asyncio.sleep(1.1)  # a home may keep the time in whole seconds
         between = utc_now()
         await asyncio.sleep(1.1)
-        await blobs.put(ACME, b"put again")
+        await blobs.put(ACME, b"put again", space=PASSING)
 
         assert await blobs.delete_older(between) == 1
         assert await blobs.get(ACME, again) == b"put again"
