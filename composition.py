@@ -91,7 +91,7 @@ class Services:
     @cached_property
     def normalization(self) -> NormalizationPorts:
         """The ports of normalization."""
-        return NormalizationPorts(self.store, self.bus, self.connections, self.clock)
+        return NormalizationPorts(self.store, self.bus, self.connections, self.blobs, self.clock)
 
     @cached_property
     def enrichment(self) -> EnrichmentPorts:
@@ -101,7 +101,7 @@ class Services:
     @cached_property
     def preparation(self) -> PreparationPorts:
         """The ports of preparation."""
-        return PreparationPorts(self.store, self.bus, self.clock)
+        return PreparationPorts(self.store, self.bus, self.blobs, self.clock)
 
     @cached_property
     def change_feed(self) -> ChangeFeedPorts:

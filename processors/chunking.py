@@ -20,11 +20,20 @@ _BOUNDARIES = (
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A chunk's text, its hash, and the heading it stands under."""
+    """A chunk's text, its hash, and where it begins: the heading it stands under, and the page of a file."""
 
     text: str
     hash: str
     heading: str | None
+    page: int | None = None
+
+    @property
+    def place(self) -> dict[str, str | int]:
+        """Where it begins, as a chunk keeps it."""
+        place: dict[str, str | int] = {"heading": self.heading} if self.heading else {}
+        if self.page is not None:
+            place["page"] = self.page
+        return place
 
 
 def pieces(title: str, parts: Sequence[TextPart], *, target: int = TARGET_CHARACTERS) -> list[Piece]:
@@ -36,12 +45,13 @@ def pieces(title: str, parts: Sequence[TextPart], *, target: int = TARGET_CHARAC
     lines: list[str] = []
     length = 0
     heading: str | None = None
+    page: int | None = None
 
     def finish() -> None:
-        nonlocal lines, length
+        nonlocal lines, length, page
         if lines:
-            made.append(_piece(title, "\n".join(lines), heading))
-        lines, length = [], 0
+            made.append(_piece(title, "\n".join(lines), heading, page))
+        lines, length, page = [], 0, None
 
     for part in parts:
         text = part.text.strip()
@@ -54,19 +64,21 @@ def pieces(title: str, parts: Sequence[TextPart], *, target: int = TARGET_CHARAC
         if len(text) <= target:
             lines.append(text)
             length += len(text) + 1
+            # The facts of a file, which are on no page, often share the first page's chunk.
+            page = part.page if page is None else page
             continue
         finish()
         heading = part.heading
-        made.extend(_piece(title, cut, heading) for cut in _cut(text, target))
+        made.extend(_piece(title, cut, heading, part.page) for cut in _cut(text, target))
     finish()
     if not made and title:
         made.append(_piece("", title, None))
     return made
 
 
-def _piece(title: str, text: str, heading: str | None) -> Piece:
+def _piece(title: str, text: str, heading: str | None, page: int | None = None) -> Piece:
     full = f"{title}\n{text}" if title else text
-    return Piece(full, blake2b(full.encode(), digest_size=16).hexdigest(), heading)
+    return Piece(full, blake2b(full.encode(), digest_size=16).hexdigest(), heading, page)
 
 
 def _cut(text: str, target: int) -> Iterator[str]:

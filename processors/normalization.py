@@ -1,8 +1,9 @@
 """Normalize: an ingestion event becomes the state of its shard, if it is newer and different."""
 
+import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Protocol
@@ -16,11 +17,22 @@ from processors.mapping import DEFAULT_CURRENCY, Mapped, MappingError, map_recor
 from processors.outcome import DONE, Later, Outcome, Park, PermanentError
 from processors.structured_links import with_structured_links
 from processors.threads import REPLIES_TO
+from shards.blobs import BlobStore
+from shards.file_text import delete_text
 from shards.identity import InvalidExternalIdError, canonical_external_id, link_id, salesforce_id, shard_id
-from shards.model import ExternalRelationship, InternalRelationship, Shard, ShardStatus, content_fingerprint
+from shards.model import (
+    ExternalRelationship,
+    InternalRelationship,
+    Shard,
+    ShardStatus,
+    UnstructuredData,
+    content_fingerprint,
+)
 from shards.ordering import Decision, Reading, decide, version_key
-from shards.store import ShardStore, ShardWrite, Stage
+from shards.store import ShardStore, ShardWrite, Stage, StoreUnavailableError
 from shards.types import InvalidStructuredDataError, validate
+
+log = logging.getLogger(__name__)
 
 WRITE_TRIES = 5
 """How often a shard that others keep changing is read and written anew before its event waits."""
@@ -60,6 +72,7 @@ class NormalizationPorts:
     store: ShardStore
     bus: MessageBus
     connections: Connections
+    blobs: BlobStore
     clock: Clock
 
 
@@ -74,6 +87,7 @@ class _Record:
     instance: str
     mapped: Mapped
     structured_data: dict[str, Any]
+    unstructured_data: UnstructuredData | None
     status: ShardStatus
     redirect_to: str | None
     external_url: str | None
@@ -88,6 +102,25 @@ class _Change:
     stored: Shard | None
     record: _Record
     counts: bool
+
+
+@dataclass(slots=True)
+class _Applied:
+    """What became of the records of one tenant: emissions due, records whose shards others kept changing, and texts
+    of files that no shard names any more, each list with a record that it was of."""
+
+    emissions: list[ShardEmission] = field(default_factory=list)
+    contended: list[_Record] = field(default_factory=list)
+    outdated_texts: list[tuple[_Record, list[str]]] = field(default_factory=list)
+
+    def settle(self, standing: Shard | None, before: Shard | None, readings: Sequence[_Record]) -> None:
+        """Note which texts went out of use, now that the shard stands as it does."""
+        told = [before.unstructured_data if before else None, *(record.unstructured_data for record in readings)]
+        named = {data.content_ref for data in told if data and data.content_ref}
+        if standing and standing.unstructured_data:
+            named.discard(standing.unstructured_data.content_ref or "")
+        if named:
+            self.outdated_texts.append((readings[0], sorted(named)))
 
 
 async def normalize(deliveries: Sequence[Delivery[IngestionEvent]], ports: NormalizationPorts) -> list[Outcome]:
@@ -107,9 +140,10 @@ async def normalize(deliveries: Sequence[Delivery[IngestionEvent]], ports: Norma
             tenants.setdefault(record.event.tenant_id, {}).setdefault(record.shard_id, []).append(record)
 
     for tenant_id, records in tenants.items():
-        emissions, contended = await _apply(tenant_id, records, ports)
-        for record in contended:
+        applied = await _apply(tenant_id, records, ports)
+        for record in applied.contended:
             outcomes[record.index] = Later(CONTENTION_DELAY, "other writers keep changing the shard")
+        emissions = applied.emissions
         if emissions:
             await ports.store.advance(
                 tenant_id,
@@ -120,7 +154,20 @@ async def normalize(deliveries: Sequence[Delivery[IngestionEvent]], ports: Norma
                 SHARD_EMISSION,
                 [emission.to_message(SHARD_EMISSION, generation=emission.generation) for emission in emissions],
             )
+        for record, references in applied.outdated_texts:
+            await _delete_texts(record, references, ports.blobs)
     return outcomes
+
+
+async def _delete_texts(record: _Record, references: list[str], blobs: BlobStore) -> None:
+    """Delete texts that went out of use. The shard stands already, so nothing would come of trying the event again."""
+    event = record.event
+    try:
+        await delete_text(blobs, event.tenant_id, record.mapped.external_id, references, instance=record.instance)
+    except StoreUnavailableError as error:
+        log.warning(
+            "the text of %s of %s stays behind under %s: %s", record.shard_id, event.tenant_id, references, error
+        )
 
 
 async def _read(index: int, delivery: Delivery[IngestionEvent], ports: NormalizationPorts) -> _Record:
@@ -143,9 +190,10 @@ async def _read(index: int, delivery: Delivery[IngestionEvent], ports: Normaliza
     instance, this_shard, winner = _identity(event, mapped, instance)
     status: ShardStatus = "deleted" if mapped.deleted else "active"
     structured_data = {} if mapped.deleted else mapped.structured_data
+    unstructured_data = None if mapped.deleted else mapped.unstructured_data
     redirect_to = winner if mapped.deleted and winner != this_shard else None
     base_url = facts.base_url if facts and event.source == "salesforce" else ""
-    fingerprint = content_fingerprint(structured_data, None, mapped.acl, status, redirect_to)
+    fingerprint = content_fingerprint(structured_data, unstructured_data, mapped.acl, status, redirect_to)
     return _Record(
         index=index,
         event=event,
@@ -154,6 +202,7 @@ async def _read(index: int, delivery: Delivery[IngestionEvent], ports: Normaliza
         instance=instance,
         mapped=mapped,
         structured_data=structured_data,
+        unstructured_data=unstructured_data,
         status=status,
         redirect_to=redirect_to,
         external_url=mapped.external_url or (f"{base_url}/{mapped.external_id}" if base_url else None),
@@ -219,11 +268,9 @@ def _moment(text: str) -> str:
     return to_text(from_text(text))
 
 
-async def _apply(
-    tenant_id: str, records: dict[str, list[_Record]], ports: NormalizationPorts
-) -> tuple[list[ShardEmission], list[_Record]]:
-    """Write each shard's newest reading; the emissions due, and the records of shards that others kept changing."""
-    emissions: list[ShardEmission] = []
+async def _apply(tenant_id: str, records: dict[str, list[_Record]], ports: NormalizationPorts) -> _Applied:
+    """Write each shard's newest reading; what became of the records."""
+    applied = _Applied()
     unchanged: list[tuple[Shard, _Record]] = []
     pending = records
     for _ in range(WRITE_TRIES):
@@ -235,7 +282,9 @@ async def _apply(
             change = _change(standing, readings, now)
             if change:
                 changes.append(change)
-            elif standing:
+                continue
+            applied.settle(standing, None, readings)
+            if standing:
                 unchanged.extend((standing, record) for record in readings if record.redelivered)
         if not changes:
             pending = {}
@@ -248,15 +297,18 @@ async def _apply(
             readings = records[change.shard.id]
             if etag is None:
                 contended[change.shard.id] = readings
-            elif change.counts:
-                emissions.append(_emission(change))
+                continue
+            applied.settle(change.shard, change.stored, readings)
+            if change.counts:
+                applied.emissions.append(_emission(change))
             else:
                 unchanged.extend((change.shard, record) for record in readings if record.redelivered)
         pending = contended
         if not pending:
             break
-    emissions.extend(await _lost_emissions(tenant_id, unchanged, ports))
-    return emissions, [record for readings in pending.values() for record in readings]
+    applied.emissions.extend(await _lost_emissions(tenant_id, unchanged, ports))
+    applied.contended.extend(record for readings in pending.values() for record in readings)
+    return applied
 
 
 def _change(stored: Shard | None, readings: Sequence[_Record], now: str) -> _Change | None:
@@ -353,6 +405,7 @@ def _with_content(stored: Shard | None, record: _Record, newest: _Record, now: s
         revision=stored.revision + 1 if stored else 1,
         status=record.status,
         structured_data=record.structured_data,
+        unstructured_data=record.unstructured_data,
         external_relationships=_relationships(stored, record, newest, now),
         internal_relationships=links,
         acl=record.mapped.acl,
@@ -396,15 +449,16 @@ def _emission(change: _Change) -> ShardEmission:
     kind: ChangeType = "delete" if shard.status == "deleted" else "update" if stored else "create"
     before = stored.structured_data if stored else {}
     fields = shard.structured_data.keys() | before.keys()
+    changed = {name for name in fields if shard.structured_data.get(name) != before.get(name)}
+    if stored and shard.unstructured_data != stored.unstructured_data:
+        changed.add("unstructuredData")
     return ShardEmission(
         tenant_id=shard.tenant_id,
         shard_id=shard.id,
         shard_type_id=shard.shard_type_id,
         revision=shard.revision,
         change_type=kind,
-        changed_fields=sorted(name for name in fields if shard.structured_data.get(name) != before.get(name))
-        if stored
-        else [],
+        changed_fields=sorted(changed) if stored else [],
         # A shard that was lost with its store comes back under the same id, and its revisions begin at 1 again.
         generation=round(from_text(shard.created_at).timestamp() * 1000),
         observed_at=event.observed_at,

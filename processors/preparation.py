@@ -1,6 +1,6 @@
 """Prepare: a shard's text in chunks. Only chunks that changed go on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from messaging.bus import MessageBus
@@ -11,10 +11,15 @@ from processors.chunking import pieces
 from processors.delivery import Delivery
 from processors.outcome import DONE, Outcome, Park
 from processors.threads import thread_parts, thread_root
+from shards.blobs import BlobMissingError, BlobStore, BlobTooLargeError
+from shards.file_text import LARGEST_DOCUMENT, FileTextInvalidError, read_text_document
 from shards.identity import chunk_id
 from shards.model import Chunk, Shard
 from shards.store import ChunkState, ShardStore, Stage
-from shards.types import shard_type
+from shards.types import TextPart, shard_type
+
+TEXTS_AT_ONCE = 8
+"""How many shards with texts in the blob store are prepared together: their texts are in memory then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,7 @@ class PreparationPorts:
 
     store: ShardStore
     bus: MessageBus
+    blobs: BlobStore
     clock: Clock
 
 
@@ -35,6 +41,9 @@ class _Plan:
     write: list[Chunk]
     stale: list[str]
     without_vector: list[ChunkReference]
+
+
+_Work = tuple[Shard, EnrichmentJob]
 
 
 async def prepare(deliveries: Sequence[Delivery[EnrichmentJob]], ports: PreparationPorts) -> list[Outcome]:
@@ -57,14 +66,34 @@ async def prepare(deliveries: Sequence[Delivery[EnrichmentJob]], ports: Preparat
         replies = {root: jobs[shard.id] for shard in shards.values() if (root := thread_root(shard)) is not None}
         shards |= await ports.store.get_many(tenant_id, [root for root in replies if root not in shards])
         causes = jobs | replies
-        await _prepare_tenant(tenant_id, [(shard, causes[shard.id]) for shard in shards.values()], ports)
+        work = [(shard, causes[shard.id]) for shard in shards.values()]
+        unreadable: dict[str, Park] = {}
+        for group in _groups(work):
+            unreadable |= await _prepare_together(tenant_id, group, ports)
+        for index, delivery in enumerate(deliveries):
+            if delivery.value.tenant_id == tenant_id and delivery.value.shard_id in unreadable:
+                outcomes[index] = unreadable[delivery.value.shard_id]
     return outcomes
 
 
-async def _prepare_tenant(tenant_id: str, work: Sequence[tuple[Shard, EnrichmentJob]], ports: PreparationPorts) -> None:
+def _groups(work: Sequence[_Work]) -> Iterator[Sequence[_Work]]:
+    """*work* in parts that are prepared together: all without a text in the blob store, the others a few at a time."""
+    large = [(shard, job) for shard, job in work if _content_ref(shard)]
+    yield [(shard, job) for shard, job in work if not _content_ref(shard)]
+    for start in range(0, len(large), TEXTS_AT_ONCE):
+        yield large[start : start + TEXTS_AT_ONCE]
+
+
+def _content_ref(shard: Shard) -> str | None:
+    return shard.unstructured_data.content_ref if shard.unstructured_data else None
+
+
+async def _prepare_together(tenant_id: str, work: Sequence[_Work], ports: PreparationPorts) -> dict[str, Park]:
+    """Prepare shards; what becomes of those whose text can't be read."""
     done: list[_Plan] = []
+    unreadable: dict[str, Park] = {}
     while work:
-        plans = await _write_chunks(tenant_id, work, ports)
+        plans = await _write_chunks(tenant_id, work, ports, unreadable)
         overtaken = await _overtaken(tenant_id, plans, ports.store)
         done.extend(plan for plan in plans if plan.shard.id not in overtaken)
         shards = await ports.store.get_many(tenant_id, list(overtaken))
@@ -78,16 +107,23 @@ async def _prepare_tenant(tenant_id: str, work: Sequence[tuple[Shard, Enrichment
         await ports.bus.send(
             EMBEDDING_JOBS, [job.to_message(EMBEDDING_JOBS, generation=job.generation) for job in jobs]
         )
+    return unreadable
 
 
 async def _write_chunks(
-    tenant_id: str, work: Sequence[tuple[Shard, EnrichmentJob]], ports: PreparationPorts
+    tenant_id: str, work: Sequence[_Work], ports: PreparationPorts, unreadable: dict[str, Park]
 ) -> list[_Plan]:
+    """Write what changed of each shard's chunks; those whose text can't be read come into *unreadable*."""
     states = await ports.store.chunk_states(tenant_id, [shard.id for shard, _ in work])
     now = to_text(ports.clock())
-    plans = [
-        _plan(shard, job, await shard_chunks(shard, now, ports.store), states.get(shard.id, {})) for shard, job in work
-    ]
+    plans = []
+    for shard, job in work:
+        try:
+            current, chunks = await _current_chunks(shard, now, ports)
+        except _UnreadableTextError as error:
+            unreadable[shard.id] = error.end
+        else:
+            plans.append(_plan(current, job, chunks, states.get(shard.id, {})))
     written = [chunk for plan in plans for chunk in plan.write]
     if written:
         await ports.store.put_chunks(tenant_id, written)
@@ -143,17 +179,54 @@ def _plan(shard: Shard, job: EnrichmentJob, chunks: Sequence[Chunk], stored: dic
     return plan
 
 
-async def shard_chunks(shard: Shard, now: str, store: ShardStore) -> list[Chunk]:
+class _UnreadableTextError(Exception):
+    """The text of a shard can't be read; *end* is what becomes of its message."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.end = Park(reason, detail)
+
+
+async def _current_chunks(shard: Shard, now: str, ports: PreparationPorts) -> tuple[Shard, list[Chunk]]:
+    """The shard and its chunks; as it stands by now, when the text that it named has gone meanwhile.
+
+    Raises:
+        _UnreadableTextError: the text that it names can't be read.
+    """
+    while True:
+        try:
+            return shard, await shard_chunks(shard, now, ports.store, ports.blobs)
+        except BlobMissingError as error:
+            newer = (await ports.store.get_many(shard.tenant_id, [shard.id])).get(shard.id)
+            if newer is None or _content_ref(newer) == _content_ref(shard):
+                raise _UnreadableTextError(
+                    "content-missing",
+                    f"the text of {shard.id} can't be found: {error}. Put it back from a backup and replay, or have the"
+                    " source read the file again",
+                ) from None
+            shard = newer
+        except (BlobTooLargeError, FileTextInvalidError) as error:
+            raise _UnreadableTextError(
+                "content-invalid", f"the text of {shard.id} under {_content_ref(shard)} can't be read: {error}"
+            ) from None
+
+
+async def shard_chunks(shard: Shard, now: str, store: ShardStore, blobs: BlobStore) -> list[Chunk]:
     """The chunks that a shard has as it stands.
 
     None for a deleted shard, for one whose type is not searched, and for a reply, whose text is its thread's.
+
+    Raises:
+        BlobMissingError: there is no text under the reference that the shard names.
+        BlobTooLargeError, FileTextInvalidError: what is there is no text of this shard.
+        StoreUnavailableError: the store is away.
     """
     kind = shard_type(shard.shard_type_id)
     if not shard.is_live or not kind.searchable or thread_root(shard) is not None:
         return []
     threaded = kind.chunking == "thread"
     parts = await thread_parts(shard, store) if threaded else kind.text_parts(shard.structured_data)
-    made = pieces(shard.name, parts)
+    made = pieces(shard.name, parts + await _unstructured_parts(shard, blobs))
     return [
         Chunk(
             id=chunk_id(shard.id, ordinal),
@@ -165,10 +238,23 @@ async def shard_chunks(shard: Shard, now: str, store: ShardStore) -> list[Chunk]
             hash=piece.hash,
             acl_scope=shard.acl.scope,
             updated_at=now,
-            place={"heading": piece.heading} if piece.heading else {},
+            place=piece.place,
         )
         for ordinal, piece in enumerate(made)
     ]
+
+
+async def _unstructured_parts(shard: Shard, blobs: BlobStore) -> list[TextPart]:
+    """The shard's free text: inline, and in the blob store."""
+    data = shard.unstructured_data
+    if data is None:
+        return []
+    parts = [TextPart(None, data.text)] if data.text else []
+    if data.content_ref:
+        owners = {(source.instance, source.external_id) for source in shard.external_relationships}
+        content = await blobs.get(shard.tenant_id, data.content_ref, limit=LARGEST_DOCUMENT)
+        parts += read_text_document(content, owners)
+    return parts
 
 
 def _reason(plan: _Plan) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from shards.model import Acl
+from shards.model import Acl, UnstructuredData
 
 UNKNOWN_SOURCE = "unknown-source"
 UNKNOWN_OBJECT_TYPE = "unknown-object-type"
@@ -25,13 +25,15 @@ class Mapped(msgspec.Struct, frozen=True, kw_only=True):
 
     *external_id* is in its canonical form. Of a deleted record *structured_data* is empty, whatever the payload still
     said, so that every report of one deletion is the same; *merged_into_external_id* is the record that took its place.
-    Times are texts in UTC with milliseconds; *source_version* is empty when the payload tells none.
+    *unstructured_data* names the text of a file. Times are texts in UTC with milliseconds; *source_version* is empty
+    when the payload tells none.
     """
 
     shard_type_id: str
     object_type: str
     external_id: str
     structured_data: dict[str, Any]
+    unstructured_data: UnstructuredData | None = None
     acl: Acl
     external_url: str | None = None
     last_activity_at: str | None = None

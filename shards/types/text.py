@@ -12,10 +12,11 @@ SHORT_TEXT_CHARACTERS = 200
 
 
 class TextPart(NamedTuple):
-    """A piece of text and the heading it stands under, None for the facts that come first."""
+    """A piece of text and the heading it stands under, None for the facts that come first; of a file also its page."""
 
     heading: str | None
     text: str
+    page: int | None = None
 
 
 Form = Callable[[Any, Mapping[str, Any]], str]

@@ -16,7 +16,7 @@ from messaging.contracts import UNKNOWN_TENANT, IngestionEvent
 from messaging.queues import INGESTION_EVENTS, QUEUES, SHARD_EMISSION
 from operations.metrics import StageMeter
 from processors.delivery import FIRST_DELAY, LONGEST_DELAY, MAX_ATTEMPTS, Delivery, DeliveryPorts, backoff, consume
-from processors.normalization import NormalizationPorts, normalize
+from processors.normalization import normalize
 from processors.outcome import DONE, Cause, Done, Later, Outcome, Park, PermanentError
 from shards.store import ItemTooLargeError, StoreRefusedError, StoreUnavailableError
 
@@ -439,8 +439,7 @@ async def test_the_next_stage_hears_of_a_shard_although_the_bus_was_away_when_it
     """The processor is called again after it has already written: then the emission must not be left out."""
     await rig.send(*numbered(2))
     flaky: Any = FailingBus(rig, 1)
-    real = rig.services.normalization
-    process = partial(normalize, ports=NormalizationPorts(real.store, flaky, real.connections, real.clock))
+    process = partial(normalize, ports=replace(rig.services.normalization, bus=flaky))
     assert await deliver(rig, process) == [DONE, DONE]
     assert (await rig.depth(SHARD_EMISSION)).active == 2
 
