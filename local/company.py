@@ -100,7 +100,7 @@ def load_company(directory: Path) -> Company:
     """
     if not directory.is_dir():
         raise CompanyError(f"{directory}: no such directory; give the path of a company directory")
-    settings = _read_settings(directory)
+    settings = read_company_settings(directory)
     org_id = _org_id(settings)
     object_by_file = _file_map(settings)
     rows: dict[str, list[_Row]] = {}
@@ -150,7 +150,12 @@ def blank_record(table: ObjectTable) -> Record:
     }
 
 
-def _read_settings(directory: Path) -> dict[str, Any]:
+def read_company_settings(directory: Path) -> dict[str, Any]:
+    """What company.json of *directory* says, with its defaults: ``tenantId`` and ``salesforce``.
+
+    Raises:
+        CompanyError: it can't be read.
+    """
     path = directory / "company.json"
     settings: Any = {}
     if path.is_symlink():
