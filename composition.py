@@ -3,6 +3,7 @@
 The home on Azure is composed in :mod:`azure_composition`, which is loaded where it is asked for.
 """
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +16,8 @@ from connections.secrets import EnvironmentSecrets, SecretStore
 from connections.state import StateStore
 from ingestion.salesforce.client import SalesforceClients
 from ingestion.salesforce.session import PollingPorts
+from ingestion.salesforce.source import SalesforceSource
+from ingestion.source import AnySource
 from ingestion.work import IngestionPorts
 from messaging.bus import MessageBus
 from messaging.claim_check import ClaimCheckBus
@@ -73,15 +76,29 @@ class Services:
     @cached_property
     def ingestion(self) -> IngestionPorts:
         """The ports of work against sources."""
-        simulator = self.settings.salesforce_simulator
-        clients = SalesforceClients(self.secrets, simulator=str(simulator) if simulator else None, clock=self.clock)
-        states = StateStore(self.store, clock=self.clock)
         return IngestionPorts(
-            PollingPorts(self.bus, self.connections, states, clients, self.clock),
+            self.bus,
+            self.connections,
+            self.states,
             self.store,
+            self.sources,
+            self.clock,
             confirm_after=timedelta(seconds=self.settings.sweep_confirm_seconds),
             metrics=self.telemetry.metrics,
         )
+
+    @cached_property
+    def states(self) -> StateStore:
+        """What work against sources remembers."""
+        return StateStore(self.store, clock=self.clock)
+
+    @cached_property
+    def sources(self) -> Mapping[str, AnySource]:
+        """The sources by system."""
+        simulator = self.settings.salesforce_simulator
+        clients = SalesforceClients(self.secrets, simulator=str(simulator) if simulator else None, clock=self.clock)
+        polling = PollingPorts(self.bus, self.connections, self.states, clients, self.clock)
+        return {"salesforce": SalesforceSource(polling, self.store)}
 
     @cached_property
     def delivery(self) -> DeliveryPorts:

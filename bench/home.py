@@ -5,8 +5,8 @@ from pathlib import Path
 
 import apsw
 
-from connections.connection import Connection, PolledObject, SalesforceAuth
 from connections.registry import ConnectionRegistry
+from connections.salesforce_connection import PolledObject, SalesforceAuth, SalesforceConnection
 from connections.secrets import environment_variable
 from local.home import prepare_home
 from local.salesforce.server import SimulatorProcess
@@ -44,9 +44,9 @@ class BenchHome:
         return SqliteShardStore(self.data / "store.db")
 
 
-def bench_connection(simulator: SimulatorProcess) -> Connection:
+def bench_connection(simulator: SimulatorProcess) -> SalesforceConnection:
     """A connection to the org that *simulator* plays; it polls contacts."""
-    return Connection(
+    return SalesforceConnection(
         connection_id=CONNECTION_ID,
         tenant_id=TENANT,
         system="salesforce",

@@ -21,7 +21,11 @@ from cli.home import (
 )
 from cli.output import console, print_json, print_json_lines, table
 from composition import Services
-from connections.connection import Connection, InvalidConnectionError, connection_from
+from connections.connection import Connection, InvalidConnectionError
+from connections.gdrive_connection import DriveConnection
+from connections.salesforce_connection import SalesforceConnection
+from connections.slack_connection import SlackConnection
+from connections.stored_connection import connection_from
 from ingestion.work import ask_for_sweep
 from messaging import codec
 from operations.dead_letters import drain
@@ -194,14 +198,14 @@ def connections(
     console().print(
         table(
             "Connections",
-            ["tenant", "connection", "system", "instance", "objects", "every (s)", "state", "remedy"],
+            ["tenant", "connection", "system", "instance", "reads", "every (s)", "state", "remedy"],
             [
                 [
                     known.tenant_id,
                     known.connection_id,
                     known.system,
                     known.instance or "not known before the first poll",
-                    ", ".join(polled.name for polled in known.objects),
+                    _what_is_read(known),
                     known.schedule.poll_seconds,
                     known.status,
                     known.error_message or "",
@@ -210,6 +214,19 @@ def connections(
             ],
         )
     )
+
+
+def _what_is_read(connection: Connection) -> str:
+    """What a connection reads, in its vendor's words."""
+    match connection:
+        case SalesforceConnection():
+            return ", ".join(polled.name for polled in connection.objects)
+        case SlackConnection():
+            return ", ".join(connection.channels) or "all channels"
+        case DriveConnection():
+            return ", ".join(connection.folders) or "all files"
+        case _:
+            return ""
 
 
 def _described(file: Path, tenant_id: str) -> Connection:

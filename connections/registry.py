@@ -12,10 +12,9 @@ from connections.connection import (
     Connection,
     ConnectionStatus,
     InvalidConnectionError,
-    connection_shard,
     connection_shard_id,
-    stored_connection,
 )
+from connections.stored_connection import connection_shard, stored_connection
 from messaging.times import Clock, to_text, utc_now
 from shards.model import Shard
 from shards.store import ShardQuery, ShardStore, ShardWrite

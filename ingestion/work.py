@@ -1,39 +1,39 @@
 """Work against sources: the timer asks for what is due, and one worker at a time does it under a lease."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import perf_counter
-from typing import Literal
+from typing import get_args
 
 import msgspec
 
 from connections.connection import Connection, InvalidConnectionError
 from connections.lease import new_lease
-from connections.state import Saved, StateError, StateMovedError
-from ingestion.salesforce.errors import BudgetExhaustedError, CredentialError, TransientError
-from ingestion.salesforce.memory import (
+from connections.registry import ConnectionRegistry
+from connections.state import Saved, StateError, StateMovedError, StateStore
+from ingestion.connection_memory import (
     ConnectionMemory,
     ConnectionNotes,
     SyncStatus,
     connection_key,
     new_connection_memory,
 )
-from ingestion.salesforce.poll import PollReport, poll
-from ingestion.salesforce.session import PollingPorts
-from ingestion.salesforce.sweep import SweepReport, sweep
+from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
+from ingestion.source import AnySource, Report
 from messaging import tracing
-from messaging.contracts import SourceWork
+from messaging.bus import MessageBus
+from messaging.contracts import Recurring, SourceWork
 from messaging.queues import SOURCE_WORK
-from messaging.times import from_text, to_text
+from messaging.times import Clock, from_text, to_text, utc_now
 from operations.metrics import Metrics, SourceRun
 from processors.outcome import DONE, Later, Outcome, Park
 from shards.store import ShardStore
 
 log = logging.getLogger(__name__)
 
-Work = Literal["poll", "sweep"]
+RECURRING: frozenset[str] = frozenset(get_args(Recurring))
 
 RUN_FOR = timedelta(seconds=30)
 """How long one message works before a copy goes on: well within a queue's lock, and short enough that a worker which is
@@ -60,8 +60,13 @@ CONFIRM_AFTER = timedelta(minutes=10)
 class IngestionPorts:
     """What source work reaches the world through."""
 
-    polling: PollingPorts
+    bus: MessageBus
+    registry: ConnectionRegistry
+    states: StateStore
     store: ShardStore
+    sources: Mapping[str, AnySource]
+    """By system."""
+    clock: Clock = utc_now
     run_for: timedelta = RUN_FOR
     confirm_after: timedelta = CONFIRM_AFTER
     metrics: Metrics = field(default_factory=Metrics)
@@ -76,23 +81,22 @@ async def enqueue_due(ports: IngestionPorts) -> int:
     Raises:
         BusUnavailableError, StoreUnavailableError: the next tick asks again.
     """
-    polling = ports.polling
-    now = polling.clock()
+    now = ports.clock()
     due: list[SourceWork] = []
-    for connection in await polling.registry.all():
+    for connection in await ports.registry.all():
         if connection.status != "active" and not (connection.status == "failed" and ports.metrics.on):
             continue
         try:
-            memory = (await _load(connection, polling)).value
+            memory = (await _load(connection, ports)).value
         except StateError as error:
             log.error("connection %s can't be polled: %s", connection.connection_id, error)
             continue
         lag = now - from_text(memory.last_sync_at or connection.created_at or to_text(now))
         ports.metrics.connection_lag(connection.tenant_id, connection.connection_id, connection.system, lag)
         if connection.status == "active":
-            due.extend(_due(connection, memory, now))
+            due.extend(_due(connection, memory, now, ports))
     if due:
-        await polling.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in due])
+        await ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in due])
     return len(due)
 
 
@@ -102,21 +106,35 @@ async def ask_for_sweep(connections: Sequence[Connection], ports: IngestionPorts
     Raises:
         BusUnavailableError: nothing was asked for.
     """
-    due_at = to_text(ports.polling.clock())
+    due_at = to_text(ports.clock())
     asked = [_work(connection, "sweep", due_at) for connection in connections]
-    await ports.polling.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in asked])
+    await ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in asked])
     return due_at
 
 
-def _due(connection: Connection, memory: ConnectionMemory, now: datetime) -> list[SourceWork]:
+def _due(connection: Connection, memory: ConnectionMemory, now: datetime, ports: IngestionPorts) -> list[SourceWork]:
+    source = ports.sources.get(connection.system)
+    if source is None:
+        log.error("connection %s is of %s, which no source here reads", connection.connection_id, connection.system)
+        return []
     first = connection.created_at or to_text(now)
-    poll_at = memory.next_sync_at or first
-    sweep_at = memory.metadata.next_sweep_at or to_text(from_text(first) + _sweep_every(connection))
-    works: tuple[tuple[Work, str], ...] = (("poll", poll_at), ("sweep", sweep_at))
-    return [_work(connection, work, due_at) for work, due_at in works if from_text(due_at) <= now]
+    due: list[SourceWork] = []
+    for work, interval in source.every(connection).items():
+        if work == "poll":
+            at = memory.next_sync_at or first
+        else:
+            at = memory.metadata.next_at.get(work) or to_text(from_text(first) + _first_after(work, interval))
+        if from_text(at) <= now:
+            due.append(_work(connection, work, at))
+    return due
 
 
-def _work(connection: Connection, work: Work, due_at: str) -> SourceWork:
+def _first_after(work: Recurring, interval: timedelta) -> timedelta:
+    """What renews something is due at once; what looks for what polls miss has nothing to find at first."""
+    return timedelta(0) if work == "watch" else interval
+
+
+def _work(connection: Connection, work: Recurring, due_at: str) -> SourceWork:
     """The request for a piece of work: a trace begins with it."""
     return SourceWork(
         tenant_id=connection.tenant_id,
@@ -127,15 +145,14 @@ def _work(connection: Connection, work: Work, due_at: str) -> SourceWork:
     )
 
 
-async def handle_source_work(work: SourceWork, ports: IngestionPorts) -> Outcome:
+async def handle_source_work(work: SourceWork, ports: IngestionPorts) -> Outcome:  # noqa: PLR0911 - one an end
     """Do *work*, or as much of it as fits into the time a message has.
 
     Raises:
         BusUnavailableError, StoreUnavailableError: nothing is lost, the same message works later.
     """
-    polling = ports.polling
     try:
-        connection = await polling.registry.get(work.tenant_id, work.connection_id)
+        connection = await ports.registry.get(work.tenant_id, work.connection_id)
     except InvalidConnectionError as error:
         return Park("connection-invalid", str(error))
     if connection is None:
@@ -143,46 +160,84 @@ async def handle_source_work(work: SourceWork, ports: IngestionPorts) -> Outcome
             "connection-unknown",
             f"tenant {work.tenant_id} has no connection {work.connection_id}: make it, then replay, or drop this",
         )
+    source = ports.sources.get(connection.system)
+    if source is None:
+        return Park("source-unknown", f"{connection.system} is no source that this version reads: deploy one that does")
+    if work.work in ("push", "read"):
+        return await _take_push(source, connection, work, ports)
     if connection.status != "active":
         # Its status says why; once it is active again, the timer asks anew.
         return DONE
-    leased = await _take(connection, work, polling)
+    leased = await _take(connection, work, ports)
     if not isinstance(leased, Saved):
         return leased
-    run = _Run(connection, work, ports)
+    run = _Run(source, connection, work, ports)
     try:
-        outcome, memory = await run.outcome(leased.value, polling.clock() + ports.run_for)
+        outcome, memory = await run.outcome(leased.value, ports.clock() + ports.run_for)
     except BaseException:
         # The message comes back, and should not find its own lease.
-        await _give_back(connection, polling, leased)
+        await _give_back(connection, ports, leased)
         raise
     try:
-        await _save(connection, polling, leased, msgspec.structs.replace(memory, lease=None))
+        await _save(connection, ports, leased, msgspec.structs.replace(memory, lease=None))
     except StateMovedError:
         return Later(BUSY_DELAY, "the lease ran out, and another worker has taken the connection")
     return outcome
 
 
-async def _take(connection: Connection, work: SourceWork, polling: PollingPorts) -> Saved[ConnectionMemory] | Outcome:
+async def _take_push(  # noqa: PLR0911 - one an end
+    source: AnySource, connection: Connection, work: SourceWork, ports: IngestionPorts
+) -> Outcome:
+    """Make events of a push. While the connection waits for people, so does what was pushed to it."""
+    if connection.status == "disconnected":
+        return DONE
+    if connection.status != "active":
+        return Park(
+            "connection-not-active",
+            f"connection {connection.connection_id} is {connection.status}: mend it, then replay",
+        )
+    try:
+        await source.take(connection, work)
+    except TransientError as error:
+        return Later(error.after or FIRST_DELAY, str(error))
+    except BudgetExhaustedError as error:
+        delay = BUDGET_DELAY if error.until is None else max(error.until - ports.clock(), timedelta(seconds=1))
+        return Later(delay, str(error))
+    except StateMovedError:
+        return Later(BUSY_DELAY, "another worker has written what this one read")
+    except CredentialError as error:
+        await _fail(source, connection, error, ports)
+        return Park("connection-not-active", f"connection {connection.connection_id}: {error}; then replay")
+    return DONE
+
+
+async def _fail(source: AnySource, connection: Connection, error: CredentialError, ports: IngestionPorts) -> None:
+    """Stop the connection until someone has mended it."""
+    log.warning("connection %s of %s: %s", connection.connection_id, connection.tenant_id, error)
+    source.forget(connection)
+    await ports.registry.set_status(connection, "failed", error_message=str(error))
+
+
+async def _take(connection: Connection, work: SourceWork, ports: IngestionPorts) -> Saved[ConnectionMemory] | Outcome:
     """The connection's memory with a lease of this worker; an outcome when there is nothing for it to do now."""
     try:
-        saved = await _load(connection, polling)
+        saved = await _load(connection, ports)
     except StateError as error:
         return Park("state-invalid", str(error))
     if _is_done(work, saved.value.metadata):
         return DONE
-    now = polling.clock()
+    now = ports.clock()
     if saved.value.lease is not None and saved.value.lease.holds(now):
         return Later(BUSY_DELAY, "another worker has the connection")
     lease = new_lease(now, LEASE_FOR)
     try:
-        return await _save(connection, polling, saved, msgspec.structs.replace(saved.value, lease=lease))
+        return await _save(connection, ports, saved, msgspec.structs.replace(saved.value, lease=lease))
     except StateMovedError:
         return Later(BUSY_DELAY, "another worker has taken the connection")
 
 
 def _is_done(work: SourceWork, notes: ConnectionNotes) -> bool:
-    done = notes.polled_due if work.work == "poll" else notes.swept_due
+    done = notes.done_due.get(work.work)
     return done is not None and from_text(work.due_at) <= from_text(done)
 
 
@@ -190,13 +245,13 @@ def _is_done(work: SourceWork, notes: ConnectionNotes) -> bool:
 class _Run:
     """One try of one piece of work, and what is remembered of it."""
 
+    source: AnySource
     connection: Connection
     work: SourceWork
     ports: IngestionPorts
 
     async def outcome(self, memory: ConnectionMemory, deadline: datetime) -> tuple[Outcome, ConnectionMemory]:
-        connection, polling = self.connection, self.ports.polling
-        name = connection.connection_id
+        connection, ports = self.connection, self.ports
         try:
             report = await self._report(deadline)
         except StateMovedError:
@@ -207,28 +262,26 @@ class _Run:
             told = self._told(memory, "failed", str(error), failures=failures)
             return Later(delay, str(error)), self._postponed(told, delay)
         except BudgetExhaustedError as error:
-            self.ports.metrics.budget_left(connection.system, connection.instance or "", 0)
-            delay = BUDGET_DELAY if error.until is None else max(error.until - polling.clock(), timedelta(seconds=1))
+            ports.metrics.budget_left(connection.system, connection.instance or "", 0)
+            delay = BUDGET_DELAY if error.until is None else max(error.until - ports.clock(), timedelta(seconds=1))
             return Later(delay, str(error)), self._postponed(self._told(memory, "partial", str(error)), delay)
         except CredentialError as error:
-            log.warning("connection %s of %s: %s", name, connection.tenant_id, error)
-            polling.clients.drop(connection)
-            await polling.registry.set_status(connection, "failed", error_message=str(error))
+            await _fail(self.source, connection, error, ports)
             return DONE, self._scheduled(self._told(memory, "failed", str(error)), again=False)
         errors = report.errors
         if not report.finished:
             return Later(timedelta(0), "there is more to read"), self._postponed(memory, timedelta(0))
-        status: SyncStatus = "success" if not errors else "failed" if len(errors) == len(report.objects) else "partial"
+        status: SyncStatus = "success" if not errors else "failed" if report.failed else "partial"
         told = self._told(memory, status, "; ".join(errors.values()) or None)
         if self.work.work == "poll" and status != "failed":
-            told = msgspec.structs.replace(told, last_sync_at=to_text(polling.clock()))
-        return DONE, self._scheduled(told, again=isinstance(report, SweepReport) and report.again)
+            told = msgspec.structs.replace(told, last_sync_at=to_text(ports.clock()))
+        return DONE, self._scheduled(told, again=report.again)
 
-    async def _report(self, deadline: datetime) -> PollReport | SweepReport:
-        """What the poll or sweep did, counted and told by a span of its own.
+    async def _report(self, deadline: datetime) -> Report:
+        """What the run did, counted and told by a span of its own.
 
         Raises:
-            TransientError, BudgetExhaustedError, CredentialError, StateMovedError: see :func:`poll`, :func:`sweep`.
+            Exception: see :meth:`ingestion.source.Source.run`.
         """
         connection, work, ports = self.connection, self.work, self.ports
         started = perf_counter()
@@ -238,7 +291,7 @@ class _Run:
             "shardline.system": connection.system,
         }
         with tracing.span(f"{work.work} {connection.system}", of_work) as span:
-            report = await self._read(deadline)
+            report = await self.source.run(connection, work, deadline)
             span.set_attributes(
                 {
                     "shardline.calls": report.calls,
@@ -256,20 +309,11 @@ class _Run:
             ports.metrics.empty_pass(*whose, object_type)
         if report.calls_left is not None:
             ports.metrics.budget_left(connection.system, report.instance, report.calls_left)
-        return report
-
-    async def _read(self, deadline: datetime) -> PollReport | SweepReport:
-        connection, work, ports = self.connection, self.work, self.ports
-        wanted = work.object_types
-        if work.work == "sweep":
-            return await sweep(connection, ports.polling, ports.store, object_types=wanted, deadline=deadline)
-        report = await poll(
-            connection, ports.polling, ports.store, object_types=wanted, deadline=deadline, due_at=work.due_at
-        )
         log.log(
             logging.INFO if report.events else logging.DEBUG,
-            "connection %s: poll sent %d events in %d calls",
+            "connection %s: %s sent %d events in %d calls",
             connection.connection_id,
+            work.work,
             report.events,
             report.calls,
         )
@@ -287,46 +331,44 @@ class _Run:
 
     def _postponed(self, memory: ConnectionMemory, delay: timedelta) -> ConnectionMemory:
         """*memory* with the timer asking again only if the copy that goes on after *delay* gets lost."""
-        at = to_text(self.ports.polling.clock() + delay + LOST_AFTER)
-        if self.work.work == "sweep":
-            return msgspec.structs.replace(memory, metadata=msgspec.structs.replace(memory.metadata, next_sweep_at=at))
-        return msgspec.structs.replace(memory, next_sync_at=at)
+        return self._next(memory, to_text(self.ports.clock() + delay + LOST_AFTER))
 
     def _scheduled(self, memory: ConnectionMemory, *, again: bool) -> ConnectionMemory:
         """*memory* with the work done and its next time: the interval after this one was due, or after now if late."""
-        connection, notes = self.connection, memory.metadata
-        now = self.ports.polling.clock()
-        due_at = to_text(from_text(self.work.due_at))
-        if self.work.work == "sweep":
-            next_at = now + (self.ports.confirm_after if again else _sweep_every(connection))
-            notes = msgspec.structs.replace(notes, swept_due=due_at, next_sweep_at=to_text(next_at))
-            return msgspec.structs.replace(memory, metadata=notes)
-        interval = timedelta(seconds=connection.schedule.poll_seconds)
-        next_at = from_text(due_at) + interval
-        if next_at <= now:
-            next_at = now + interval
-        notes = msgspec.structs.replace(notes, polled_due=due_at)
-        return msgspec.structs.replace(memory, next_sync_at=to_text(next_at), metadata=notes)
+        now = self.ports.clock()
+        every = self.source.every(self.connection)
+        interval = next((interval for work, interval in every.items() if work == self.work.work), None)
+        due_at = from_text(self.work.due_at)
+        notes = memory.metadata
+        notes = msgspec.structs.replace(notes, done_due={**notes.done_due, self.work.work: to_text(due_at)})
+        memory = msgspec.structs.replace(memory, metadata=notes)
+        if interval is None:
+            return memory
+        if again:
+            return self._next(memory, to_text(now + self.ports.confirm_after))
+        next_at = due_at + interval if self.work.work == "poll" else now + interval
+        return self._next(memory, to_text(next_at if next_at > now else now + interval))
+
+    def _next(self, memory: ConnectionMemory, at: str) -> ConnectionMemory:
+        if self.work.work == "poll":
+            return msgspec.structs.replace(memory, next_sync_at=at)
+        notes = memory.metadata
+        notes = msgspec.structs.replace(notes, next_at={**notes.next_at, self.work.work: at})
+        return msgspec.structs.replace(memory, metadata=notes)
 
 
-def _sweep_every(connection: Connection) -> timedelta:
-    return timedelta(hours=connection.schedule.sweep_hours)
-
-
-async def _load(connection: Connection, polling: PollingPorts) -> Saved[ConnectionMemory]:
-    return await polling.states.load(
-        connection.tenant_id, connection_key(connection), new_connection_memory(connection)
-    )
+async def _load(connection: Connection, ports: IngestionPorts) -> Saved[ConnectionMemory]:
+    return await ports.states.load(connection.tenant_id, connection_key(connection), new_connection_memory(connection))
 
 
 async def _save(
-    connection: Connection, polling: PollingPorts, saved: Saved[ConnectionMemory], memory: ConnectionMemory
+    connection: Connection, ports: IngestionPorts, saved: Saved[ConnectionMemory], memory: ConnectionMemory
 ) -> Saved[ConnectionMemory]:
-    return await polling.states.save(connection.tenant_id, connection_key(connection), saved, memory)
+    return await ports.states.save(connection.tenant_id, connection_key(connection), saved, memory)
 
 
-async def _give_back(connection: Connection, polling: PollingPorts, saved: Saved[ConnectionMemory]) -> None:
+async def _give_back(connection: Connection, ports: IngestionPorts, saved: Saved[ConnectionMemory]) -> None:
     try:
-        await _save(connection, polling, saved, msgspec.structs.replace(saved.value, lease=None))
+        await _save(connection, ports, saved, msgspec.structs.replace(saved.value, lease=None))
     except Exception as error:  # noqa: BLE001 - the run's own error is the one to raise; this lease ends by itself
         log.warning("connection %s: its lease could not be given back: %s", connection.connection_id, error)

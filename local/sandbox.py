@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from connections.connection import Connection, PolledObject, SalesforceAuth, Schedule
+from connections.connection import Schedule
+from connections.salesforce_connection import PolledObject, SalesforceAuth, SalesforceConnection
 from connections.secrets import environment_variable
 from local.company import DEFAULT_OBJECTS
 from local.salesforce.auth import Credentials
@@ -30,7 +31,7 @@ class Sandbox:
     tenant_id: str
     simulator: str
     secrets: dict[str, str]
-    connection: Connection
+    connection: SalesforceConnection
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def play(directory: Path, *, port: int = 0) -> Iterator[Sandbox]:
             tenant_id=tenant_id,
             simulator=simulator.base_url,
             secrets={environment_variable(tenant_id, SECRET_NAME): simulator.credentials.consumer_secret},
-            connection=Connection(
+            connection=SalesforceConnection(
                 connection_id=CONNECTION_ID,
                 tenant_id=tenant_id,
                 system="salesforce",

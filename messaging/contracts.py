@@ -212,18 +212,31 @@ class EmbeddingJob(ShardMessage):
         return f"{self.revision}|{self.reason}|{first}"
 
 
+Recurring = Literal["poll", "sweep", "refresh", "watch"]
+"""Work that is due again and again: changes since the last time, records that are gone, values that no version tells
+of, and the renewal of push channels."""
+
+
 class SourceWork(Contract):
-    """Work against a source that must run outside an HTTP call or a timer tick."""
+    """Work against a source that must run outside an HTTP call or a timer tick.
+
+    ``push`` has what the source pushed, as it came, in *push*; ``read`` names in *ids* what is to be read, by object
+    type; ``history`` asks for the next pages of the first load, ``purge`` takes away all that the connection brought.
+    *event_id* tells a push apart from every other.
+    """
 
     connection_id: str = Field(min_length=1)
-    work: Literal["poll", "sweep"]
+    work: Recurring | Literal["push", "read", "history", "purge"]
     due_at: str
     object_types: list[str] = Field(default_factory=list)
+    ids: dict[str, list[str]] = Field(default_factory=dict)
+    push: dict[str, Any] | None = None
+    event_id: str | None = None
 
     def source_key(self) -> str:
         """Tenant, connection and kind of work."""
         return f"{self.tenant_id}|{self.connection_id}|{self.work}"
 
     def version_key(self) -> str:
-        """When the work was due: a tick that fires twice asks once."""
-        return self.due_at
+        """The push's own id, else when the work was due: a tick that fires twice asks once."""
+        return self.event_id or self.due_at

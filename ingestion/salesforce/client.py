@@ -25,18 +25,11 @@ from simple_salesforce.exceptions import SalesforceError as LibraryError
 from simple_salesforce.login import SalesforceLogin
 
 from connections.budget import ApiBudget
-from connections.connection import Connection, SalesforceAuth
 from connections.egress import SALESFORCE_HOSTS, RefusedDestinationError, vendor_session
+from connections.salesforce_connection import SalesforceAuth, SalesforceConnection
 from connections.secrets import Secret, SecretError, SecretStore, SecretsUnavailableError
-from ingestion.salesforce.errors import (
-    BudgetExhaustedError,
-    CredentialError,
-    SessionExpiredError,
-    TransientError,
-    http_date,
-    of_login,
-    of_response,
-)
+from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
+from ingestion.salesforce.errors import SessionExpiredError, http_date, of_login, of_response
 from messaging.times import Clock, to_text, utc_now
 from shards.identity import InvalidExternalIdError, salesforce_id
 
@@ -73,7 +66,7 @@ class SalesforceClient:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: SalesforceConnection,
         secrets: SecretStore,
         *,
         simulator: str | None = None,
@@ -277,7 +270,7 @@ class SalesforceClients:
         self._clock = clock
         self._clients: dict[tuple[str, str], tuple[tuple[SalesforceAuth, str], SalesforceClient]] = {}
 
-    def of(self, connection: Connection) -> SalesforceClient:
+    def of(self, connection: SalesforceConnection) -> SalesforceClient:
         """The client of *connection*; a new one when its login settings have changed."""
         key = (connection.tenant_id, connection.connection_id)
         settings = (connection.auth, connection.api_version)
@@ -290,7 +283,7 @@ class SalesforceClients:
         self._clients[key] = (settings, client)
         return client
 
-    def drop(self, connection: Connection) -> None:
+    def drop(self, connection: SalesforceConnection) -> None:
         """Forget the connection's session, so that the next call logs in with the secrets as they are then."""
         known = self._clients.pop((connection.tenant_id, connection.connection_id), None)
         if known is not None:

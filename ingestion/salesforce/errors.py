@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from ingestion.errors import BudgetExhaustedError, CredentialError, RepeatError, SourceError, TransientError
+
 BUSY_PAUSE = timedelta(minutes=1)
 """After ``ConcurrentRequests … Limit exceeded``: more than 25 calls that each take longer than 20 s are running."""
 
@@ -17,33 +19,7 @@ LOGIN_PAUSE = timedelta(minutes=15)
 """After LOGIN_RATE_EXCEEDED: a user may log in 3,600 times an hour."""
 
 
-class SalesforceError(Exception):
-    """Base of all; the message can be shown and stored: it carries no credential."""
-
-
-class TransientError(SalesforceError):
-    """Asking again later may work; *after* is when the source said, None when it did not."""
-
-    def __init__(self, message: str, after: timedelta | None = None, *, smaller: bool = False) -> None:
-        super().__init__(message)
-        self.after = after
-        self.smaller = smaller
-        """Whether a smaller page has better chances."""
-
-
-class BudgetExhaustedError(SalesforceError):
-    """The org's API calls are used up, as far as Shardline may use them; *until* None: the org itself said so."""
-
-    def __init__(self, message: str, until: datetime | None = None) -> None:
-        super().__init__(message)
-        self.until = until
-
-
-class CredentialError(SalesforceError):
-    """The connection can't be used until someone changes it; the message says what to do."""
-
-
-class ObjectError(SalesforceError):
+class ObjectError(SourceError):
     """One object can't be read; the others can. The message says what to do."""
 
 
@@ -55,15 +31,15 @@ class FieldError(ObjectError):
         self.field = field
 
 
-class LocatorLostError(SalesforceError):
+class LocatorLostError(RepeatError):
     """The server's query cursor is gone: read on from the last checkpoint."""
 
 
-class RequestTooLongError(SalesforceError):
+class RequestTooLongError(SourceError):
     """The URI or the headers are longer than Salesforce takes: ask for fewer fields at once."""
 
 
-class SessionExpiredError(SalesforceError):
+class SessionExpiredError(SourceError):
     """The session is over (there is no other sign of its end): log in once and repeat the call."""
 
 
@@ -100,13 +76,13 @@ _REFUSED = {
 
 def of_response(
     status: int, body: object, headers: Mapping[str, str], now: datetime, object_type: str | None = None
-) -> SalesforceError:
+) -> SourceError:
     """The error that a REST answer of *status* (300 or more) means; *body* as parsed, text when it was no JSON."""
     code, message = _code_and_message(body)
     told = f"Salesforce answered {status} {code}: {message}" if code else f"Salesforce answered {status}"
     after = retry_after(headers, now)
     subject = object_type or "the request"
-    error: SalesforceError
+    error: SourceError
     match status:
         case 400:
             error = _of_bad_request(code, message, told, subject)
@@ -136,8 +112,8 @@ def of_response(
     return error
 
 
-def _of_bad_request(code: str, message: str, told: str, subject: str) -> SalesforceError:
-    error: SalesforceError
+def _of_bad_request(code: str, message: str, told: str, subject: str) -> SourceError:
+    error: SourceError
     match code:
         case "INVALID_FIELD":
             column = _MISSING_COLUMN.search(message)
@@ -161,12 +137,12 @@ def _of_bad_request(code: str, message: str, told: str, subject: str) -> Salesfo
     return error
 
 
-def of_login(code: object, message: str) -> SalesforceError:
+def of_login(code: object, message: str) -> SourceError:
     """The error that a failed login means: *code* as the login answered it, an HTTP status when it answered no JSON."""
     name = str(code or "")
     text = " ".join(message.split())[:200]
     told = f"Salesforce refused the login ({name}{': ' + text if text else ''})"
-    error: SalesforceError
+    error: SourceError
     if isinstance(code, int):
         error = TransientError(f"the login host answered {code} with something that is no token answer")
     elif name in ("SERVER_UNAVAILABLE", "UNKNOWN_EXCEPTION", "temporarily_unavailable", "server_error"):

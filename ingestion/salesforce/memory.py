@@ -1,45 +1,15 @@
-"""What polling keeps in ``integration.state``: one state a connection, one an object, one an org's API budget."""
+"""What polling an org keeps in ``integration.state``: one state an object, one an org's API budget."""
 
 import os
 from collections.abc import Mapping
-from typing import Literal
 
 import msgspec
 
 from connections.budget import ApiUsage
-from connections.connection import Connection
-from connections.lease import Lease
+from connections.salesforce_connection import SalesforceConnection
+from ingestion.connection_memory import SyncStatus
 from ingestion.salesforce.cursor import Cursor
 from ingestion.salesforce.fields import FieldList
-
-SyncStatus = Literal["pending", "success", "failed", "partial"]
-
-
-class ConnectionNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """*polled_due* and *swept_due* are the due times last done; *failures* counts runs in a row that failed."""
-
-    polled_due: str | None = None
-    swept_due: str | None = None
-    next_sweep_at: str | None = None
-    failures: int = 0
-
-
-class ConnectionMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """How the polling of a connection stands, and who is at it.
-
-    *last_sync_at* is when a poll last came to its end with at least one object read: the lag counts from there, so a
-    poll that fails does not move it, nor does a sweep, which reads no changes.
-    """
-
-    name: str
-    integration_id: str
-    integration_type: str
-    last_sync_status: SyncStatus
-    last_sync_at: str | None = None
-    next_sync_at: str | None = None
-    error_message: str | None = None
-    lease: Lease | None = None
-    metadata: ConnectionNotes = ConnectionNotes()
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -125,17 +95,12 @@ class ListingPart(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     metadata: Mapping[str, str]
 
 
-def connection_key(connection: Connection) -> str:
-    """Under which key :class:`ConnectionMemory` is kept."""
-    return connection.connection_id
-
-
-def object_key(connection: Connection, object_type: str) -> str:
+def object_key(connection: SalesforceConnection, object_type: str) -> str:
     """Under which key :class:`ObjectMemory` is kept."""
     return f"{connection.connection_id}/{object_type}"
 
 
-def listing_key(connection: Connection, object_type: str, part: int) -> str:
+def listing_key(connection: SalesforceConnection, object_type: str, part: int) -> str:
     """Under which key a :class:`ListingPart` is kept."""
     return f"{connection.connection_id}/{object_type}/listing/{part}"
 
@@ -145,17 +110,7 @@ def budget_key(instance: str) -> str:
     return f"salesforce/{instance}/api"
 
 
-def new_connection_memory(connection: Connection) -> ConnectionMemory:
-    """The memory of a connection that has never been polled."""
-    return ConnectionMemory(
-        name=connection.name or connection.connection_id,
-        integration_id=connection.connection_id,
-        integration_type=connection.system,
-        last_sync_status="pending",
-    )
-
-
-def new_object_memory(connection: Connection, object_type: str) -> ObjectMemory:
+def new_object_memory(connection: SalesforceConnection, object_type: str) -> ObjectMemory:
     """The memory of an object that has never been polled, with a nonce of its own."""
     return ObjectMemory(
         name=f"{connection.name or connection.connection_id}: {object_type}",
@@ -166,7 +121,7 @@ def new_object_memory(connection: Connection, object_type: str) -> ObjectMemory:
     )
 
 
-def new_budget_memory(connection: Connection, instance: str) -> BudgetMemory:
+def new_budget_memory(connection: SalesforceConnection, instance: str) -> BudgetMemory:
     """The memory of an org's API calls before the first."""
     return BudgetMemory(
         name=f"API calls of {instance}",
@@ -177,7 +132,7 @@ def new_budget_memory(connection: Connection, instance: str) -> BudgetMemory:
     )
 
 
-def new_listing_part(connection: Connection, object_type: str, ids: str) -> ListingPart:
+def new_listing_part(connection: SalesforceConnection, object_type: str, ids: str) -> ListingPart:
     """A part of a listing with *ids*, packed."""
     return ListingPart(
         name=f"{connection.name or connection.connection_id}: ids of {object_type}",

@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from connections.connection import Connection, PolledObject
+from connections.salesforce_connection import PolledObject, SalesforceConnection
 from connections.state import Saved
+from ingestion.connection_memory import SyncStatus
 from ingestion.salesforce.cursor import (
     Cursor,
     Position,
@@ -26,7 +27,7 @@ from ingestion.salesforce.cursor import (
 )
 from ingestion.salesforce.errors import ObjectError
 from ingestion.salesforce.events import SYSTEM, page_events, stamp_text
-from ingestion.salesforce.memory import ObjectMemory, SyncStatus, new_object_memory, object_key
+from ingestion.salesforce.memory import ObjectMemory, new_object_memory, object_key
 from ingestion.salesforce.reader import ObjectReader, ReadPage
 from ingestion.salesforce.session import PollingPorts, Session, opened
 from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK
@@ -92,13 +93,23 @@ class PollReport:
         return sum(report.events for report in self.objects.values())
 
     @property
+    def failed(self) -> bool:
+        """Whether no object could be read."""
+        return bool(self.objects) and len(self.errors) == len(self.objects)
+
+    @property
+    def again(self) -> bool:
+        """A poll has nothing to confirm."""
+        return False
+
+    @property
     def errors(self) -> dict[str, str]:
         """What is wrong with objects, by object."""
         return {name: report.error for name, report in self.objects.items() if report.error}
 
 
 async def poll(
-    connection: Connection,
+    connection: SalesforceConnection,
     ports: PollingPorts,
     store: ShardStore,
     *,

@@ -1,39 +1,27 @@
 """Reads pages of one object, and deals with what an object can do to a query on the way."""
 
-import logging
-from collections.abc import Awaitable, Callable, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-import stamina
-from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
-from connections.connection import PolledObject
+from connections.salesforce_connection import PolledObject
+from ingestion.errors import TransientError
+from ingestion.patience import patiently
 from ingestion.salesforce.client import SalesforceClient
 from ingestion.salesforce.cursor import Walk, condition
 from ingestion.salesforce.errors import (
     FieldError,
-    LocatorLostError,
     ObjectError,
     RequestTooLongError,
-    TransientError,
 )
 from ingestion.salesforce.fields import KEY_FIELDS, FieldList, choose
 from ingestion.salesforce.memory import ObjectNotes
 from ingestion.salesforce.soql import URI_LIMIT, field_groups, page_query
 from messaging.times import Clock, from_text, to_text
-
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
-
-ATTEMPTS = 4
-LONGEST_WAIT = timedelta(seconds=5)
-"""A pause that is longer is not waited for here: the work comes back later."""
 
 DESCRIBE_EVERY = timedelta(days=1)
 SMALLEST_PAGE = 50
@@ -192,45 +180,3 @@ class ObjectReader:
             return False
         self.notes = msgspec.structs.replace(self.notes, page_size=smaller)
         return True
-
-
-_asked: ContextVar[str] = ContextVar("asked")
-
-
-async def patiently(what: str, call: Callable[[], Awaitable[T]]) -> T:
-    """*call*'s result, asked for up to four times, with short pauses, while the errors are of the kind that pass.
-
-    *what* names the call in the log, where each pause is a line.
-    """
-    _asked.set(what)
-    async for attempt in stamina.retry_context(
-        on=_pause, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=LONGEST_WAIT, wait_jitter=0.5
-    ):
-        with attempt:
-            return await call()
-    raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _log_retry(details: RetryDetails) -> None:
-    log.warning(
-        "%s: try %d of %d failed, the next is in %.1f s: %s",
-        _asked.get(details.name),
-        details.retry_num,
-        ATTEMPTS,
-        details.wait_for,
-        details.caused_by,
-    )
-
-
-# In place of the library's own line, which names neither the call nor the cause.
-set_on_retry_hooks([_log_retry])
-
-
-def _pause(error: Exception) -> bool | timedelta:
-    if isinstance(error, LocatorLostError):
-        return True
-    if not isinstance(error, TransientError) or error.smaller:
-        return False
-    if error.after is None:
-        return True
-    return error.after if error.after <= LONGEST_WAIT else False

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import msgspec
 
 from connections.budget import ApiBudget
-from connections.connection import Connection
 from connections.registry import ConnectionRegistry
+from connections.salesforce_connection import SalesforceConnection
 from connections.state import StateMovedError, StateStore
+from ingestion.errors import CredentialError
+from ingestion.patience import patiently
 from ingestion.salesforce.client import SalesforceClient, SalesforceClients
-from ingestion.salesforce.errors import CredentialError
 from ingestion.salesforce.events import Origin
 from ingestion.salesforce.memory import budget_key, new_budget_memory
-from ingestion.salesforce.reader import patiently
 from messaging.bus import MessageBus
 from messaging.times import Clock, utc_now
 
@@ -38,7 +38,7 @@ class PollingPorts:
 class Session:
     """A connection at work."""
 
-    connection: Connection
+    connection: SalesforceConnection
     ports: PollingPorts
     client: SalesforceClient
     instance: str
@@ -51,7 +51,7 @@ class Session:
 
 
 @asynccontextmanager
-async def opened(connection: Connection, ports: PollingPorts) -> AsyncIterator[Session]:
+async def opened(connection: SalesforceConnection, ports: PollingPorts) -> AsyncIterator[Session]:
     """A session of *connection*; at its end the calls made are added to the org's budget.
 
     Raises:

@@ -17,8 +17,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from connections.connection import Connection, PolledObject
+from connections.salesforce_connection import PolledObject, SalesforceConnection
 from connections.state import Saved
+from ingestion.patience import patiently
 from ingestion.salesforce.client import QueryPage
 from ingestion.salesforce.errors import ObjectError
 from ingestion.salesforce.events import SYSTEM, gone_messages
@@ -31,7 +32,6 @@ from ingestion.salesforce.memory import (
     new_object_memory,
     object_key,
 )
-from ingestion.salesforce.reader import patiently
 from ingestion.salesforce.session import PollingPorts, Session, opened
 from ingestion.salesforce.soql import ids_query, listing_query
 from messaging.queues import INGESTION_EVENTS
@@ -108,6 +108,11 @@ class SweepReport:
         return any(report.suspects for report in self.objects.values())
 
     @property
+    def failed(self) -> bool:
+        """Whether no object could be read."""
+        return bool(self.objects) and len(self.errors) == len(self.objects)
+
+    @property
     def errors(self) -> dict[str, str]:
         """What is wrong with objects, by object."""
         told = {name: report.error or report.refused for name, report in self.objects.items()}
@@ -115,7 +120,7 @@ class SweepReport:
 
 
 async def sweep(
-    connection: Connection,
+    connection: SalesforceConnection,
     ports: PollingPorts,
     store: ShardStore,
     *,

@@ -25,7 +25,7 @@ from functions_host.trigger_data import (
 from functions_host.worker import Invocation, Worker, returned_body
 
 from composition import LocalServices, build_local
-from connections.connection import Connection, SalesforceAuth
+from connections.salesforce_connection import SalesforceAuth, SalesforceConnection
 from local.home import DEFAULT_SCHEDULES
 from messaging.bus import ReceivedMessage
 from messaging.contracts import IngestionEvent, SourceWork
@@ -196,7 +196,7 @@ async def test_work_for_a_source_that_is_gone_ends(local: LocalWorker) -> None:
 
 async def test_the_poll_timer_asks_for_connections_that_are_due(local: LocalWorker) -> None:
     saved = await local.home.connections.save(
-        Connection(
+        SalesforceConnection(
             connection_id="due",
             tenant_id="globex",
             system="salesforce",

@@ -18,7 +18,8 @@ from kill_campaign import make_company
 from shardline_command import Answer, command_environment, command_line, shardline
 
 from composition import Services, build
-from connections.connection import Connection, PolledObject, SalesforceAuth, Schedule
+from connections.connection import Schedule
+from connections.salesforce_connection import PolledObject, SalesforceAuth, SalesforceConnection
 from connections.secrets import environment_variable
 from local.company import load_company
 from local.home import prepare_home
@@ -145,7 +146,7 @@ async def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
                 environment[environment_variable(tenant, secret)] = value
                 planted.append(value)
             connection = await services.connections.save(
-                Connection(
+                SalesforceConnection(
                     connection_id=name,
                     tenant_id=tenant,
                     system="salesforce",

@@ -9,7 +9,7 @@ import pytest
 from chain_rig import BATCH, ORG, TENANT, HostedRig, Rig, event, record_id
 from shardline_command import shardline
 
-from connections.connection import Connection, SalesforceAuth
+from connections.salesforce_connection import SalesforceAuth, SalesforceConnection
 from local.home import prepare_home
 from messaging.contracts import EventType, IngestionEvent
 from messaging.queues import INGESTION_EVENTS, QUEUES
@@ -53,7 +53,7 @@ async def test_a_record_that_cannot_be_placed_waits_parked_for_its_connection(
     assert record_id("Account", POISON) in parked["body"]
 
     await rig.services.connections.save(
-        Connection(
+        SalesforceConnection(
             connection_id="main",
             tenant_id=TENANT,
             system="salesforce",

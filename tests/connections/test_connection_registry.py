@@ -6,15 +6,9 @@ from typing import Any
 
 import pytest
 
-from connections.connection import (
-    Connection,
-    InvalidConnectionError,
-    connection_data,
-    connection_from,
-    stored_connection,
-    structured_data,
-)
+from connections.connection import Connection, InvalidConnectionError
 from connections.registry import ConnectionRegistry
+from connections.stored_connection import connection_data, connection_from, stored_connection, structured_data
 from messaging.contracts import UNKNOWN_TENANT
 from shards.sqlite_store import SqliteShardStore
 from shards.types import validate

@@ -2,11 +2,11 @@
 
 from chain_rig import ORG, TENANT, Rig, event, id_of, record_id
 
-from connections.connection import Connection, SalesforceAuth
+from connections.salesforce_connection import SalesforceAuth, SalesforceConnection
 
 
-def _connection(default_currency: str | None) -> Connection:
-    return Connection(
+def _connection(default_currency: str | None) -> SalesforceConnection:
+    return SalesforceConnection(
         connection_id="main",
         tenant_id=TENANT,
         system="salesforce",

@@ -9,6 +9,8 @@ from connections.secrets import EnvironmentSecrets
 from connections.state import StateStore
 from ingestion.salesforce.client import SalesforceClients
 from ingestion.salesforce.session import PollingPorts
+from ingestion.salesforce.source import SalesforceSource
+from ingestion.source import AnySource
 from ingestion.work import IngestionPorts, handle_source_work
 from messaging.contracts import SourceWork
 from messaging.sqlite_bus import SqliteMessageBus
@@ -22,8 +24,10 @@ async def main(folder: Path, simulator: str, tenant_id: str, connection_id: str)
     bus, store = SqliteMessageBus(folder / "bus.db"), SqliteShardStore(folder / "store.db")
     clients = SalesforceClients(EnvironmentSecrets(), simulator=simulator)
     polling = PollingPorts(bus, ConnectionRegistry(store), StateStore(store), clients)
+    sources: dict[str, AnySource] = {"salesforce": SalesforceSource(polling, store)}
+    ports = IngestionPorts(bus, polling.registry, polling.states, store, sources)
     work = SourceWork(tenant_id=tenant_id, connection_id=connection_id, work="poll", due_at=to_text(utc_now()))
-    outcome = await handle_source_work(work, IngestionPorts(polling, store))
+    outcome = await handle_source_work(work, ports)
     print(outcome, flush=True)
     clients.close()
     await bus.close()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from polled_org import PolledOrg
 
-from ingestion.salesforce.errors import TransientError
+from ingestion.errors import TransientError
 
 
 def contacts(org: PolledOrg, number: int) -> list[str]:

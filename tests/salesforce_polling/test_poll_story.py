@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from polled_org import CONNECTION, TENANT, PolledOrg
 
-from connections.connection import PolledObject
+from connections.salesforce_connection import PolledObject
 from ingestion.salesforce.memory import new_object_memory, object_key
 from ingestion.salesforce.poll import poll
 from local.salesforce.schema import Field

@@ -8,16 +8,13 @@ import pytest
 from polled_org import TENANT, PolledOrg
 
 from connections.salesforce_connection import SalesforceAuth
+from ingestion.errors import BudgetExhaustedError, CredentialError, SourceError, TransientError
 from ingestion.salesforce.errors import (
-    BudgetExhaustedError,
-    CredentialError,
     FieldError,
     LocatorLostError,
     ObjectError,
     RequestTooLongError,
-    SalesforceError,
     SessionExpiredError,
-    TransientError,
     of_login,
     of_response,
 )
@@ -71,7 +68,7 @@ def body(code: str, message: str = "") -> list[dict[str, str]]:
         (503, "<html>", TransientError),
     ],
 )
-def test_each_answer_of_the_vendor_has_its_kind(status: int, content: Any, kind: type[SalesforceError]) -> None:
+def test_each_answer_of_the_vendor_has_its_kind(status: int, content: Any, kind: type[SourceError]) -> None:
     error = of_response(status, content, {}, utc_now(), "Account")
 
     assert type(error) is kind

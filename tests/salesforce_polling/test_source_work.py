@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import platform
+from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 
@@ -11,8 +12,8 @@ import pytest
 from polled_org import CONNECTION, TENANT, PolledOrg
 
 from connections.lease import Lease
-from ingestion.salesforce.memory import connection_key, new_connection_memory
-from ingestion.work import IngestionPorts, enqueue_due, handle_source_work
+from ingestion.connection_memory import connection_key, new_connection_memory
+from ingestion.work import enqueue_due, handle_source_work
 from messaging import codec
 from messaging.bus import ReceivedMessage
 from messaging.contracts import SourceWork
@@ -127,7 +128,7 @@ async def test_a_lease_that_has_run_out_or_whose_owner_is_dead_is_taken_over(org
 
 async def test_out_of_time_the_work_goes_on_in_a_copy(org: PolledOrg) -> None:
     org.org.create("Contact", {"LastName": "P"})
-    hurried = IngestionPorts(org.ports, org.store, run_for=timedelta(0))
+    hurried = replace(org.work_ports, run_for=timedelta(0))
     one = work(org)
 
     outcome = await handle_source_work(one, hurried)

@@ -9,7 +9,7 @@ from polled_org import CONNECTION, TENANT, PolledOrg
 from shardline_command import Answer, shardline
 
 from composition import LocalServices, build_local
-from connections.connection import Connection, SalesforceAuth
+from connections.salesforce_connection import SalesforceAuth, SalesforceConnection
 from ingestion.work import ask_for_sweep, enqueue_due, handle_source_work
 from local.home import prepare_home
 from messaging.contracts import SourceWork
@@ -55,7 +55,7 @@ async def home(tmp_path: Path) -> AsyncIterator[LocalServices]:
     prepare_home(tmp_path, simulator=SIMULATOR)
     services = build_local(load_settings(tmp_path / HOME_FILE))
     await services.connections.save(
-        Connection(
+        SalesforceConnection(
             connection_id=CONNECTION,
             tenant_id=TENANT,
             system="salesforce",

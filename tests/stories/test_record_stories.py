@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from chain_rig import ORG, OTHER_ORG, TENANT, HostedRig, Rig, event, id_of, moment, record_id
 
-from connections.connection import Connection, SalesforceAuth
+from connections.salesforce_connection import SalesforceAuth, SalesforceConnection
 from messaging.contracts import IngestionEvent
 from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS, INGESTION_EVENTS_BULK, SHARD_EMISSION
 from operations.replay import replay
@@ -319,7 +319,7 @@ async def test_what_is_not_the_sources_survives_its_updates(rig: Rig) -> None:
 
 async def register(rig: Rig, connection_id: str, instance: str) -> None:
     await rig.services.connections.save(
-        Connection(
+        SalesforceConnection(
             connection_id=connection_id,
             tenant_id=TENANT,
             system="salesforce",

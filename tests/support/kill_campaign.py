@@ -24,7 +24,8 @@ from chain_rig import shard_picture
 from shardline_command import command_environment, command_line
 
 from composition import Services, build
-from connections.connection import Connection, SalesforceAuth, Schedule
+from connections.connection import Schedule
+from connections.salesforce_connection import SalesforceAuth, SalesforceConnection
 from connections.secrets import environment_variable
 from local.company import load_company
 from local.home import prepare_home
@@ -165,7 +166,7 @@ class HostRun:
     async def _ask_for_a_poll(self, services: Services, simulator: SalesforceSimulator) -> None:
         tenant = self._company.tenant_id
         connection = await services.connections.save(
-            Connection(
+            SalesforceConnection(
                 connection_id="campaign",
                 tenant_id=tenant,
                 system="salesforce",

@@ -8,22 +8,22 @@ from typing import Any
 
 import msgspec
 
-from connections.connection import Connection, PolledObject, SalesforceAuth
 from connections.registry import ConnectionRegistry
+from connections.salesforce_connection import PolledObject, SalesforceAuth, SalesforceConnection
 from connections.secrets import EnvironmentSecrets, SecretStore, environment_variable
 from connections.state import StateStore
+from ingestion.connection_memory import ConnectionMemory, connection_key, new_connection_memory
 from ingestion.salesforce.client import SalesforceClients
 from ingestion.salesforce.memory import (
-    ConnectionMemory,
     ObjectMemory,
-    connection_key,
-    new_connection_memory,
     new_object_memory,
     object_key,
 )
 from ingestion.salesforce.poll import PollReport, poll
 from ingestion.salesforce.session import PollingPorts
+from ingestion.salesforce.source import SalesforceSource
 from ingestion.salesforce.sweep import SweepReport, sweep
+from ingestion.source import AnySource
 from ingestion.work import IngestionPorts
 from local.company import Company, default_org_id
 from local.salesforce.org import Org
@@ -122,14 +122,17 @@ class PolledOrg:
         self.registry = ConnectionRegistry(self.store, clock=self.clock)
         self.states = StateStore(self.store, clock=self.clock)
         self.ports = PollingPorts(self.bus, self.registry, self.states, self.clients, self.clock)
-        self.work_ports = IngestionPorts(self.ports, self.store)
+        self.work_ports = IngestionPorts(self.bus, self.registry, self.states, self.store, self._sources(), self.clock)
+
+    def _sources(self) -> dict[str, AnySource]:
+        return {"salesforce": SalesforceSource(self.ports, self.store)}
 
     def use_secrets(self, secrets: SecretStore) -> None:
         """Take the connection's secrets from there, in place of :attr:`environment`."""
         self.clients.close()
         self.clients = SalesforceClients(secrets, simulator=self.simulator.base_url, clock=self.clock)
         self.ports = replace(self.ports, clients=self.clients)
-        self.work_ports = replace(self.work_ports, polling=self.ports)
+        self.work_ports = replace(self.work_ports, sources=self._sources())
 
     async def lose_store(self) -> None:
         """Delete the store's files, and open a new store; the bus is kept."""
@@ -156,10 +159,10 @@ class PolledOrg:
         self.clock.advance(by)
         self.org.clock.advance(by)
 
-    async def connect(self, *objects: str, **changes: Any) -> Connection:
+    async def connect(self, *objects: str, **changes: Any) -> SalesforceConnection:
         """Register the connection."""
         polled = tuple(PolledObject(name=name) for name in objects or ("Contact",))
-        connection = Connection(
+        connection = SalesforceConnection(
             connection_id=CONNECTION,
             tenant_id=TENANT,
             system="salesforce",
@@ -167,12 +170,14 @@ class PolledOrg:
             auth=self.auth(),
             objects=polled,
         )
-        return await self.registry.save(msgspec.structs.replace(connection, **{**self.settings, **changes}))
+        saved = await self.registry.save(msgspec.structs.replace(connection, **{**self.settings, **changes}))
+        assert isinstance(saved, SalesforceConnection)
+        return saved
 
-    async def connection(self) -> Connection:
+    async def connection(self) -> SalesforceConnection:
         """The connection as it is stored."""
         connection = await self.registry.get(TENANT, CONNECTION)
-        assert connection is not None
+        assert isinstance(connection, SalesforceConnection)
         return connection
 
     async def poll(self, **options: Any) -> PollReport:

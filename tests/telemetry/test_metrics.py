@@ -10,6 +10,7 @@ from captured_telemetry import Captured
 from chain_rig import Rig, current, event, moment
 from polling_rig import PollingRig
 
+from connections.salesforce_connection import SalesforceConnection
 from ingestion.salesforce.memory import new_object_memory, object_key
 from ingestion.work import ask_for_sweep
 from messaging.bus import Message, QueueDepth
@@ -231,6 +232,7 @@ async def test_the_budget_left_is_what_neither_the_org_nor_shardline_has_used(
     polling.org.org.create("Contact", {"LastName": "Ann"})
     await polling.poll()
     [connection] = await polling.services.connections.all()
+    assert isinstance(connection, SalesforceConnection)
     [(told, left)] = captured.points()["shardline.api_budget.left"]
     assert told["shardline.instance"] == polling.org.org.org_id
     used = polling.org.api.used_calls()
@@ -282,8 +284,9 @@ async def test_a_full_pass_that_gives_nothing_of_an_object_that_had_records_is_t
 
 async def _forget_cursor(polling: PollingRig) -> None:
     """Have the next poll read everything."""
-    states = polling.services.ingestion.polling.states
+    states = polling.services.ingestion.states
     [connection] = await polling.services.connections.all()
+    assert isinstance(connection, SalesforceConnection)
     key = object_key(connection, "Contact")
     empty = new_object_memory(connection, "Contact")
     await states.save("acme", key, await states.load("acme", key, empty), empty)

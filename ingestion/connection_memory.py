@@ -1,0 +1,53 @@
+"""What source work keeps of a connection in ``integration.state``: when which work was done, and who is at it."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from connections.connection import Connection
+from connections.lease import Lease
+
+SyncStatus = Literal["pending", "success", "failed", "partial"]
+
+
+class ConnectionNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """By kind of work: *done_due* are the due times last done, *next_at* when it is due next (of polls the state itself
+    says it). *failures* counts runs in a row that failed."""
+
+    done_due: Mapping[str, str] = msgspec.field(default_factory=dict)
+    next_at: Mapping[str, str] = msgspec.field(default_factory=dict)
+    failures: int = 0
+
+
+class ConnectionMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How work against a connection stands, and who is at it.
+
+    *last_sync_at* is when a poll last came to its end with something read: the lag counts from there, so a poll that
+    fails does not move it, nor does other work, which reads no changes.
+    """
+
+    name: str
+    integration_id: str
+    integration_type: str
+    last_sync_status: SyncStatus
+    last_sync_at: str | None = None
+    next_sync_at: str | None = None
+    error_message: str | None = None
+    lease: Lease | None = None
+    metadata: ConnectionNotes = ConnectionNotes()
+
+
+def connection_key(connection: Connection) -> str:
+    """Under which key :class:`ConnectionMemory` is kept."""
+    return connection.connection_id
+
+
+def new_connection_memory(connection: Connection) -> ConnectionMemory:
+    """The memory of a connection that nothing has been done with."""
+    return ConnectionMemory(
+        name=connection.name or connection.connection_id,
+        integration_id=connection.connection_id,
+        integration_type=connection.system,
+        last_sync_status="pending",
+    )

@@ -1,0 +1,61 @@
+"""Calls to a source asked again a few times, with short pauses, while their errors are of the kind that pass."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import TypeVar
+
+import stamina
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+
+from ingestion.errors import RepeatError, TransientError
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 4
+LONGEST_WAIT = timedelta(seconds=5)
+"""A pause that is longer is not waited for here: the work comes back later."""
+
+_asked: ContextVar[str] = ContextVar("asked")
+
+
+async def patiently(what: str, call: Callable[[], Awaitable[T]]) -> T:
+    """*call*'s result, asked for up to four times, with short pauses, while the errors are of the kind that pass.
+
+    *what* names the call in the log, where each pause is a line.
+    """
+    _asked.set(what)
+    async for attempt in stamina.retry_context(
+        on=_pause, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=LONGEST_WAIT, wait_jitter=0.5
+    ):
+        with attempt:
+            return await call()
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _log_retry(details: RetryDetails) -> None:
+    log.warning(
+        "%s: try %d of %d failed, the next is in %.1f s: %s",
+        _asked.get(details.name),
+        details.retry_num,
+        ATTEMPTS,
+        details.wait_for,
+        details.caused_by,
+    )
+
+
+# In place of the library's own line, which names neither the call nor the cause.
+set_on_retry_hooks([_log_retry])
+
+
+def _pause(error: Exception) -> bool | timedelta:
+    if isinstance(error, RepeatError):
+        return True
+    if not isinstance(error, TransientError) or error.smaller:
+        return False
+    if error.after is None:
+        return True
+    return error.after if error.after <= LONGEST_WAIT else False

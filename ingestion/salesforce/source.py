@@ -1,0 +1,59 @@
+"""Salesforce as a source: which module does which work."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from connections.salesforce_connection import SalesforceConnection
+from ingestion.salesforce.poll import poll
+from ingestion.salesforce.session import PollingPorts, opened
+from ingestion.salesforce.sweep import sweep
+from ingestion.source import Checked, Finding, HistoryPage, Position, Report
+from messaging.contracts import Recurring, SourceWork
+from processors.outcome import PermanentError
+from shards.store import ShardStore
+
+
+class SalesforceSource:
+    """See :class:`ingestion.source.Source`."""
+
+    def __init__(self, ports: PollingPorts, store: ShardStore) -> None:
+        self._ports = ports
+        self._store = store
+
+    def every(self, connection: SalesforceConnection) -> Mapping[Recurring, timedelta]:
+        """Polls by the second, sweeps by the hour."""
+        schedule = connection.schedule
+        return {"poll": timedelta(seconds=schedule.poll_seconds), "sweep": timedelta(hours=schedule.sweep_hours)}
+
+    async def run(self, connection: SalesforceConnection, work: SourceWork, deadline: datetime) -> Report:
+        """A poll or a sweep."""
+        wanted = work.object_types
+        if work.work == "sweep":
+            return await sweep(connection, self._ports, self._store, object_types=wanted, deadline=deadline)
+        return await poll(
+            connection, self._ports, self._store, object_types=wanted, deadline=deadline, due_at=work.due_at
+        )
+
+    async def take(self, connection: SalesforceConnection, work: SourceWork) -> int:
+        """Nothing pushes to a Salesforce connection."""
+        raise PermanentError("push-unknown", f"connection {connection.connection_id} takes no {work.work}")
+
+    async def history(self, connection: SalesforceConnection, position: Position | None) -> HistoryPage:  # noqa: ARG002 - the port's
+        """The first poll reads all there is."""
+        raise PermanentError("history-unknown", f"connection {connection.connection_id} has no history but its polls")
+
+    async def check(self, connection: SalesforceConnection) -> Checked:
+        """Log in."""
+        async with opened(connection, self._ports) as session:
+            return Checked(session.instance, session.client.base_url, [Finding("login", "ok")])
+
+    async def stop(self, connection: SalesforceConnection) -> None:
+        """Nothing runs at Salesforce for a connection."""
+
+    def forget(self, connection: SalesforceConnection) -> None:
+        """See :meth:`ingestion.source.Source.forget`."""
+        self._ports.clients.drop(connection)
+
+    def close(self) -> None:
+        """See :meth:`ingestion.source.Source.close`."""
+        self._ports.clients.close()
