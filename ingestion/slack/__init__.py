@@ -1,0 +1,1 @@
+"""Slack: what a workspace sends, what is asked of it, and what its exports hold."""
