@@ -11,13 +11,15 @@ from functools import cache, cached_property
 from typing import Protocol
 
 from api.tokens import TokenKey, TokenRules, TokenVerifier, local_key
+from connections.directory import ConnectionDirectory
 from connections.registry import ConnectionRegistry
 from connections.secrets import EnvironmentSecrets, SecretStore
 from connections.state import StateStore
 from ingestion.salesforce.client import SalesforceClients
 from ingestion.salesforce.session import PollingPorts
 from ingestion.salesforce.source import SalesforceSource
-from ingestion.source import AnySource
+from ingestion.source import AnySource, SourcePorts
+from ingestion.webhooks import WebhookPorts
 from ingestion.work import IngestionPorts
 from messaging.bus import MessageBus
 from messaging.claim_check import ClaimCheckBus
@@ -91,6 +93,17 @@ class Services:
     def states(self) -> StateStore:
         """What work against sources remembers."""
         return StateStore(self.store, clock=self.clock)
+
+    @cached_property
+    def webhooks(self) -> WebhookPorts:
+        """The ports of webhooks."""
+        directory = ConnectionDirectory(self.connections)
+        return WebhookPorts(self.bus, directory, self.secrets, self.clock, metrics=self.telemetry.metrics)
+
+    @cached_property
+    def source_ports(self) -> SourcePorts:
+        """The ports of sources."""
+        return SourcePorts(self.bus, self.connections, self.states, self.store, self.blobs, self.secrets, self.clock)
 
     @cached_property
     def sources(self) -> Mapping[str, AnySource]:

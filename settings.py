@@ -55,6 +55,9 @@ def _connection(name: str, part: str | None = None, *, description: str) -> Any:
     return Field(default=None, validation_alias=f"{name}__{part}" if part else name, description=description)
 
 
+SIMULATORS = ("salesforce_simulator", "slack_simulator", "gdrive_simulator")
+"""The settings that name a vendor's simulator."""
+
 _CREDENTIAL = "`managedidentity`: log in as the app's managed identity. Without it: as whoever runs the command."
 _CLIENT_ID = "The client id of the user-assigned managed identity."
 
@@ -68,6 +71,12 @@ class Settings(BaseSettings):
     data_dir: Path | None = Field(default=None, description="The folder of the local bus and store files.")
     salesforce_simulator: HttpUrl | None = Field(
         default=None, description="Address of a Salesforce simulator on this machine, asked in place of Salesforce."
+    )
+    slack_simulator: HttpUrl | None = Field(
+        default=None, description="Address of a Slack simulator on this machine, asked in place of Slack."
+    )
+    gdrive_simulator: HttpUrl | None = Field(
+        default=None, description="Address of a Google Drive simulator on this machine, asked in place of Google."
     )
     function_key: SecretStr | None = Field(
         default=None,
@@ -155,7 +164,7 @@ class Settings(BaseSettings):
     )
     storage_client_id: str | None = _connection("AzureWebJobsStorage", "clientId", description=_CLIENT_ID)
 
-    @field_validator("salesforce_simulator")
+    @field_validator(*SIMULATORS)
     @classmethod
     def _on_this_machine(cls, address: HttpUrl | None) -> HttpUrl | None:
         if address is not None and address.host not in {"127.0.0.1", "localhost", "[::1]"}:
@@ -280,8 +289,11 @@ def _check_azure(settings: Settings) -> None:
             getattr(settings, resource)
         except SettingsError as error:
             problems.append(str(error))
-    if settings.salesforce_simulator is not None:
-        problems.append("SHARDLINE_SALESFORCE_SIMULATOR is set, but SHARDLINE_HOME is not local: remove it")
+    problems.extend(
+        f"{variable(name)} is set, but SHARDLINE_HOME is not local: remove it"
+        for name in SIMULATORS
+        if getattr(settings, name) is not None
+    )
     if settings.secrets == "key-vault" and settings.key_vault_url is None:
         problems.append("SHARDLINE_KEY_VAULT_URL is missing: name the Key Vault, or set SHARDLINE_SECRETS=environment")
     if settings.token_keys_url is None and settings.token_key is None:

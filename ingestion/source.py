@@ -6,7 +6,28 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from connections.connection import Connection
+from connections.registry import ConnectionRegistry
+from connections.secrets import SecretStore
+from connections.state import StateStore
+from messaging.bus import MessageBus
 from messaging.contracts import IngestionEvent, Recurring, SourceWork
+from messaging.times import Clock, utc_now
+from shards.blobs import BlobStore
+from shards.store import ShardStore
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePorts:
+    """What a source reaches the world through."""
+
+    bus: MessageBus
+    registry: ConnectionRegistry
+    states: StateStore
+    store: ShardStore
+    blobs: BlobStore
+    secrets: SecretStore
+    clock: Clock = utc_now
+
 
 Position = dict[str, Any]
 """Where a source's history stands, as JSON: the source's own words, opaque to everyone else."""

@@ -1,0 +1,56 @@
+"""Which connections a verified sender may belong to, across all tenants: by instance, or by the connection's own id."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from connections.connection import Connection
+from connections.registry import ConnectionRegistry
+
+KEPT_SECONDS = 30.0
+"""How long the list of all connections is kept; a push can't wait for the store each time."""
+
+ASKED_AGAIN_SECONDS = 5.0
+"""How soon a list that lacks what was asked for is read anew: nobody may make the store busy with invented ids."""
+
+
+class ConnectionDirectory:
+    """The connections that are not disconnected, of all tenants, kept for a while.
+
+    All calls raise ``StoreUnavailableError`` when the store is away and nothing is kept.
+    """
+
+    def __init__(self, registry: ConnectionRegistry, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._registry = registry
+        self._monotonic = monotonic
+        self._read_at: float | None = None
+        self._connections: list[Connection] = []
+        self._turn = asyncio.Lock()
+
+    async def of_instance(self, system: str, instance: str) -> list[Connection]:
+        """The connections to *instance*: of several tenants, it may be."""
+        return await self._found(lambda one: one.system == system and one.instance == instance != "")
+
+    async def named(self, system: str, connection_id: str) -> list[Connection]:
+        """The connections of this id: each tenant may have one."""
+        return await self._found(lambda one: one.system == system and one.connection_id == connection_id)
+
+    async def of_system(self, system: str) -> list[Connection]:
+        """All connections of *system*."""
+        return await self._found(lambda one: one.system == system)
+
+    async def _found(self, wanted: Callable[[Connection], bool]) -> list[Connection]:
+        found = self._among(wanted) if self._is_fresh(KEPT_SECONDS) else []
+        if not found and not self._is_fresh(ASKED_AGAIN_SECONDS):
+            async with self._turn:
+                if not self._is_fresh(ASKED_AGAIN_SECONDS):
+                    self._connections = await self._registry.all()
+                    self._read_at = self._monotonic()
+            found = self._among(wanted)
+        return found
+
+    def _among(self, wanted: Callable[[Connection], bool]) -> list[Connection]:
+        return [one for one in self._connections if one.status != "disconnected" and wanted(one)]
+
+    def _is_fresh(self, seconds: float) -> bool:
+        return self._read_at is not None and self._monotonic() < self._read_at + seconds

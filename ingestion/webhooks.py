@@ -1,0 +1,57 @@
+"""What a vendor pushes over HTTP, and what it is answered; each source has its own ``webhook.py``."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import azure.functions as func
+
+from connections.directory import ConnectionDirectory
+from connections.secrets import SecretStore
+from messaging.bus import MessageBus
+from messaging.times import Clock, utc_now
+from operations.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class PushRequest:
+    """What came: *headers* by lower-case name, the raw *body*, and the parameters of the *route*."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    route: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PushAnswer:
+    """What goes back. The status is the vendor's business: what it takes for done, and what for "send it again"."""
+
+    status: int
+    body: str = ""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookPorts:
+    """What webhooks reach the world through."""
+
+    bus: MessageBus
+    directory: ConnectionDirectory
+    secrets: SecretStore
+    clock: Clock = utc_now
+    monotonic: Callable[[], float] = time.monotonic
+    metrics: Metrics = field(default_factory=Metrics)
+
+
+def push_request(req: func.HttpRequest) -> PushRequest:
+    """The request as the host hands it over."""
+    headers = {name.lower(): value for name, value in req.headers.items()}
+    return PushRequest(headers, req.get_body(), dict(req.route_params))
+
+
+def push_response(answer: PushAnswer) -> func.HttpResponse:
+    """The answer as the host takes it."""
+    return func.HttpResponse(
+        answer.body, status_code=answer.status, headers=dict(answer.headers), mimetype=answer.content_type
+    )
