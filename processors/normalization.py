@@ -42,6 +42,8 @@ _STORED_MOMENT = re.compile(
     r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z\Z"
 )
 
+_INTEGER = re.compile(r"[0-9]{1,30}\Z")
+
 SYSTEM_TYPES = {"salesforce": "crm", "gdrive": "storage", "slack": "messaging"}
 """The ``systemType`` of each source; others are ``custom``."""
 
@@ -238,9 +240,19 @@ def _moment_of_reading(event: IngestionEvent, mapped: Mapped) -> tuple[str, str]
         if event.source == "salesforce":
             # Versions are compared as texts, and a producer may write the vendor's +0000.
             version = _moment(version)
+        if event.source == "gdrive":
+            version = _drive_version(event.source_version or mapped.source_version)
         return version, _moment(event.read_at) if event.read_at else observed_at
     except (ValueError, OverflowError) as error:
         raise PermanentError("invalid-message", f"a time of the event can't be read: {error}") from None
+
+
+def _drive_version(version: str) -> str:
+    """A file's version in its one form. A time in its place would pass for newer than any version."""
+    if not _INTEGER.match(version):
+        told = f"the version {version[:40]!r} is no whole number" if version else "the file has no version"
+        raise PermanentError("invalid-record", f"{told}: read it with `version` among its fields, and send it again")
+    return str(int(version))
 
 
 def _identity(event: IngestionEvent, mapped: Mapped, instance: str) -> tuple[str, str, str | None]:
@@ -401,7 +413,8 @@ def _with_content(stored: Shard | None, record: _Record, newest: _Record, now: s
     shard = Shard(
         id=record.shard_id,
         tenant_id=record.event.tenant_id,
-        shard_type_id=record.mapped.shard_type_id,
+        # The report of a deletion may not tell a folder from a file.
+        shard_type_id=stored.shard_type_id if stored and record.mapped.deleted else record.mapped.shard_type_id,
         revision=stored.revision + 1 if stored else 1,
         status=record.status,
         structured_data=record.structured_data,

@@ -5,10 +5,14 @@ from typing import Literal
 from shards.types.definition import JsonObject, Link, Moment, ShardType, StructuredData
 from shards.types.text import Fact, LongText, TextTemplate
 
+ContentStatus = Literal["extracted", "none", "failed"]
 StorageProvider = Literal["gdrive", "sharepoint", "onedrive", "dropbox"]
 
 _DRIVE_FILE = {"gdrive": "file"}
 """Drive's API has one resource, File, for files and folders: both are of object type ``file``."""
+
+
+_SHORTCUT = {"gdrive": "shortcutDetails.targetId"}
 
 
 class FolderData(StructuredData):
@@ -20,6 +24,7 @@ class FolderData(StructuredData):
     parent_external_id: str | None = None
     owner: str | None = None
     description: str | None = None
+    created_date: Moment | None = None
     drive_id: str | None = None
     web_url: str | None = None
     permissions: list[JsonObject] | None = None
@@ -38,12 +43,19 @@ class FileData(StructuredData):
     path: str | None = None
     owner: str | None = None
     description: str | None = None
+    created_date: Moment | None = None
     last_modified: Moment | None = None
     drive_id: str | None = None
     web_url: str | None = None
     download_url: str | None = None
     thumbnail_url: str | None = None
     permissions: list[JsonObject] | None = None
+    content_status: ContentStatus | None = None
+    content_problem: str | None = None
+    content_version: str | None = None
+    content_truncated: bool | None = None
+    shortcut_target_external_id: str | None = None
+    shortcut_target_folder_external_id: str | None = None
 
 
 FOLDER = ShardType(
@@ -60,6 +72,10 @@ FILE = ShardType(
     noun="file",
     data=FileData,
     chunking="own",
-    links=(Link("parentFolderExternalId", "belongs_to", "c_folder", _DRIVE_FILE, {"gdrive": "parents"}),),
+    links=(
+        Link("parentFolderExternalId", "belongs_to", "c_folder", _DRIVE_FILE, {"gdrive": "parents"}),
+        Link("shortcutTargetExternalId", "references", "c_file", _DRIVE_FILE, _SHORTCUT),
+        Link("shortcutTargetFolderExternalId", "references", "c_folder", _DRIVE_FILE, _SHORTCUT),
+    ),
     text=TextTemplate(facts=(Fact("path", "Path"),), texts=(LongText("description", "Description"),)),
 )
