@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
 import pytest
 from chain_rig import TENANT, Rig, event, id_of, moment
+from counting_model import CountingModel, notes
 
 from messaging.bus import ReceivedMessage
 from messaging.contracts import MAX_CHUNKS_PER_JOB, ChunkReference, EmbeddingJob, ShardEmission
@@ -14,32 +14,7 @@ from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS, 
 from operations.reconciliation import reconcile
 from shards.identity import shard_id
 from shards.model import Acl, Chunk, ExternalRelationship, Shard, content_fingerprint
-from shards.store import ChunkState, ShardWrite, Vectors
-
-LONG = "Paragraph {number} of the notes says one thing and then it says another thing about it. "
-
-
-def notes(count: int, *, other: int | None = None) -> str:
-    """A text of *count* chunks; the one numbered *other* says something else, at the same length."""
-    said = (LONG.format(number=number).replace("one", "six" if number == other else "one") for number in range(count))
-    return "\n\n".join(paragraph * 13 for paragraph in said)
-
-
-class CountingModel:
-    """A model whose vector of a text is made of its length; it remembers the texts it was given."""
-
-    name = "counting"
-    dimensions = 8
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    async def embed(self, texts: Sequence[str]) -> Vectors:
-        self.texts += texts
-        vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
-        for row, text in enumerate(texts):
-            vectors[row, len(text) % self.dimensions] = 1
-        return vectors
+from shards.store import ChunkState, ShardWrite
 
 
 @pytest.fixture
