@@ -83,6 +83,7 @@ class Services:
             self.connections,
             self.states,
             self.store,
+            self.store,
             self.sources,
             self.clock,
             confirm_after=timedelta(seconds=self.settings.sweep_confirm_seconds),

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from time import perf_counter
 from typing import get_args
 
@@ -21,6 +22,8 @@ from ingestion.connection_memory import (
     new_connection_memory,
 )
 from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
+from ingestion.first_load import FirstLoadPorts, LoadBusyError, load_pages
+from ingestion.purge import PurgePorts, purge
 from ingestion.source import AnySource, Report
 from messaging import tracing
 from messaging.bus import MessageBus
@@ -29,6 +32,7 @@ from messaging.queues import SOURCE_WORK
 from messaging.times import Clock, from_text, to_text, utc_now
 from operations.metrics import Metrics, SourceRun
 from processors.outcome import DONE, Later, Outcome, Park
+from shards.parked import ParkedMessages
 from shards.store import ShardStore
 
 log = logging.getLogger(__name__)
@@ -45,6 +49,7 @@ LEASE_FOR = timedelta(minutes=5)
 BUSY_DELAY = timedelta(seconds=2)
 """Work that was asked for twice finds the first done by then; a look at the lease costs one read."""
 FIRST_DELAY = timedelta(seconds=15)
+PURGE_DELAY = timedelta(seconds=2)
 LONGEST_DELAY = timedelta(minutes=15)
 BUDGET_DELAY = timedelta(minutes=30)
 """After a login that was refused because the org's limit is reached."""
@@ -64,6 +69,7 @@ class IngestionPorts:
     registry: ConnectionRegistry
     states: StateStore
     store: ShardStore
+    parked: ParkedMessages
     sources: Mapping[str, AnySource]
     """By system."""
     clock: Clock = utc_now
@@ -165,9 +171,13 @@ async def handle_source_work(work: SourceWork, ports: IngestionPorts) -> Outcome
         return Park("source-unknown", f"{connection.system} is no source that this version reads: deploy one that does")
     if work.work in ("push", "read"):
         return await _take_push(source, connection, work, ports)
+    if work.work == "purge":
+        return await _purge(connection, ports)
     if connection.status != "active":
         # Its status says why; once it is active again, the timer asks anew.
         return DONE
+    if work.work == "history":
+        return await _load_history(source, connection, ports)
     leased = await _take(connection, work, ports)
     if not isinstance(leased, Saved):
         return leased
@@ -209,6 +219,40 @@ async def _take_push(  # noqa: PLR0911 - one an end
         await _fail(source, connection, error, ports)
         return Park("connection-not-active", f"connection {connection.connection_id}: {error}; then replay")
     return DONE
+
+
+async def _load_history(source: AnySource, connection: Connection, ports: IngestionPorts) -> Outcome:
+    """Drive the connection's first load for as long as a message works."""
+    try:
+        step = await load_pages(
+            connection,
+            partial(source.history, connection),
+            FirstLoadPorts(ports.bus, ports.states, ports.clock),
+            deadline=ports.clock() + ports.run_for,
+        )
+    except (LoadBusyError, StateMovedError) as error:
+        return Later(BUSY_DELAY, str(error))
+    except StateError as error:
+        return Park("state-invalid", str(error))
+    except CredentialError as error:
+        await _fail(source, connection, error, ports)
+        return DONE
+    if step.again_in is None:
+        return DONE
+    return Later(step.again_in, step.notes.waiting_for or "there is more to load")
+
+
+async def _purge(connection: Connection, ports: IngestionPorts) -> Outcome:
+    """Take away what the connection brought, for as long as a message works."""
+    if connection.status != "disconnected":
+        return Park(
+            "connection-not-disconnected",
+            f"connection {connection.connection_id} is {connection.status}: what it brought is only taken away once it "
+            "is disconnected",
+        )
+    purging = PurgePorts(ports.bus, ports.store, ports.parked, ports.clock)
+    done = await purge(connection, purging, deadline=ports.clock() + ports.run_for)
+    return DONE if done else Later(PURGE_DELAY, "there is more to take away")
 
 
 async def _fail(source: AnySource, connection: Connection, error: CredentialError, ports: IngestionPorts) -> None:

@@ -25,7 +25,7 @@ async def main(folder: Path, simulator: str, tenant_id: str, connection_id: str)
     clients = SalesforceClients(EnvironmentSecrets(), simulator=simulator)
     polling = PollingPorts(bus, ConnectionRegistry(store), StateStore(store), clients)
     sources: dict[str, AnySource] = {"salesforce": SalesforceSource(polling, store)}
-    ports = IngestionPorts(bus, polling.registry, polling.states, store, sources)
+    ports = IngestionPorts(bus, polling.registry, polling.states, store, store, sources)
     work = SourceWork(tenant_id=tenant_id, connection_id=connection_id, work="poll", due_at=to_text(utc_now()))
     outcome = await handle_source_work(work, ports)
     print(outcome, flush=True)

@@ -122,7 +122,9 @@ class PolledOrg:
         self.registry = ConnectionRegistry(self.store, clock=self.clock)
         self.states = StateStore(self.store, clock=self.clock)
         self.ports = PollingPorts(self.bus, self.registry, self.states, self.clients, self.clock)
-        self.work_ports = IngestionPorts(self.bus, self.registry, self.states, self.store, self._sources(), self.clock)
+        self.work_ports = IngestionPorts(
+            self.bus, self.registry, self.states, self.store, self.store, self._sources(), self.clock
+        )
 
     def _sources(self) -> dict[str, AnySource]:
         return {"salesforce": SalesforceSource(self.ports, self.store)}

@@ -1,0 +1,310 @@
+"""The first load: a source's history, page by page on the bulk lane, as fast as the chain digests it.
+
+Pages come from a plain function of connection and position. This module alone sends their events and keeps the
+position, so whoever drives it (a queue message, a command, an orchestration) can stop anywhere and go on later.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import msgspec
+
+from connections.connection import Connection
+from connections.lease import Lease, new_lease
+from connections.state import Saved, StateMovedError, StateStore
+from ingestion.connection_memory import SyncStatus
+from ingestion.errors import BudgetExhaustedError, TransientError
+from ingestion.source import HistoryPage, Position
+from messaging.bus import MessageBus, QueueDepth
+from messaging.contracts import IngestionEvent
+from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS_BULK, SHARD_EMISSION
+from messaging.times import Clock, from_text, to_text, utc_now
+
+log = logging.getLogger(__name__)
+
+MOST_UNFINISHED = 2_000
+"""Fewer events than this of a first load are ever unfinished at once: what is live finds the chain nearly empty."""
+
+SLICE = 500
+"""Events sent between two looks at the queues."""
+
+LEASE_FOR = timedelta(minutes=5)
+DIGESTING_DELAY = timedelta(seconds=1)
+
+CHAIN = (INGESTION_EVENTS_BULK, SHARD_EMISSION, ENRICHMENT_JOBS, EMBEDDING_JOBS)
+"""Where an event of a first load is unfinished."""
+
+Pages = Callable[[Position | None], Awaitable[HistoryPage]]
+"""A history: the page at a position, None for its beginning."""
+
+
+class HistoryNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Where a first load stands. *waiting_for* says in words what it waits for; *seconds* it has worked so far."""
+
+    began_at: str | None = None
+    finished_at: str | None = None
+    position: Position | None = None
+    pages: int = 0
+    records: int = 0
+    total: int | None = None
+    estimated: bool = False
+    seconds: float = 0
+    waiting_for: str | None = None
+    failures: int = 0
+
+
+class HistoryMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How the first load of a connection stands, and who drives it."""
+
+    name: str
+    integration_id: str
+    integration_type: str
+    last_sync_status: SyncStatus
+    last_sync_at: str | None = None
+    error_message: str | None = None
+    lease: Lease | None = None
+    metadata: HistoryNotes = HistoryNotes()
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLoadPorts:
+    """What first loads reach the world through."""
+
+    bus: MessageBus
+    states: StateStore
+    clock: Clock = utc_now
+
+
+@dataclass(frozen=True, slots=True)
+class LoadStep:
+    """What a call has come to: *again_in* says when to go on, None: the load is finished."""
+
+    notes: HistoryNotes
+    again_in: timedelta | None
+
+
+class LoadBusyError(Exception):
+    """Another worker drives this load."""
+
+
+def history_key(connection: Connection) -> str:
+    """Under which key :class:`HistoryMemory` is kept."""
+    return f"{connection.connection_id}/history"
+
+
+def new_history_memory(connection: Connection) -> HistoryMemory:
+    """The memory of a first load that has not begun."""
+    return HistoryMemory(
+        name=f"{connection.name or connection.connection_id}: first load",
+        integration_id=connection.connection_id,
+        integration_type=connection.system,
+        last_sync_status="pending",
+    )
+
+
+async def load_memory(connection: Connection, states: StateStore) -> HistoryMemory:
+    """How the first load of *connection* stands.
+
+    Raises:
+        StateError: what is stored is of another version.
+    """
+    return (await states.load(connection.tenant_id, history_key(connection), new_history_memory(connection))).value
+
+
+def remaining_seconds(notes: HistoryNotes) -> float | None:
+    """How long the rest will take at the speed so far; None where nobody can tell."""
+    if notes.finished_at or notes.total is None or not notes.records or notes.seconds <= 0:
+        return None
+    return max(notes.total - notes.records, 0) * notes.seconds / notes.records
+
+
+async def restart(connection: Connection, ports: FirstLoadPorts) -> None:
+    """Have the next call begin at the beginning.
+
+    Raises:
+        LoadBusyError: a worker is at it.
+    """
+    saved = await _load(connection, ports)
+    if saved.value.lease is not None and saved.value.lease.holds(ports.clock()):
+        raise LoadBusyError(f"the first load of {connection.connection_id} is under way: try again in a moment")
+    try:
+        await _save(connection, ports, saved, new_history_memory(connection))
+    except StateMovedError as error:
+        raise LoadBusyError(str(error)) from None
+
+
+async def load_pages(
+    connection: Connection,
+    pages: Pages,
+    ports: FirstLoadPorts,
+    *,
+    deadline: datetime,
+    seen: Callable[[HistoryNotes], None] | None = None,
+) -> LoadStep:
+    """Send the history's pages from where it stands until it ends, the chain is full, or *deadline* is past.
+
+    A page's position is saved once the bus has all its events: cut off before that, the page is read and sent again,
+    which the chain takes for nothing new. *seen* is told of each page and each wait.
+
+    Raises:
+        LoadBusyError: another worker drives this load.
+        CredentialError, BusUnavailableError, StoreUnavailableError, StateError: it goes on from there next time.
+    """
+    saved = await _load(connection, ports)
+    if saved.value.metadata.finished_at is not None:
+        return LoadStep(saved.value.metadata, None)
+    now = ports.clock()
+    if saved.value.lease is not None and saved.value.lease.holds(now):
+        raise LoadBusyError(f"another worker drives the first load of {connection.connection_id}")
+    notes = saved.value.metadata
+    if notes.began_at is None:
+        notes = msgspec.structs.replace(notes, began_at=to_text(now))
+    try:
+        saved = await _save(
+            connection,
+            ports,
+            saved,
+            msgspec.structs.replace(saved.value, lease=new_lease(now, LEASE_FOR), metadata=notes),
+        )
+    except StateMovedError:
+        raise LoadBusyError(f"another worker drives the first load of {connection.connection_id}") from None
+    run = _Load(connection, pages, ports, saved, seen)
+    try:
+        again_in = await run.until(deadline)
+    except BaseException:
+        await run.give_back(None)
+        raise
+    await run.give_back(run.error)
+    return LoadStep(run.saved.value.metadata, again_in)
+
+
+@dataclass(slots=True)
+class _Load:
+    """A first load being driven."""
+
+    connection: Connection
+    pages: Pages
+    ports: FirstLoadPorts
+    saved: Saved[HistoryMemory]
+    seen: Callable[[HistoryNotes], None] | None
+    error: str | None = None
+
+    async def until(self, deadline: datetime) -> timedelta | None:
+        """Work until *deadline*; when to go on, None when the load is finished."""
+        while self.ports.clock() < deadline:
+            notes = self.saved.value.metadata
+            room = await self._room()
+            if room <= 0:
+                return DIGESTING_DELAY
+            began = self.ports.clock()
+            try:
+                page = await self.pages(notes.position)
+            except BudgetExhaustedError as error:
+                self.error = str(error)
+                until = error.until
+                await self._waits(f"calls left at the source: {error}")
+                return timedelta(minutes=5) if until is None else max(until - self.ports.clock(), DIGESTING_DELAY)
+            except TransientError as error:
+                self.error = str(error)
+                await self._waits(str(error), failures=notes.failures + 1)
+                backoff = min(timedelta(seconds=5) * 2 ** min(notes.failures, 8), timedelta(minutes=10))
+                return error.after or backoff
+            if not await self._send(page.events, room, deadline):
+                return DIGESTING_DELAY
+            await self._keep(page, (self.ports.clock() - began).total_seconds())
+            if page.next_position is None:
+                return None
+        return timedelta(0)
+
+    async def give_back(self, error: str | None) -> None:
+        """Let the next worker have the load."""
+        memory = msgspec.structs.replace(self.saved.value, lease=None, error_message=error)
+        try:
+            self.saved = await _save(self.connection, self.ports, self.saved, memory)
+        except StateMovedError:
+            log.warning("the lease on the first load of %s ran out", self.connection.connection_id)
+
+    async def _room(self) -> int:
+        """How many events may be sent now."""
+        unfinished = unfinished_events(await self.ports.bus.depths())
+        room = MOST_UNFINISHED - 1 - unfinished
+        if room <= 0:
+            await self._waits(f"the chain, which has {unfinished:,} messages to digest")
+        return room
+
+    async def _send(self, events: Sequence[IngestionEvent], room: int, deadline: datetime) -> bool:
+        """Whether all events were sent before the chain was full or *deadline* past."""
+        start = 0
+        while start < len(events):
+            part = events[start : start + min(SLICE, room)]
+            await self.ports.bus.send(
+                INGESTION_EVENTS_BULK, [event.to_message(INGESTION_EVENTS_BULK) for event in part]
+            )
+            start += len(part)
+            room -= len(part)
+            if start < len(events) and room <= 0:
+                room = await self._room()
+                if room <= 0 or self.ports.clock() >= deadline:
+                    return False
+        return True
+
+    async def _keep(self, page: HistoryPage, seconds: float) -> None:
+        notes = self.saved.value.metadata
+        now = to_text(self.ports.clock())
+        notes = msgspec.structs.replace(
+            notes,
+            position=page.next_position,
+            pages=notes.pages + 1,
+            records=notes.records + len(page.events),
+            total=page.total if page.total is not None else notes.total,
+            estimated=page.estimated,
+            seconds=round(notes.seconds + seconds, 3),
+            waiting_for=None,
+            failures=0,
+            finished_at=now if page.next_position is None else None,
+        )
+        self.error = None
+        await self._put(
+            msgspec.structs.replace(
+                self.saved.value,
+                metadata=notes,
+                last_sync_at=now,
+                last_sync_status="success" if notes.finished_at else "partial",
+                lease=new_lease(from_text(now), LEASE_FOR),
+            )
+        )
+
+    async def _waits(self, reason: str, *, failures: int = 0) -> None:
+        notes = msgspec.structs.replace(self.saved.value.metadata, waiting_for=reason, failures=failures)
+        await self._put(msgspec.structs.replace(self.saved.value, metadata=notes))
+
+    async def _put(self, memory: HistoryMemory) -> None:
+        self.saved = await _save(self.connection, self.ports, self.saved, memory)
+        if self.seen is not None:
+            self.seen(memory.metadata)
+
+
+_COUNTED = frozenset({"active", "locked", "scheduled"})
+
+
+def unfinished_events(depths: dict[str, QueueDepth]) -> int:
+    """How many messages of the chain behind the bulk lane are not finished, whoever sent them.
+
+    A count that the bus broke off is more than anyone knows: it counts as full.
+    """
+    waiting = [depths[queue] for queue in CHAIN if queue in depths]
+    if any(depth.at_least & _COUNTED for depth in waiting):
+        return MOST_UNFINISHED
+    return sum(depth.active + depth.locked + depth.scheduled for depth in waiting)
+
+
+async def _load(connection: Connection, ports: FirstLoadPorts) -> Saved[HistoryMemory]:
+    return await ports.states.load(connection.tenant_id, history_key(connection), new_history_memory(connection))
+
+
+async def _save(
+    connection: Connection, ports: FirstLoadPorts, saved: Saved[HistoryMemory], memory: HistoryMemory
+) -> Saved[HistoryMemory]:
+    return await ports.states.save(connection.tenant_id, history_key(connection), saved, memory)
