@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import typer
 
-from cli import deploying, operating, reading, running
+from cli import connecting, deploying, operating, reading, running
 from cli.home import CommandError, UsageError
 from connections.connection import InvalidConnectionError
 from messaging.bus import BusUnavailableError
@@ -34,10 +34,13 @@ for command in (
     operating.reconcile,
     operating.sweep,
     operating.connections,
+    connecting.disconnect,
+    connecting.backfill,
     operating.token,
     deploying.provision,
 ):
     app.command()(command)
+app.add_typer(connecting.app, name="connect")
 
 WrongCallError: Any = typer.BadParameter.__mro__[1]
 """The parser's own UsageError; which package it lives in depends on typer's version."""

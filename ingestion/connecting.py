@@ -1,6 +1,9 @@
 """Making a connection work, and ending it: the test that tells what it leads to, and what is asked for then."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
 
 import msgspec
 
@@ -8,7 +11,7 @@ from connections.connection import Connection, InvalidConnectionError
 from connections.state import StateMovedError
 from ingestion.errors import SourceError
 from ingestion.first_load import FirstLoadPorts, restart
-from ingestion.source import AnySource, Checked, Finding
+from ingestion.source import AnySource, Checked, Finding, Pages
 from ingestion.work import IngestionPorts
 from messaging import tracing
 from messaging.contracts import SourceWork
@@ -101,6 +104,20 @@ async def ask(connection: Connection, work: str, ports: IngestionPorts) -> None:
         }
     )
     await ports.bus.send(SOURCE_WORK, [asked.to_message(SOURCE_WORK)])
+
+
+def export_key(paths: Sequence[Path]) -> str:
+    """What tells the position in an export from that in every other: the places of its files."""
+    return blake2b("\n".join(sorted(str(path.resolve()) for path in paths)).encode(), digest_size=8).hexdigest()
+
+
+def history_of_export(connection: Connection, paths: Sequence[Path], ports: IngestionPorts) -> Pages:
+    """The history that an export of the source's tells, as pages like the source's own.
+
+    Raises:
+        InvalidConnectionError: no source here reads its system.
+    """
+    return source_of(connection, ports).history_of_export(connection, paths)
 
 
 def source_of(connection: Connection, ports: IngestionPorts) -> AnySource:

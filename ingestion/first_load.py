@@ -5,7 +5,7 @@ position, so whoever drives it (a queue message, a command, an orchestration) ca
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,7 +16,7 @@ from connections.lease import Lease, new_lease
 from connections.state import Saved, StateMovedError, StateStore
 from ingestion.connection_memory import SyncStatus
 from ingestion.errors import BudgetExhaustedError, TransientError
-from ingestion.source import HistoryPage, Position
+from ingestion.source import HistoryPage, Pages, Position
 from messaging.bus import MessageBus, QueueDepth
 from messaging.contracts import IngestionEvent
 from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS_BULK, SHARD_EMISSION
@@ -35,9 +35,6 @@ DIGESTING_DELAY = timedelta(seconds=1)
 
 CHAIN = (INGESTION_EVENTS_BULK, SHARD_EMISSION, ENRICHMENT_JOBS, EMBEDDING_JOBS)
 """Where an event of a first load is unfinished."""
-
-Pages = Callable[[Position | None], Awaitable[HistoryPage]]
-"""A history: the page at a position, None for its beginning."""
 
 
 class HistoryNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -120,17 +117,17 @@ def remaining_seconds(notes: HistoryNotes) -> float | None:
     return max(notes.total - notes.records, 0) * notes.seconds / notes.records
 
 
-async def restart(connection: Connection, ports: FirstLoadPorts) -> None:
+async def restart(connection: Connection, ports: FirstLoadPorts, *, key: str | None = None) -> None:
     """Have the next call begin at the beginning.
 
     Raises:
         LoadBusyError: a worker is at it.
     """
-    saved = await _load(connection, ports)
+    saved = await _load(connection, ports, key)
     if saved.value.lease is not None and saved.value.lease.holds(ports.clock()):
         raise LoadBusyError(f"the first load of {connection.connection_id} is under way: try again in a moment")
     try:
-        await _save(connection, ports, saved, new_history_memory(connection))
+        await _save(connection, ports, key, saved, new_history_memory(connection))
     except StateMovedError as error:
         raise LoadBusyError(str(error)) from None
 
@@ -142,17 +139,19 @@ async def load_pages(
     *,
     deadline: datetime,
     seen: Callable[[HistoryNotes], None] | None = None,
+    key: str | None = None,
 ) -> LoadStep:
     """Send the history's pages from where it stands until it ends, the chain is full, or *deadline* is past.
 
     A page's position is saved once the bus has all its events: cut off before that, the page is read and sent again,
-    which the chain takes for nothing new. *seen* is told of each page and each wait.
+    which the chain takes for nothing new. *seen* is told of each page and each wait. *key* keeps apart the position
+    of another history than the source's own (an export's).
 
     Raises:
         LoadBusyError: another worker drives this load.
         CredentialError, BusUnavailableError, StoreUnavailableError, StateError: it goes on from there next time.
     """
-    saved = await _load(connection, ports)
+    saved = await _load(connection, ports, key)
     if saved.value.metadata.finished_at is not None:
         return LoadStep(saved.value.metadata, None)
     now = ports.clock()
@@ -165,12 +164,13 @@ async def load_pages(
         saved = await _save(
             connection,
             ports,
+            key,
             saved,
             msgspec.structs.replace(saved.value, lease=new_lease(now, LEASE_FOR), metadata=notes),
         )
     except StateMovedError:
         raise LoadBusyError(f"another worker drives the first load of {connection.connection_id}") from None
-    run = _Load(connection, pages, ports, saved, seen)
+    run = _Load(connection, pages, ports, key, saved, seen)
     try:
         again_in = await run.until(deadline)
     except BaseException:
@@ -187,6 +187,7 @@ class _Load:
     connection: Connection
     pages: Pages
     ports: FirstLoadPorts
+    key: str | None
     saved: Saved[HistoryMemory]
     seen: Callable[[HistoryNotes], None] | None
     error: str | None = None
@@ -222,7 +223,7 @@ class _Load:
         """Let the next worker have the load."""
         memory = msgspec.structs.replace(self.saved.value, lease=None, error_message=error)
         try:
-            self.saved = await _save(self.connection, self.ports, self.saved, memory)
+            self.saved = await _save(self.connection, self.ports, self.key, self.saved, memory)
         except StateMovedError:
             log.warning("the lease on the first load of %s ran out", self.connection.connection_id)
 
@@ -281,7 +282,7 @@ class _Load:
         await self._put(msgspec.structs.replace(self.saved.value, metadata=notes))
 
     async def _put(self, memory: HistoryMemory) -> None:
-        self.saved = await _save(self.connection, self.ports, self.saved, memory)
+        self.saved = await _save(self.connection, self.ports, self.key, self.saved, memory)
         if self.seen is not None:
             self.seen(memory.metadata)
 
@@ -300,11 +301,12 @@ def unfinished_events(depths: dict[str, QueueDepth]) -> int:
     return sum(depth.active + depth.locked + depth.scheduled for depth in waiting)
 
 
-async def _load(connection: Connection, ports: FirstLoadPorts) -> Saved[HistoryMemory]:
-    return await ports.states.load(connection.tenant_id, history_key(connection), new_history_memory(connection))
+async def _load(connection: Connection, ports: FirstLoadPorts, key: str | None) -> Saved[HistoryMemory]:
+    key = key or history_key(connection)
+    return await ports.states.load(connection.tenant_id, key, new_history_memory(connection))
 
 
 async def _save(
-    connection: Connection, ports: FirstLoadPorts, saved: Saved[HistoryMemory], memory: HistoryMemory
+    connection: Connection, ports: FirstLoadPorts, key: str | None, saved: Saved[HistoryMemory], memory: HistoryMemory
 ) -> Saved[HistoryMemory]:
-    return await ports.states.save(connection.tenant_id, history_key(connection), saved, memory)
+    return await ports.states.save(connection.tenant_id, key or history_key(connection), saved, memory)

@@ -1,8 +1,9 @@
 """What every source offers: the one shape in which work against it, whatever the vendor, is asked for and told of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from connections.connection import Connection
@@ -93,6 +94,10 @@ class HistoryPage:
     estimated: bool = False
 
 
+Pages = Callable[[Position | None], Awaitable[HistoryPage]]
+"""A history: the page at a position, None for its beginning."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that a test of a connection found. *remedy* is empty when all is well."""
@@ -141,6 +146,13 @@ class Source(Protocol, Generic[K_contra]):
         """The page of the connection's history at *position* (None: its beginning). It sends and stores nothing.
 
         Called twice for one position it gives the same records as they are then, under their own versions.
+        """
+
+    def history_of_export(self, connection: K_contra, paths: Sequence[Path]) -> Pages:
+        """The history that an export tells (files that the vendor or its tools have written), as the same pages.
+
+        Versions are such that what is read of the source itself wins. The pages raise ``OSError`` and
+        :class:`~ingestion.errors.SourceError` for what can't be read, and name the file.
         """
 
     async def check(self, connection: K_contra) -> Checked:
