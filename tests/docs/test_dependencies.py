@@ -18,10 +18,12 @@ PACKAGE_OF_MODULE = {
     "azure.monitor.opentelemetry.exporter": "azure-monitor-opentelemetry-exporter",
     "azure.servicebus": "azure-servicebus",
     "azure.storage.blob": "azure-storage-blob",
+    "docx": "python-docx",
     "jwt": "pyjwt",
     "opentelemetry": "opentelemetry-api",
     "opentelemetry.exporter.otlp.proto.http": "opentelemetry-exporter-otlp-proto-http",
     "opentelemetry.sdk": "opentelemetry-sdk",
+    "pptx": "python-pptx",
 }
 """Where a module's name is not its package's; the longest name that fits tells."""
 IMPORTED_BY_OTHERS = {"aiohttp", "cryptography"}
