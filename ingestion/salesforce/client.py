@@ -10,7 +10,9 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -30,6 +32,7 @@ from connections.salesforce_connection import SalesforceAuth, SalesforceConnecti
 from connections.secrets import Secret, SecretError, SecretStore, SecretsUnavailableError
 from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
 from ingestion.salesforce.errors import SessionExpiredError, http_date, of_login, of_response
+from messaging import codec
 from messaging.times import Clock, to_text, utc_now
 from shards.identity import InvalidExternalIdError, salesforce_id
 
@@ -47,15 +50,48 @@ and no answer says when it eases."""
 SECRETS_PAUSE = timedelta(seconds=30)
 """How long nobody asks after the store of secrets was away: it has been asked several times by then."""
 
+_budget: ContextVar[ApiBudget | None] = ContextVar("salesforce_budget", default=None)
+"""Whose calls are being made: a read and a poll of one login each count their own."""
+
 _USAGE = re.compile(r"(?<!-)\bapi-usage=(\d+)/(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class QueryPage:
-    """Records of one response. *more*: the query has further rows than these."""
+    """Records of one response. *more*: the query has further rows than these; *total*: how many it has in all."""
 
     records: list[dict[str, Any]]
     more: bool
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that is no query's: its headers, and its body as it came."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The JSON in the body.
+
+        Raises:
+            TransientError: there is none.
+        """
+        try:
+            return codec.decode(self.body)
+        except codec.DecodeError:
+            raise TransientError("Salesforce's answer is no JSON") from None
+
+
+@contextmanager
+def spending(budget: ApiBudget) -> Iterator[None]:
+    """Count the calls that are made in here against *budget*, and ask it before each."""
+    token = _budget.set(budget)
+    try:
+        yield
+    finally:
+        _budget.reset(token)
 
 
 class SalesforceClient:
@@ -81,8 +117,6 @@ class SalesforceClient:
         self._library: Salesforce | None = None
         self._turn = asyncio.Lock()
         self._in_thread = threading.Lock()
-        self.budget: ApiBudget | None = None
-        """Asked before each call, when set."""
         self.source_time: datetime | None = None
         """What the clock of Salesforce said with its last answer."""
 
@@ -119,6 +153,18 @@ class SalesforceClient:
         async with self._turn:
             return await self._repeated(lambda: self._describe(object_type), object_type)
 
+    async def count(self, object_type: str) -> int:
+        """How many records of the object there are, those in the recycle bin included."""
+        page = await self.query(f"SELECT COUNT() FROM {object_type}", object_type=object_type)
+        return page.total
+
+    async def call(
+        self, method: str, path: str, *, object_type: str | None = None, content: Any = None, accept: str | None = None
+    ) -> Answer:
+        """Any other resource of the REST API: *path* is what follows ``/services/data/vNN.N/``, *content* JSON."""
+        async with self._turn:
+            return await self._repeated(lambda: self._call(method, path, content, accept), object_type)
+
     def close(self) -> None:
         """Give back the HTTP connections."""
         self._session.close()
@@ -143,21 +189,22 @@ class SalesforceClient:
 
     async def _counted(self, call: Callable[[], T], object_type: str | None) -> T:
         now = self._clock()
-        if self.budget is not None:
-            until = self.budget.closed_until(now)
+        budget = _budget.get()
+        if budget is not None:
+            until = budget.closed_until(now)
             if until is not None:
                 raise BudgetExhaustedError(
                     f"the org's API calls are used up as far as this connection may use them; going on at "
                     f"{to_text(until)}",
                     until,
                 )
-            self.budget.count_call(now)
+            budget.count_call(now)
         try:
             return await asyncio.to_thread(self._translated, call, object_type)
         except BudgetExhaustedError as error:
             until = self._clock() + REFUSED_FOR
-            if self.budget is not None:
-                self.budget.refuse(until)
+            if budget is not None:
+                budget.refuse(until)
             raise BudgetExhaustedError(f"{error}; going on at {to_text(until)}", until) from None
 
     def _translated(self, call: Callable[[], T], object_type: str | None) -> T:
@@ -178,13 +225,26 @@ class SalesforceClient:
 
     def _query(self, soql: str, deleted_too: bool) -> QueryPage:
         answer = self._in_session().query(soql, include_deleted=deleted_too)
-        return QueryPage(answer["records"], more=not answer["done"])
+        return QueryPage(answer["records"], more=not answer["done"], total=answer["totalSize"])
 
     def _describe(self, object_type: str) -> dict[str, Any]:
         answer = self._in_session().restful(f"sobjects/{object_type}/describe")
         if not isinstance(answer, dict):
             raise TypeError("a describe is an object")
         return answer
+
+    def _call(self, method: str, path: str, content: Any, accept: str | None) -> Answer:
+        library = self._in_session()
+        headers = {**library.headers, **({"Accept": accept} if accept else {})}
+        url = f"{library.base_url}{path}"
+        response = self._session.request(method, url, headers=headers, json=content)
+        if response.status_code >= 300:
+            try:
+                content = response.json()
+            except requests.JSONDecodeError:
+                content = response.text
+            raise LibraryError(url, response.status_code, path, content)
+        return Answer(response.headers, response.content)
 
     def _in_session(self) -> Salesforce:
         if self._library is None:
@@ -257,8 +317,9 @@ class SalesforceClient:
         self._headers = response.headers
         self.source_time = http_date(response.headers.get("Date")) or self.source_time
         usage = _USAGE.search(response.headers.get("Sforce-Limit-Info", ""))
-        if usage and self.budget is not None:
-            self.budget.observe(int(usage[1]), int(usage[2]), self._clock())
+        budget = _budget.get()
+        if usage and budget is not None:
+            budget.observe(int(usage[1]), int(usage[2]), self._clock())
 
 
 class SalesforceClients:

@@ -12,7 +12,7 @@ from connections.salesforce_connection import SalesforceConnection
 from connections.state import StateMovedError, StateStore
 from ingestion.errors import CredentialError
 from ingestion.patience import patiently
-from ingestion.salesforce.client import SalesforceClient, SalesforceClients
+from ingestion.salesforce.client import SalesforceClient, SalesforceClients, spending
 from ingestion.salesforce.events import Origin
 from ingestion.salesforce.memory import budget_key, new_budget_memory
 from messaging.bus import MessageBus
@@ -75,11 +75,10 @@ async def opened(connection: SalesforceConnection, ports: PollingPorts) -> Async
         reserve_share=connection.api_reserve_share,
         own_share=connection.api_budget_share,
     )
-    client.budget = budget
     try:
-        yield Session(connection, ports, client, instance, budget)
+        with spending(budget):
+            yield Session(connection, ports, client, instance, budget)
     finally:
-        client.budget = None
         while budget.changed:
             usage = budget.merge_into(stored.value.metadata, ports.clock())
             memory = msgspec.structs.replace(stored.value, metadata=usage)
