@@ -19,6 +19,10 @@ from urllib3.connectionpool import HTTPSConnectionPool
 SALESFORCE_HOSTS: Final = (".salesforce.com", ".force.com", ".salesforce.mil", ".cloudforce.com", ".sfcrmproducts.cn")
 """Domains that serve Salesforce orgs: login and My Domain hosts, government and China clouds included."""
 
+GOOGLE_HOSTS: Final = (".www.googleapis.com", ".oauth2.googleapis.com", ".content.googleapis.com", ".docs.google.com")
+"""Drive's API, its token endpoint, where media may come from, and export links; a dot before each, or other hosts whose
+names end so would pass."""
+
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 READ_TIMEOUT_SECONDS: Final = 120.0
 """A SOQL query is ended by Salesforce itself after two minutes (QUERY_TIMEOUT)."""
