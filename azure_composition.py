@@ -15,10 +15,9 @@ from azure.storage.blob.aio import ContainerClient
 
 from api.issuer_keys import IssuerKeys, keys_at
 from api.tokens import TokenKey
-from composition import Services, token_rules
+from composition import Services, live_and_bulk, token_rules
 from connections.key_vault import KeyVaultSecrets, secret_client
 from connections.secrets import EnvironmentSecrets, SecretStore
-from messaging.claim_check import ClaimCheckBus
 from messaging.service_bus import CLIENT_OPTIONS, ServiceBusMessageBus
 from messaging.times import Clock, utc_now
 from operations.metered_bus import MeteredBus
@@ -102,7 +101,7 @@ def build_azure(settings: Settings, *, clock: Clock = utc_now, telemetry: Teleme
     key = TokenKey(settings.token_key.get_secret_value().encode(), rules) if settings.token_key else None
     return AzureServices(
         settings=settings,
-        bus=ClaimCheckBus(MeteredBus(bus, telemetry.metrics), blobs),
+        bus=live_and_bulk(MeteredBus(bus, telemetry.metrics), blobs, settings),
         store=store,
         blobs=blobs,
         secrets=_secrets(settings, logins, telemetry.metrics, clock),

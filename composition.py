@@ -23,6 +23,7 @@ from ingestion.webhooks import WebhookPorts
 from ingestion.work import IngestionPorts
 from messaging.bus import MessageBus
 from messaging.claim_check import ClaimCheckBus
+from messaging.lanes import LaneBus
 from messaging.sqlite_bus import SqliteMessageBus
 from messaging.times import Clock, utc_now
 from operations.dead_letters import DeadLetterPorts
@@ -202,7 +203,7 @@ def build_local(settings: Settings, *, clock: Clock = utc_now, telemetry: Teleme
     key = TokenKey(local_key(settings.token_key_file), token_rules(settings))
     return LocalServices(
         settings=settings,
-        bus=ClaimCheckBus(MeteredBus(queues, telemetry.metrics), blobs),
+        bus=live_and_bulk(MeteredBus(queues, telemetry.metrics), blobs, settings),
         queues=queues,
         store=SqliteShardStore(settings.store_file, clock=clock),
         blobs=blobs,
@@ -214,6 +215,11 @@ def build_local(settings: Settings, *, clock: Clock = utc_now, telemetry: Teleme
         telemetry=telemetry,
         clock=clock,
     )
+
+
+def live_and_bulk(bus: MessageBus, blobs: BlobStore, settings: Settings) -> MessageBus:
+    """*bus* as all parts of the app send to it: large payloads kept apart, floods in a lane of their own."""
+    return ClaimCheckBus(LaneBus(bus, events_per_second=settings.tenant_events_per_second), blobs)
 
 
 def token_rules(settings: Settings) -> TokenRules:

@@ -119,6 +119,12 @@ class Settings(BaseSettings):
     telemetry: Literal["off", "console"] = Field(
         default="off", description="`console`: print traces and metrics. Other destinations have settings of their own."
     )
+    tenant_events_per_second: float = Field(
+        default=100,
+        gt=0,
+        description="Events a second of one tenant that a process sends down the live lane, and ten times as many at"
+        " once; what comes faster goes on in the bulk lane.",
+    )
     poll_schedule: str = Field(default="*/5 * * * * *", description="When due connections are looked for (NCRONTAB).")
     reconcile_schedule: str = Field(default="0 */1 * * * *", description="When what stayed behind is re-emitted.")
     reconcile_after_seconds: int = Field(

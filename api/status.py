@@ -3,8 +3,10 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from pydantic.alias_generators import to_camel
 
+from ingestion.first_load import HistoryNotes, remaining_seconds
 from messaging.times import from_text, to_text
 from shards.store import ShardQuery
 
@@ -90,6 +92,7 @@ async def _connections(services: "Services", now: datetime) -> list[dict[str, An
                 "error": connection.error_message or "; ".join(errors) or None,
                 "lastSyncAt": synced,
                 "lagSeconds": round((now - from_text(synced)).total_seconds()) if synced else None,
+                "firstLoad": _first_load(known),
                 "cursors": {
                     state["metadata"]["objectType"]: state.get("cursor")
                     for state in known
@@ -98,6 +101,24 @@ async def _connections(services: "Services", now: datetime) -> list[dict[str, An
             }
         )
     return listed
+
+
+def _first_load(states: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """How far the first load is, what is left of it, and what it waits for; None where none was asked for."""
+    told = [state["metadata"] for state in states if "beganAt" in (state.get("metadata") or {})]
+    if not told:
+        return None
+    notes = msgspec.convert(max(told, key=lambda notes: str(notes["beganAt"])), HistoryNotes)
+    left = remaining_seconds(notes)
+    return {
+        "beganAt": notes.began_at,
+        "finishedAt": notes.finished_at,
+        "records": notes.records,
+        "total": notes.total,
+        "estimated": notes.estimated,
+        "secondsLeft": None if left is None else round(left),
+        "waitingFor": notes.waiting_for,
+    }
 
 
 async def _states(services: "Services", tenant_id: str) -> dict[str, list[dict[str, Any]]]:

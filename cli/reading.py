@@ -53,7 +53,7 @@ def status(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
     out.print(
         table(
             "Connections",
-            ["tenant", "connection", "system", "instance", "state", "last sync", "lag (s)", "remedy"],
+            ["tenant", "connection", "system", "instance", "state", "last sync", "lag (s)", "first load", "remedy"],
             [
                 [
                     connection["tenantId"],
@@ -63,6 +63,7 @@ def status(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
                     connection["state"],
                     connection["lastSyncAt"] or "never",
                     "" if connection["lagSeconds"] is None else connection["lagSeconds"],
+                    _first_load(connection["firstLoad"]),
                     connection["error"] or "",
                 ]
                 for connection in state["connections"]
@@ -91,6 +92,19 @@ def status(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
     if days:
         totals = [[day, round(sum(charge["requestUnits"] for charge in charges))] for day, charges in days.items()]
         out.print(table("Request units by day", ["day (UTC)", "request units"], totals))
+
+
+def _first_load(told: dict[str, Any] | None) -> str:
+    if told is None:
+        return ""
+    if told["finishedAt"]:
+        return f"{told['records']:,} records, finished"
+    words = f"{told['records']:,} records"
+    if told["total"]:
+        words += f" of {'about ' if told['estimated'] else ''}{told['total']:,}"
+    if told["secondsLeft"]:
+        words += f", some {told['secondsLeft']:,} s left"
+    return f"{words}; waiting for {told['waitingFor']}" if told["waitingFor"] else words
 
 
 def search(

@@ -5,7 +5,7 @@ position, so whoever drives it (a queue message, a command, an orchestration) ca
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,22 +19,17 @@ from ingestion.errors import BudgetExhaustedError, TransientError
 from ingestion.source import HistoryPage, Pages, Position
 from messaging.bus import MessageBus, QueueDepth
 from messaging.contracts import IngestionEvent
-from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS_BULK, SHARD_EMISSION
+from messaging.queues import INGESTION_EVENTS_BULK
 from messaging.times import Clock, from_text, to_text, utc_now
+from processors.backpressure import MOST_UNFINISHED, STAGES, unfinished
 
 log = logging.getLogger(__name__)
-
-MOST_UNFINISHED = 2_000
-"""Fewer events than this of a first load are ever unfinished at once: what is live finds the chain nearly empty."""
 
 SLICE = 500
 """Events sent between two looks at the queues."""
 
 LEASE_FOR = timedelta(minutes=5)
 DIGESTING_DELAY = timedelta(seconds=1)
-
-CHAIN = (INGESTION_EVENTS_BULK, SHARD_EMISSION, ENRICHMENT_JOBS, EMBEDDING_JOBS)
-"""Where an event of a first load is unfinished."""
 
 
 class HistoryNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -142,6 +137,8 @@ async def load_pages(
     key: str | None = None,
 ) -> LoadStep:
     """Send the history's pages from where it stands until it ends, the chain is full, or *deadline* is past.
+
+    Fewer than :data:`~processors.backpressure.MOST_UNFINISHED` events are ever unfinished at once.
 
     A page's position is saved once the bus has all its events: cut off before that, the page is read and sent again,
     which the chain takes for nothing new. *seen* is told of each page and each wait. *key* keeps apart the position
@@ -287,18 +284,9 @@ class _Load:
             self.seen(memory.metadata)
 
 
-_COUNTED = frozenset({"active", "locked", "scheduled"})
-
-
-def unfinished_events(depths: dict[str, QueueDepth]) -> int:
-    """How many messages of the chain behind the bulk lane are not finished, whoever sent them.
-
-    A count that the bus broke off is more than anyone knows: it counts as full.
-    """
-    waiting = [depths[queue] for queue in CHAIN if queue in depths]
-    if any(depth.at_least & _COUNTED for depth in waiting):
-        return MOST_UNFINISHED
-    return sum(depth.active + depth.locked + depth.scheduled for depth in waiting)
+def unfinished_events(depths: Mapping[str, QueueDepth]) -> int:
+    """How many messages of the chain and its bulk lane are not finished, whoever sent them."""
+    return unfinished(depths, (INGESTION_EVENTS_BULK, *STAGES))
 
 
 async def _load(connection: Connection, ports: FirstLoadPorts, key: str | None) -> Saved[HistoryMemory]:

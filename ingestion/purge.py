@@ -11,12 +11,13 @@ import msgspec
 
 from connections.connection import Connection
 from connections.state import STATE_TYPE
-from ingestion.first_load import MOST_UNFINISHED, unfinished_events
+from ingestion.first_load import unfinished_events
 from messaging import codec
 from messaging.bus import MessageBus
 from messaging.contracts import IngestionEvent
 from messaging.queues import INGESTION_EVENTS_BULK
 from messaging.times import Clock, to_text, utc_now
+from processors.backpressure import MOST_UNFINISHED
 from shards.model import ExternalRelationship, Shard
 from shards.parked import ParkedMessages
 from shards.store import ShardQuery, ShardStore, ShardWrite

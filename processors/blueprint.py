@@ -14,6 +14,7 @@ from messaging.queues import (
     INGESTION_EVENTS_BULK,
     SHARD_EMISSION,
 )
+from processors.backpressure import until_the_chain_digests
 from processors.change_feed import prepare_changes
 from processors.delivery import consume
 from processors.embedding import embed
@@ -47,6 +48,7 @@ async def normalize_bulk_events(messages: List[func.ServiceBusMessage]) -> None:
     app = services()
     process = partial(normalize, ports=app.normalization)
     with yielding():
+        await until_the_chain_digests(app.bus)
         await consume(messages, INGESTION_EVENTS_BULK, IngestionEvent, process, app.delivery)
 
 

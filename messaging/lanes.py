@@ -1,0 +1,77 @@
+"""Lanes: a tenant above its rate goes on in the bulk lane, so that a flood delays only itself."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+
+from messaging.bus import DeadLetter, Message, MessageBus, QueueDepth
+from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK
+
+EVENTS_PER_SECOND = 100.0
+"""Events a second of one tenant that one process sends down the live lane for as long as they come."""
+
+BURST_SECONDS = 10.0
+"""A tenant that was quiet may send the events of so many seconds at once."""
+
+_MOST_TENANTS = 10_000
+
+
+class LaneBus:
+    """A bus that sends the events of a tenant above its rate to ``ingestion-events-bulk``; the rest is *bus* itself.
+
+    Each process counts what it sends itself: a rate is kept where a flood enters, and there it does harm.
+    """
+
+    def __init__(
+        self,
+        bus: MessageBus,
+        *,
+        events_per_second: float = EVENTS_PER_SECOND,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bus = bus
+        self._rate = events_per_second
+        self._monotonic = monotonic
+        self._left: dict[object, tuple[float, float]] = {}
+        """By tenant: how many events may go at once, as of when."""
+
+    async def send(self, queue: str, messages: Sequence[Message], *, delay: timedelta | None = None) -> None:
+        """See :meth:`messaging.bus.MessageBus.send`."""
+        if queue != INGESTION_EVENTS:
+            await self._bus.send(queue, messages, delay=delay)
+            return
+        lanes: Mapping[str, list[Message]] = {INGESTION_EVENTS: [], INGESTION_EVENTS_BULK: []}
+        now = self._monotonic()
+        for message in messages:
+            lanes[self._lane(message.properties.get("tenantId"), now)].append(message)
+        for lane, part in lanes.items():
+            if part:
+                await self._bus.send(lane, part, delay=delay)
+
+    async def depths(self) -> dict[str, QueueDepth]:
+        """See :meth:`messaging.bus.MessageBus.depths`."""
+        return await self._bus.depths()
+
+    async def dead_letters(self, queue: str, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
+        """See :meth:`messaging.bus.MessageBus.dead_letters`."""
+        return await self._bus.dead_letters(queue, limit=limit, after=after)
+
+    async def remove_dead_letters(self, queue: str, sequence_numbers: Sequence[int]) -> int:
+        """See :meth:`messaging.bus.MessageBus.remove_dead_letters`."""
+        return await self._bus.remove_dead_letters(queue, sequence_numbers)
+
+    async def close(self) -> None:
+        """See :meth:`messaging.bus.MessageBus.close`."""
+        await self._bus.close()
+
+    def _lane(self, tenant: object, now: float) -> str:
+        most = self._rate * BURST_SECONDS
+        left, since = self._left.get(tenant, (most, now))
+        left = min(most, left + (now - since) * self._rate)
+        if len(self._left) >= _MOST_TENANTS and tenant not in self._left:
+            self._left.clear()
+        if left < 1:
+            self._left[tenant] = (left, now)
+            return INGESTION_EVENTS_BULK
+        self._left[tenant] = (left - 1, now)
+        return INGESTION_EVENTS

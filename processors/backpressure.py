@@ -1,0 +1,44 @@
+"""How full the chain is: what can wait gives way to what is live."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+from messaging.bus import MessageBus, QueueDepth
+from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, SHARD_EMISSION
+
+MOST_UNFINISHED = 2_000
+"""Messages behind normalization at which the bulk lane waits: what is live then finds little in front of it."""
+
+LONGEST_WAIT = timedelta(seconds=30)
+"""A tenth of the lock. The lane goes on then, full or not: a stage that stands still must not look like a dead lane."""
+
+LOOK_EVERY = timedelta(seconds=0.25)
+
+STAGES = (SHARD_EMISSION, ENRICHMENT_JOBS, EMBEDDING_JOBS)
+"""The queues behind normalization."""
+
+_COUNTED = frozenset({"active", "locked", "scheduled"})
+
+
+def unfinished(depths: Mapping[str, QueueDepth], queues: Iterable[str]) -> int:
+    """How many messages of *queues* are not finished, whoever sent them.
+
+    A count that the bus broke off is more than anyone knows: it counts as :data:`MOST_UNFINISHED`.
+    """
+    waiting = [depths[queue] for queue in queues if queue in depths]
+    if any(depth.at_least & _COUNTED for depth in waiting):
+        return MOST_UNFINISHED
+    return sum(depth.active + depth.locked + depth.scheduled for depth in waiting)
+
+
+async def until_the_chain_digests(bus: MessageBus) -> None:
+    """Return when the stages behind normalization have room, or after :data:`LONGEST_WAIT`.
+
+    Raises:
+        BusUnavailableError: the bus does not tell.
+    """
+    waited = timedelta(0)
+    while waited < LONGEST_WAIT and unfinished(await bus.depths(), STAGES) >= MOST_UNFINISHED:
+        await asyncio.sleep(LOOK_EVERY.total_seconds())
+        waited += LOOK_EVERY
