@@ -87,7 +87,7 @@ async def search(req: func.HttpRequest) -> func.HttpResponse:
     reader = await authenticate(req, app.tokens)
     asked = search_request(req)
     account = await reading.find_shard(app.store, reader.tenant_id, asked.account) if asked.account else None
-    if asked.account and (account is None or not reading.readable(account, reader.principals)):
+    if asked.account and (account is None or not await reading.readable(app.store, account, reader.principals)):
         raise ProblemError(HTTPStatus.BAD_REQUEST, "invalid-request", "account: there is no such account")
     return json_response(
         await reading.search(
@@ -113,7 +113,7 @@ async def shard(req: func.HttpRequest) -> func.HttpResponse:
     app = services()
     reader = await authenticate(req, app.tokens)
     found = await reading.find_shard(app.store, reader.tenant_id, req.route_params["id"])
-    if found is None or not reading.readable(found, reader.principals):
+    if found is None or not await reading.readable(app.store, found, reader.principals):
         raise ProblemError(HTTPStatus.NOT_FOUND, "shard-not-found", "there is no such shard, or not for this reader")
     return json_response(await reading.describe(app.store, found, reader.principals))
 

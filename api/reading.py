@@ -93,9 +93,12 @@ def _forms(external_id: str) -> list[str]:
     return list(dict.fromkeys((external_id, canonical)))
 
 
-def readable(shard: Shard, principals: frozenset[str] | None) -> bool:
-    """Whether a reader may see the shard; None is the operator. An empty acl is closed."""
-    return principals is None or not principals.isdisjoint(shard.acl.principals)
+async def readable(store: ShardStore, shard: Shard, principals: frozenset[str] | None) -> bool:
+    """Whether a reader may see the shard; None is the operator. An empty acl is closed.
+
+    Its scope says who may, not the shard: it may have been shared anew since the shard was written.
+    """
+    return principals is None or bool(await store.readable_scopes(shard.tenant_id, [shard.acl.scope], principals))
 
 
 async def describe(
@@ -130,10 +133,12 @@ async def _readable_incoming(store: ShardStore, shard: Shard, principals: frozen
             links += page.items
         else:
             sources = await store.get_many(shard.tenant_id, [link.source_shard_id for link in page.items])
+            scopes = list({source.acl.scope for source in sources.values()})
+            open_scopes = await store.readable_scopes(shard.tenant_id, scopes, principals)
             links += [
                 link
                 for link in page.items
-                if link.source_shard_id in sources and readable(sources[link.source_shard_id], principals)
+                if link.source_shard_id in sources and sources[link.source_shard_id].acl.scope in open_scopes
             ]
         if page.cursor is None:
             return links

@@ -5,7 +5,7 @@ from typing import Any
 
 from shards.cosmos_container import Item, together
 from shards.cosmos_cursors import cursor_behind, feed_position, place_behind, position_text
-from shards.cosmos_documents import is_legal_id, shard_position, stored_shard
+from shards.cosmos_documents import hashed_id, is_legal_id, shard_position, stored_shard
 from shards.cosmos_open_store import CosmosOpenStore
 from shards.cosmos_queries import (
     BEFORE_EVERYTHING,
@@ -89,6 +89,12 @@ class CosmosShardReads(CosmosOpenStore):
             return None
         found = await self._progress.of_list(tenant_id, sorted(principals), lambda part: scopes_of(tenant_id, part))
         return tuple(sorted(set(found)))
+
+    async def readable_scopes(self, tenant_id: str, scopes: Sequence[str], principals: frozenset[str]) -> set[str]:
+        """See :meth:`shards.store.ShardStore.readable_scopes`."""
+        ids = dict.fromkeys(hashed_id("scope", scope) for scope in scopes)
+        items = await together(self._progress.read((tenant_id, scope_id), scope_id) for scope_id in ids)
+        return {item["scope"] for item in items if item is not None and not principals.isdisjoint(item["principals"])}
 
     async def query(self, query: ShardQuery, *, limit: int = 100, cursor: str | None = None) -> Page[Shard]:
         """See :meth:`shards.store.ShardStore.query`. A shard updated between two pages is seen again, never missed."""

@@ -56,9 +56,11 @@ class CosmosShardWrites(CosmosOpenStore):
         return None
 
     async def _share(self, tenant_id: str, shards: Sequence[Shard]) -> None:
-        """Give each scope the principals of the newest reading of it."""
+        """Give each scope the principals of the newest reading of it; one that inherits its readers says nothing."""
         newest: dict[str, tuple[str, Acl]] = {}
         for shard in shards:
+            if shard.acl.inherited:
+                continue
             asked_at = max((one.read_at for one in shard.external_relationships), default="") or shard.updated_at
             said = newest.get(shard.acl.scope)
             if said is None or (asked_at, shard.acl.principals) > (said[0], said[1].principals):

@@ -26,14 +26,17 @@ ANYONE_PRINCIPAL = "anyone"
 """Everybody who may ask this tenant's search at all."""
 
 
-class Acl(msgspec.Struct, frozen=True, rename="camel"):
+class Acl(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """Who may read: *principals* (``user:``, ``group:``, ``domain:``, ``tenant``, ``anyone``); none: nobody.
 
-    *scope* names that set of principals; chunks carry the scope, so that re-sharing is one write.
+    *scope* names that set of principals; chunks carry the scope, so that re-sharing is one write. *inherited*: another
+    shard says who is in the scope (a channel for its messages), and these principals are only who was when this one
+    was read. They count for nothing: not for readers, and not for the fingerprint.
     """
 
     scope: str
     principals: tuple[str, ...]
+    inherited: bool = False
 
     @classmethod
     def of(cls, *principals: str) -> "Acl":
@@ -188,5 +191,7 @@ def content_fingerprint(
     redirect_to: str | None = None,
 ) -> str:
     """The hash of what a revision counts: data, acl and status (with where a merged record went); 32 hex digits."""
+    if acl.inherited:
+        acl = Acl(acl.scope, (), inherited=True)
     content = codec.canonical((structured_data, unstructured_data, acl, status, redirect_to))
     return blake2b(content, digest_size=16).hexdigest()

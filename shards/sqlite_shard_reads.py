@@ -8,7 +8,7 @@ import apsw
 
 from shards.cursors import decode_cursor, encode_cursor
 from shards.model import Shard, decode_shard, decode_shards
-from shards.sqlite_filters import ALIASES, children, conditions
+from shards.sqlite_filters import ALIASES, READABLE_SCOPES, children, conditions
 from shards.sqlite_open_store import OpenStore, store_errors
 from shards.sqlite_rows import all_rows, json_text, one_row, snapshot
 from shards.sqlite_schema import CHILD_BITS, CHILD_MASK, LINK_STATUS, LIVE
@@ -67,6 +67,25 @@ class SqliteShardReads(OpenStore):
         with store_errors():
             row = await self._file.run(read)
         return None if row is None else stored_shard(*row)
+
+    async def readable_scopes(self, tenant_id: str, scopes: Sequence[str], principals: frozenset[str]) -> set[str]:
+        """See :meth:`shards.store.ShardStore.readable_scopes`."""
+
+        def read(connection: apsw.Connection) -> list[tuple[Any, ...]]:
+            return all_rows(
+                connection,
+                "SELECT s.name FROM json_each(:scopes) AS j"
+                " JOIN scopes AS s ON s.tenant = :tenant AND s.name = j.value"
+                f" WHERE s.scope IN {READABLE_SCOPES}",
+                {
+                    "scopes": json_text(list(scopes)),
+                    "tenant": self._names.tenant(connection, tenant_id),
+                    "principals": json_text(sorted(principals)),
+                },
+            )
+
+        with store_errors():
+            return {str(name) for [name] in await self._file.run(read)}
 
     async def query(self, query: ShardQuery, *, limit: int = 100, cursor: str | None = None) -> Page[Shard]:
         """See :meth:`shards.store.ShardStore.query`. A shard updated between two pages is seen again, never missed."""

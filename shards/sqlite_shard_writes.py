@@ -173,12 +173,13 @@ class SqliteShardWrites(OpenStore):
     def _share(self, connection: apsw.Connection, tenant: int, held: Sequence[tuple[_Write, _StoredHead]]) -> None:
         """Give each scope the principals of the newest reading of it.
 
-        A shard rewritten with the acl it had says nothing new of the scope, which may have been re-shared meanwhile.
+        A shard rewritten with the acl it had says nothing new of the scope, which may have been re-shared meanwhile;
+        one that inherits its readers never does.
         """
         said: dict[int, tuple[str, int, tuple[str, ...]]] = {}
         for write, head in held:
             acl = self._names.known_acl(write.acl)
-            if acl == head.acl:
+            if acl == head.acl or write.shard.acl.inherited:
                 continue
             scope = self._names.known_scope(tenant, write.shard.acl.scope)
             said[scope] = max(said.get(scope, ("", 0, ())), (write.asked_at, acl, write.acl[2]))

@@ -180,6 +180,9 @@ class ShardStore(Protocol):
     async def resolve(self, tenant_id: str, shard_id: str) -> Shard | None:
         """As :meth:`get`, following redirects of merged records to the shard that stands for it now."""
 
+    async def readable_scopes(self, tenant_id: str, scopes: Sequence[str], principals: frozenset[str]) -> set[str]:
+        """Those of the scopes that one of *principals* may read, as the newest reading of each says."""
+
     async def write_many(self, writes: Sequence[ShardWrite]) -> list[str | None]:
         """Write each shard whose condition holds; its new etag, or None where the condition did not hold.
 

@@ -239,6 +239,28 @@ class ShardsContract:
             assert await names(store, ShardQuery(ACME, principals=principals)) == expected
             assert await names(store, ShardQuery(ACME, principals=principals, system="crm")) == expected
 
+    async def test_a_shard_that_inherits_its_readers_says_nothing_of_its_scope(self, store: ShardStore) -> None:
+        async def of_reader(reader: str) -> tuple[list[str], set[str]]:
+            readers = frozenset({reader})
+            scopes = await store.readable_scopes(ACME, ["channel", "other", "none"], readers)
+            return sorted(await names(store, ShardQuery(ACME, principals=readers))), scopes
+
+        inherited = Acl("channel", (ANN, BOB), inherited=True)
+        await write(store, make("early", acl=inherited, read_at=at(1), updated_at=at(1)))
+        assert await of_reader(ANN) == ([], set()), "who may read is not known yet"
+        await write(
+            store,
+            make("channel", acl=Acl("channel", (ANN, BOB)), read_at=at(2), updated_at=at(2)),
+            make("else", acl=Acl("other", (BOB,)), read_at=at(2), updated_at=at(2)),
+        )
+        assert await of_reader(ANN) == (["channel", "early"], {"channel"})
+        assert await of_reader(BOB) == (["channel", "early", "else"], {"channel", "other"})
+        # Bob leaves; whoever reads a message afterwards may still take him for a member.
+        await write(store, make("channel", acl=Acl("channel", (ANN,)), read_at=at(3), updated_at=at(3)))
+        await write(store, make("late", acl=inherited, read_at=at(4), updated_at=at(4)))
+        assert await of_reader(BOB) == (["else"], {"other"})
+        assert await of_reader(ANN) == (["channel", "early", "late"], {"channel"})
+
     async def test_sharing_a_scope_anew_is_one_write(self, store: ShardStore) -> None:
         def in_folder(name: str, *principals: str, read: int) -> None:
             shard = make(name, acl=Acl("folder", principals), read_at=at(read), updated_at=at(read))
