@@ -1,0 +1,80 @@
+"""How many calls a minute may be made as a user, shared by all workers: each takes some at a time, and makes them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from connections.state import StateMovedError, StateStore
+from ingestion.connection_memory import SyncStatus
+from ingestion.errors import BudgetExhaustedError, TransientError
+from messaging.times import Clock, from_milliseconds, to_milliseconds, to_text
+
+LOTS = 20
+"""Into so many lots the calls of a minute are parted: a worker asks the store once for each."""
+TRIES = 8
+MINUTE = timedelta(minutes=1)
+
+
+class CallsOfMinute(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """*minute* is when it begins; *taken* of its calls were taken by workers."""
+
+    minute: str = ""
+    taken: int = 0
+
+
+class CallMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The calls made as one user."""
+
+    name: str
+    integration_id: str
+    integration_type: str
+    last_sync_status: SyncStatus
+    metadata: CallsOfMinute = CallsOfMinute()
+
+
+class CallBudget:
+    """The calls that one worker may make as one user."""
+
+    def __init__(
+        self, states: StateStore, *, tenant_id: str, key: str, empty: CallMemory, most: Callable[[], int], clock: Clock
+    ) -> None:
+        self._states = states
+        self._tenant_id = tenant_id
+        self._key = key
+        self._empty = empty
+        self._most = most
+        self._clock = clock
+        self._minute = datetime.min.replace(tzinfo=UTC)
+        self._left = 0
+
+    async def take(self) -> None:
+        """Take one call.
+
+        Raises:
+            BudgetExhaustedError: the calls of this minute are taken.
+        """
+        now = self._clock()
+        minute = from_milliseconds(to_milliseconds(now) // 60_000 * 60_000)
+        if minute != self._minute or self._left < 1:
+            self._left = await self._reserved(minute)
+            self._minute = minute
+        self._left -= 1
+
+    async def _reserved(self, minute: datetime) -> int:
+        most = self._most()
+        for _ in range(TRIES):
+            saved = await self._states.load(self._tenant_id, self._key, self._empty)
+            stood = saved.value.metadata
+            taken = stood.taken if stood.minute == to_text(minute) else 0
+            lot = min(max(most // LOTS, 1), most - taken)
+            if lot < 1:
+                raise BudgetExhaustedError(f"the {most:,} calls a minute of this user are made", minute + MINUTE)
+            now_taken = CallsOfMinute(minute=to_text(minute), taken=taken + lot)
+            try:
+                value = msgspec.structs.replace(saved.value, metadata=now_taken)
+                await self._states.save(self._tenant_id, self._key, saved, value)
+            except StateMovedError:
+                continue
+            return lot
+        raise TransientError("many workers count this user's calls at once", timedelta(seconds=1))
