@@ -90,3 +90,7 @@ class SalesforceConnection(Connection, frozen=True, kw_only=True, rename="camel"
     sweep_share: Share = 0.1
     refresh_hours: Annotated[float, Meta(gt=0)] = 168
     api_version: Annotated[str, Meta(pattern=API_VERSION_PATTERN)] = "59.0"
+
+    def wants(self, object_type: str) -> bool:
+        """Whether records of the object are to be read; users always, since records have owners."""
+        return object_type == "User" or any(polled.name == object_type for polled in self.objects)

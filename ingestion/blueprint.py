@@ -6,6 +6,8 @@ from functools import partial
 import azure.functions as func
 
 from composition import services
+from ingestion.salesforce import webhook as salesforce_webhook
+from ingestion.webhooks import push_request, push_response
 from ingestion.work import IngestionPorts, enqueue_due, handle_source_work
 from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
@@ -29,6 +31,15 @@ async def work_on_source(message: func.ServiceBusMessage) -> None:
     """Do a piece of work against a source, under the connection's lease."""
     app = services()
     await consume([message], SOURCE_WORK, SourceWork, partial(_each, ports=app.ingestion), app.delivery)
+
+
+@blueprint.route(
+    route="webhooks/salesforce/{connectionId}/{secret}", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS
+)
+@charged
+async def receive_salesforce(req: func.HttpRequest) -> func.HttpResponse:
+    """Take what Salesforce posts to a connection's own address."""
+    return push_response(await salesforce_webhook.receive(push_request(req), services().webhooks))
 
 
 async def _each(deliveries: Sequence[Delivery[SourceWork]], ports: IngestionPorts) -> list[Outcome]:

@@ -243,6 +243,9 @@ async def test_each_route_answers(local: LocalWorker) -> None:
     assert (await local.ask("search", "POST", "search", body=b'{"query": "pump"}'))[0] == 401
     assert (await local.ask("shards", "GET", "shards"))[0] == 401
     assert (await local.ask("shard", "GET", "shards/x", route={"id": "x"}))[0] == 401
+    address = {"connectionId": "nobody", "secret": "s"}
+    path = "webhooks/salesforce/nobody/s"
+    assert (await local.ask("receive_salesforce", "POST", path, route=address, body=b"{}"))[0] == 404
 
 
 async def test_a_reader_reads_what_the_worker_wrote(local: LocalWorker) -> None:
@@ -264,7 +267,14 @@ async def test_a_reader_reads_what_the_worker_wrote(local: LocalWorker) -> None:
 async def test_no_function_is_left_untried(local: LocalWorker) -> None:
     """The functions that this module runs are all there are."""
     tried = {*FUNCTION_OF_QUEUE.values(), "poll_due", "reconcile_stages", "expire_payloads", "prepare_changed_shards"}
-    assert local.worker.functions.keys() == tried | {"health", "status", "search", "shards", "shard"}
+    assert local.worker.functions.keys() == tried | {
+        "health",
+        "status",
+        "search",
+        "shards",
+        "shard",
+        "receive_salesforce",
+    }
 
 
 async def test_each_line_of_the_log_names_its_invocation(local: LocalWorker) -> None:
