@@ -64,7 +64,7 @@ def bench_connection(simulator: SimulatorProcess) -> SalesforceConnection:
 async def make_home(data: Path, simulator: SimulatorProcess) -> BenchHome:
     """A home in the new folder *data* whose connection leads to *simulator*."""
     environment = {
-        **prepare_home(data, simulator=simulator.base_url),
+        **prepare_home(data, simulators={"salesforce": simulator.base_url}),
         "SHARDLINE_POLL_SCHEDULE": NEVER,
         "SHARDLINE_LOG_LEVEL": "WARNING",
         environment_variable(TENANT, SECRET_NAME): simulator.credentials.consumer_secret,

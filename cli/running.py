@@ -29,6 +29,7 @@ CompanyOption = Annotated[
 ]
 STEPS = {"enriched": "enrich", "prepared": "prepare", "embedded": "embed"}
 """What is to be done to a shard that is behind a stage."""
+NAMES = {"salesforce": "Salesforce", "slack": "Slack", "gdrive": "Google Drive"}
 SAY_EVERY = 2.0
 """Seconds between two lines of progress in a log."""
 
@@ -42,7 +43,7 @@ def up(
 ) -> int:
     """The local host: every function of the app, timers and queues; ingests the sandbox and keeps serving."""
     _check(company, sandbox)
-    with _told(), _home(data), _sandbox(company, sandbox) as played:
+    with _told(), _home(data), _sandbox(company, sandbox, pushes=True) as played:
         run_async(_serve(data, port, workers, _environment(data, played), played))
     return 0
 
@@ -89,17 +90,18 @@ def _home(data: Path) -> "Iterator[None]":
 
 
 @contextmanager
-def _sandbox(company: Path | None, wanted: bool) -> "Iterator[Sandbox | None]":
+def _sandbox(company: Path | None, wanted: bool, *, pushes: bool = False) -> "Iterator[Sandbox | None]":
     from local.sandbox import SAMPLE_COMPANY, play
 
     with ExitStack() as stack:
-        yield stack.enter_context(play(company or SAMPLE_COMPANY)) if wanted else None
+        yield stack.enter_context(play(company or SAMPLE_COMPANY, pushes=pushes)) if wanted else None
 
 
 @contextmanager
 def _told() -> "Iterator[None]":
     """What keeps the company, the host or the pipeline from running, as a failure of the command."""
     from connections.secrets import SecretError
+    from local.company import CompanyError
     from local.home import HomeInUseError
     from local.host.errors import HostError
     from local.simulator_process import SimulatorError
@@ -107,7 +109,7 @@ def _told() -> "Iterator[None]":
 
     try:
         yield
-    except (HomeInUseError, SimulatorError, SecretError, HostError, StandstillError) as error:
+    except (HomeInUseError, CompanyError, SimulatorError, SecretError, HostError, StandstillError) as error:
         raise CommandError(str(error)) from None
 
 
@@ -115,8 +117,8 @@ def _environment(data: Path, played: "Sandbox | None") -> dict[str, str]:
     """The environment of the app's processes, this one included."""
     from local.home import prepare_home
 
-    environment = prepare_home(data, simulator=played.simulator if played else None)
-    return environment | (played.secrets if played else {})
+    environment = prepare_home(data, simulators=played.addresses if played else {})
+    return {**environment, **(played.secrets if played else {})}
 
 
 async def _ingest(data: Path, environment: Mapping[str, str], played: "Sandbox") -> tuple[dict[str, Any], list[str]]:
@@ -161,30 +163,37 @@ async def _until_done(services: "Services", played: "Sandbox", seen: "Callable[[
     from local.summary import left_undone, until_idle
     from operations.reconciliation import reconcile
 
-    connections = {(played.tenant_id, played.connection.connection_id)}
+    connections = _ids(played)
     await until_idle(services, connections, seen)
     if await left_undone(services, played.tenant_id):
         await reconcile(services.reconciliation, after=timedelta(0))
         await until_idle(services, connections, seen)
 
 
-async def _register(services: "Services", played: "Sandbox") -> None:
-    """Register the sandbox's connection and ask for a poll at once, though the last one be a moment ago."""
-    from ingestion.work import enqueue_due
-    from messaging.contracts import SourceWork
-    from messaging.queues import SOURCE_WORK
-    from messaging.times import to_text
+def _ids(played: "Sandbox") -> set[tuple[str, str]]:
+    return {(one.tenant_id, one.connection_id) for one in played.connections}
 
-    await services.connections.save(played.connection)
-    if await enqueue_due(services.ingestion):
-        return
-    work = SourceWork(
-        tenant_id=played.tenant_id,
-        connection_id=played.connection.connection_id,
-        work="poll",
-        due_at=to_text(services.clock()),
-    )
-    await services.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)])
+
+async def _register(services: "Services", played: "Sandbox") -> None:
+    """Connect the sandbox's sources, and ask for polls at once, though the last ones be a moment ago.
+
+    A source whose history its polls don't read is asked for that too.
+    """
+    from connections.salesforce_connection import SalesforceConnection
+    from ingestion import connecting
+
+    ports = services.ingestion
+    for connection in played.connections:
+        if isinstance(connection, SalesforceConnection):
+            await services.connections.save(connection)
+            await connecting.ask(connection, "poll", ports)
+            continue
+        checked = await connecting.check(connection, ports)
+        if not checked.is_usable:
+            told = "; ".join(f"{one.what}: {one.remedy}" for one in checked.findings if one.state == "error")
+            raise CommandError(f"the sandbox's {connection.system} can't be read: {told}")
+        established = await connecting.establish(connection, checked, ports)
+        await connecting.ask_for_history(established, ports)
 
 
 async def _serve(data: Path, port: int, workers: int, environment: Mapping[str, str], played: "Sandbox | None") -> None:
@@ -214,17 +223,20 @@ async def _tell(services: "LocalServices", data: Path, port: int, played: "Sandb
     from local.home import FUNCTION_KEY_FILE
     from local.summary import StandstillError, summarize, until_idle
 
+    if played:
+        await asyncio.to_thread(played.push_to, port)
     pairs: dict[str, object] = {"Serving": f"http://localhost:{port}/api  (health, search, shards, status)"}
     if played:
         try:
             with _progress() as seen:
-                await until_idle(services, {(played.tenant_id, played.connection.connection_id)}, seen)
+                await until_idle(services, _ids(played), seen)
         except StandstillError as error:
             sys.stderr.write(f"shardline: {error}\n")
         seconds = time.perf_counter() - started
         summary = await summarize(services, played.tenant_id, seconds=seconds, events={}, stages={})
         _print_summary(summary)
-        pairs["Salesforce simulator"] = played.simulator
+        for system, address in played.addresses.items():
+            pairs[f"{NAMES[system]} simulator"] = address
         reader = await _some_reader(services, played.tenant_id)
         if reader:
             pairs["A reader's token"] = services.token_key.sign(played.tenant_id, reader, now=services.clock())

@@ -2,9 +2,10 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from api.tokens import local_key
 from local.host.process_lock import LockHeldError, take_lock
@@ -48,11 +49,11 @@ def held_home(data: Path) -> Iterator[None]:
         yield
 
 
-def prepare_home(data: Path, *, simulator: str | None) -> dict[str, str]:
+def prepare_home(data: Path, *, simulators: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """Make the data folder and its settings file; the environment that the app's processes run in.
 
     The file lets other commands find this home by its folder. It holds no secret; the function key, which the
-    environment holds, is kept in a file of its own.
+    environment holds, is kept in a file of its own. *simulators* are addresses by system.
     """
     data = data.absolute()
     data.mkdir(parents=True, exist_ok=True)
@@ -60,8 +61,9 @@ def prepare_home(data: Path, *, simulator: str | None) -> dict[str, str]:
     for name in DEFAULT_SCHEDULES:
         if name in os.environ:
             environment[name] = os.environ[name]
-    if simulator:
-        environment["SHARDLINE_SALESFORCE_SIMULATOR"] = simulator
+    for system, address in simulators.items():
+        environment[f"SHARDLINE_{system.upper()}_SIMULATOR"] = address
+    if simulators:
         environment[SWEEP_CONFIRM] = os.environ.get(SWEEP_CONFIRM, SANDBOX_SWEEP_CONFIRM_SECONDS)
     lines = [f"{name}={_quoted(value)}" for name, value in environment.items()]
     temporary = data / f".{HOME_FILE}.{secrets.token_hex(4)}"

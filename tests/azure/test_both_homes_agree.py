@@ -27,9 +27,9 @@ TENANT = "larkmoor"
 
 async def poll(services: Services, sandbox: Sandbox) -> None:
     """Read all of the sandbox's Salesforce into the home's first queue."""
-    simulated = services.settings.model_copy(update={"salesforce_simulator": HttpUrl(sandbox.simulator)})
+    simulated = services.settings.model_copy(update={"salesforce_simulator": HttpUrl(sandbox.addresses["salesforce"])})
     polling = replace(services, settings=simulated)
-    connection = await polling.connections.save(sandbox.connection)
+    connection = await polling.connections.save(sandbox.connections[0])
     work = SourceWork(
         tenant_id=connection.tenant_id,
         connection_id=connection.connection_id,
@@ -64,7 +64,7 @@ async def test_the_sample_company_is_the_same_in_both_homes(
     home: AzureHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("processors.blueprint.services", current.get)
-    with play(SAMPLE_COMPANY) as sandbox:
+    with play(SAMPLE_COMPANY, systems=("salesforce",)) as sandbox:
         assert sandbox.tenant_id == TENANT
         for name, secret in sandbox.secrets.items():
             monkeypatch.setenv(name, secret)

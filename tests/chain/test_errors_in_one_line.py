@@ -192,7 +192,7 @@ def test_a_wrong_schedule_ends_the_host_with_its_name(tmp_path: Path, schedule: 
 
 
 def broken_home(data: Path, name: str) -> Path:
-    prepare_home(data, simulator=None)
+    prepare_home(data)
     (data / name).write_bytes(BROKEN)
     return data
 
@@ -235,7 +235,7 @@ def test_a_path_that_can_not_be_is_named(tmp_path: Path, call: Call) -> None:
 
 def test_a_reason_that_nothing_is_parked_for_is_named(tmp_path: Path, call: Call) -> None:
     data = tmp_path / "data"
-    prepare_home(data, simulator=None)
+    prepare_home(data)
     assert call("parked", "--reason", "failed", "--data", data).code == 0, "nothing is parked at all"
     asyncio.run(park(data, "invalid-record"))
     for words in (["parked"], ["replay"], ["replay", "--dry-run"]):

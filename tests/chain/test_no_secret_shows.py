@@ -136,7 +136,7 @@ async def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
     with SalesforceSimulator(Org(company), credentials) as simulator:
         simulator.api.faults.add("unavailable-html", times=1)
         simulator.api.faults.add("session-expired", times=1, skip=2)
-        prepare_home(data, simulator=simulator.base_url)
+        prepare_home(data, simulators={"salesforce": simulator.base_url})
         services = build(load_settings(data / HOME_FILE))
         wanted = connections(tenant, credentials)
         environment = {"SHARDLINE_LOG_LEVEL": "DEBUG", "SHARDLINE_SALESFORCE_SIMULATOR": simulator.base_url}

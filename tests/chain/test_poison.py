@@ -40,7 +40,7 @@ async def test_a_record_that_cannot_be_placed_waits_parked_for_its_connection(
 ) -> None:
     """The whole way: the host's own worker, then the operator at the command line."""
     data = tmp_path / "data"
-    prepare_home(data, simulator=None)
+    prepare_home(data)
     rig = HostedRig(data)
     await rig.run(*thousand(event("Account", POISON, 1, Name="Poison", instance=None)))
     await all_but_the_poison_are_done(rig)

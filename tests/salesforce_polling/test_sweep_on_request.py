@@ -52,7 +52,7 @@ async def test_a_record_that_is_gone_for_good_is_found_by_a_sweep_asked_for_and_
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[LocalServices]:
     """A sandbox home with one connection and no host."""
-    prepare_home(tmp_path, simulator=SIMULATOR)
+    prepare_home(tmp_path, simulators={"salesforce": SIMULATOR})
     services = build_local(load_settings(tmp_path / HOME_FILE))
     await services.connections.save(
         SalesforceConnection(

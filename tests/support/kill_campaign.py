@@ -130,7 +130,7 @@ class HostRun:
         ending = Ending()
         began = time.monotonic()
         with SalesforceSimulator(Org(self._company)) as simulator:
-            prepare_home(self._folder, simulator=simulator.base_url)
+            prepare_home(self._folder, simulators={"salesforce": simulator.base_url})
             self._log.touch()
             tenant = self._company.tenant_id
             environment = command_environment(
