@@ -30,8 +30,7 @@ ANSWER_SECONDS: Final = 3.0
 USER_AGENT: Final = "Slackbot 1.0 (+https://api.slack.com/robots)"
 _MOST_REDIRECTS = 2
 _WORKERS = 8
-_HELD_SECONDS = 0.3
-"""How long an event waits for later ones to overtake it."""
+HOLD_SECONDS: Final = 0.3
 _KEPT_DELIVERIES = 50_000
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _ID_LETTERS = string.ascii_uppercase + string.digits
@@ -75,8 +74,8 @@ class EventSender:
 
     *subscriptions* are the events the app is told of (``message.channels``, ``channel_rename``…), all where None.
     *retry_scale* multiplies the waits before the second and third retry; *answer_seconds* is the three-second rule.
-    Every *duplicate_every*-th event is sent twice; *reorder_window* events at a time go out the last one first;
-    *concurrency* is how many are under way at once: with 1 they arrive in order.
+    Every *duplicate_every*-th event is sent twice; *reorder_window* events at a time go out the last one first, after
+    *hold_seconds* at the latest; *concurrency* is how many are under way at once: with 1 they arrive in order.
     """
 
     def __init__(self, workspace: Workspace, credentials: Credentials, contexts: set[str]) -> None:
@@ -86,6 +85,7 @@ class EventSender:
         self.answer_seconds = ANSWER_SECONDS
         self.duplicate_every = 0
         self.reorder_window = 0
+        self.hold_seconds = HOLD_SECONDS
         self.concurrency = _WORKERS
         self.deliveries: deque[Delivery] = deque(maxlen=_KEPT_DELIVERIES)
         self._workspace = workspace
@@ -161,7 +161,7 @@ class EventSender:
             if len(self._held) >= self.reorder_window:
                 self._release()
             elif len(self._held) == len(copies):
-                timer = threading.Timer(_HELD_SECONDS, self.release)
+                timer = threading.Timer(self.hold_seconds, self.release)
                 timer.daemon = True
                 timer.start()
 
