@@ -36,14 +36,27 @@ def extract(content: bytes | Path, mime_type: str, name: str, limits: Limits) ->
         except ContentError:
             raise
         except MemoryError:
-            raise ContentError("memory", f"more than {limits.memory:,} bytes of memory are needed to read it") from None
+            raise _memory(limits) from None
         except RecursionError:
             raise ContentError("bomb", "its parts lie too deep in one another") from None
         except Exception as error:  # noqa: BLE001 - libraries meet damage with errors of every kind
-            if type(error).__name__ == "LimitReachedError":
-                raise ContentError("bomb", f"{error}"[:200]) from None
-            raise ContentError("damaged", f"it can't be read: {type(error).__name__}: {error}"[:200]) from None
+            raise _explained(error, limits) from None
     return kept.done()
+
+
+def _memory(limits: Limits) -> ContentError:
+    return ContentError("memory", f"more than {limits.memory:,} bytes of memory are needed to read it")
+
+
+def _explained(error: Exception, limits: Limits) -> ContentError:
+    """What a library's own error says of the file. Libraries are not imported to know their errors by type."""
+    kind, said = type(error).__name__, " ".join(str(error).split())[:160]
+    if kind == "LimitReachedError" or "XML_PARSE_HUGE" in said:
+        return ContentError("bomb", said)
+    if kind == "XMLSyntaxError" and ("unknown error" in said or "allocation failed" in said):
+        # What libxml2 says when it gets no memory.
+        return _memory(limits)
+    return ContentError("damaged", f"it can't be read: {kind}: {said}")
 
 
 def _read(kind: Kind, file: BinaryIO, kept: KeptText, limits: Limits) -> None:

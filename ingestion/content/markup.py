@@ -109,17 +109,17 @@ class _Texts(ContentHandler):
         self._words.append("\n")
 
     def characters(self, content: str) -> None:
-        words = content.strip()
-        if words:
-            self._words.append(words)
-            self._length += len(words)
-            if self._length > self._kept.left:
-                self.finish()
+        words = _SPACE.sub(" ", content)
+        self._words.append(words)
+        self._length += len(words)
+        if self._length > self._kept.left:
+            self.finish()
 
     def finish(self) -> None:
         """Keep what came."""
-        lines = (line for line in "".join(self._words).split("\n") if line)
-        self._kept.add("\n".join(lines))
+        lines = (line.strip() for line in "".join(self._words).split("\n"))
+        self._words, self._length = [], 0
+        self._kept.add("\n".join(filter(None, lines)))
 
 
 def read_xml(content: bytes, kept: KeptText, nesting: int) -> None:

@@ -15,7 +15,7 @@ _BYTE_ORDER_MARKS = (
 )
 _HEADING = re.compile(r"#{1,6}[ \t]+(?P<title>[^\n]*)")
 _FENCES = ("```", "~~~")
-_MOST_NULS = 0.01
+_MOST_NULS = 0.1
 
 
 def decoded(content: bytes, declared: str | None = None) -> str:

@@ -9,7 +9,7 @@ from ingestion.content.kept_text import KeptText
 
 
 def read_spreadsheet(file: BinaryIO, kept: KeptText) -> None:
-    """A workbook: a part a sheet, a line a row, values as they were last computed. Rows are read one by one."""
+    """A workbook: a part a sheet, a line a row of what its cells showed last. Rows are read one by one."""
     book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
     try:
         for number, sheet in enumerate(book.worksheets, 1):
@@ -18,7 +18,7 @@ def read_spreadsheet(file: BinaryIO, kept: KeptText) -> None:
             lines: list[str] = []
             length = 0
             for row in sheet.iter_rows(values_only=True):
-                line = "\t".join(map(_shown, row)).rstrip()
+                line = " | ".join(filter(None, map(_shown, row)))
                 if line:
                     lines.append(line)
                     length += len(line) + 1
@@ -41,4 +41,4 @@ def _shown(value: Any) -> str:
             return value.date().isoformat()
         case datetime() | date() | time():
             return value.isoformat()
-    return str(value).replace("\n", " ").replace("\t", " ")
+    return str(value).replace("\n", " ").strip()

@@ -50,7 +50,8 @@ def _blocks(element: Any) -> Iterator[tuple[str | None, str]]:
             yield (None if style is None else style.get(f"{_W}val")), "".join(_words(child))
         elif child.tag == _ROW:
             cells = [child_cell for child_cell in child.iterdescendants(_CELL) if _row_of(child_cell) is child]
-            yield None, " | ".join(" ".join(text for _, text in _blocks(cell)).strip() for cell in cells)
+            told = (" ".join(text for _, text in _blocks(cell)).strip() for cell in cells)
+            yield None, " | ".join(filter(None, told))
         elif child.tag not in _UNSEEN:
             yield from _blocks(child)
 
