@@ -119,10 +119,14 @@ class Drive:
     def at(self, path: str) -> Item:
         """The one file at *path*, names from the top of a My Drive or, behind a shared drive's name, of that drive.
 
+        A shared drive's name alone is its root folder.
+
         Raises:
             DriveError: there is none, or more than one.
         """
-        found = [item for item in self.items.values() if not item.is_root and self.path_of(item) == path.strip("/")]
+        wanted = path.strip("/")
+        found = [item for item in self.items.values() if not item.is_root and self.path_of(item) == wanted]
+        found += [self.items[record.drive_id] for record in self.shared_drives.values() if record.name == wanted]
         if len(found) != 1:
             raise DriveError(f"there are {len(found)} files at {path}; name one by its id")
         return found[0]
@@ -567,8 +571,8 @@ class Drive:
 
     def set_group(self, group: str, members: Sequence[str]) -> None:
         """Who is in a group; an empty list ends it. What is shared with the group changes in the members' logs."""
-        address = f"group:{group.lower()}"
-        shared = [item for item in self.items.values() if any(_principal(p) == address for p in item.own.values())]
+        # With any group, for this one may be a member of another.
+        shared = [item for item in self.items.values() if any(p["type"] == "group" for p in item.own.values())]
         before = {item.file_id: frozenset(self._logs_of(item)) for item in shared}
         members_before = {drive_id: self._members(drive_id) for drive_id in self.shared_drives}
         self.groups[group.lower()] = tuple(member.lower() for member in members)

@@ -31,12 +31,17 @@ def select(value: Any, selection: Selection | None) -> Any:
         return [select(each, selection) for each in value]
     if not isinstance(value, dict):
         return value
-    every = "*" in selection
-    return {
-        name: select(each, selection[name] if name in selection else selection["*"])
-        for name, each in value.items()
-        if every or name in selection
-    }
+    every = selection.get("*", {})
+    kept = {}
+    for name, each in value.items():
+        if every is None:
+            kept[name] = each
+        elif name in selection:
+            own = selection[name]
+            kept[name] = select(each, None if own is None else _merged(own, every))
+        elif every:
+            kept[name] = select(each, every)
+    return kept
 
 
 def parse_mask(text: str, schema: str) -> Selection:
