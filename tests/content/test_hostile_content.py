@@ -110,7 +110,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str, Reason]] = {
         "bomb",
     ),
     "a workbook that declares entities": (lambda: with_members(workbook_file(), {SHEET: LAUGHING}), XLSX, "bomb"),
-    "XML that declares entities": (lambda: LAUGHING.encode(), "text/xml", "bomb"),
+    "XML that declares entities": (LAUGHING.encode, "text/xml", "bomb"),
     "XML that asks for a file": (
         lambda: b'<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><a>&f;</a>',
         "text/xml",
@@ -129,8 +129,8 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str, Reason]] = {
         DOCX,
         "bomb",
     ),
-    "a PDF of ten thousand million pages": (lambda: branching_pdf(), PDF, "bomb"),
-    "a PDF with a password": (lambda: encrypted_pdf(), PDF, "encrypted"),
+    "a PDF of ten thousand million pages": (branching_pdf, PDF, "bomb"),
+    "a PDF with a password": (encrypted_pdf, PDF, "encrypted"),
     "a document with a password": (
         lambda: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\x00" * 2000 + "EncryptedPackage".encode("utf-16-le"),
         DOCX,
