@@ -205,6 +205,9 @@ def complete_permission(given: Mapping[str, Any], domain: str = "") -> Permissio
         raise FolderTreeError(f"permission type {kind!r}; write one of {', '.join(_TYPES)}")
     if role not in ROLES:
         raise FolderTreeError(f"permission role {role!r}; write one of {', '.join(ROLES)}")
+    ends = given.get("expirationTime")
+    if ends is not None and (not isinstance(ends, str) or _TIME.fullmatch(ends) is None):
+        raise FolderTreeError(f"permission expirationTime {ends!r}; write it like 2026-03-12T07:29:10.356Z")
     made: Permission = {"kind": "drive#permission", **given}
     principal = ""
     if kind in {"user", "group"} and not given.get("deleted"):

@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl, unquote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingestion.gdrive.folder_tree import my_drive_root_id
 from local.gdrive.auth import DIRECTORY_SCOPES, Caller, Credentials, Login, TokenRefusedError, require_drive_scope
 from local.gdrive.batch import BATCH_PATH, answer_batch
 from local.gdrive.drive import Drive
@@ -312,8 +311,7 @@ class RestApi:
         return json_answer(select(answer, mask))
 
     def _visible(self, call: Call, user: str, file_id: str) -> Item:
-        known = my_drive_root_id(user) if file_id == "root" else file_id
-        item = self.drive.items.get(known)
+        item = self.drive.root_of(user) if file_id == "root" else self.drive.items.get(file_id)
         if item is None or (item.drive_id is not None and not call.all_drives):
             raise file_not_found(file_id)
         if self.drive.role(user, item) is None:

@@ -145,6 +145,23 @@ def test_who_may_not_share_sees_no_permissions(service: Any, drive: Drive, ids: 
     assert names(service(BOB), "sharedWithMe = true") == ["note.txt"]
 
 
+def test_the_service_account_itself_sees_what_is_shared_with_it(service: Any, drive: Drive, ids: Any) -> None:
+    itself = service(None)
+    assert names(itself) == []
+    address = itself.about().get(fields="user(emailAddress)").execute()["user"]["emailAddress"]
+    drive.share(ids.deals, {"type": "user", "role": "reader", "emailAddress": address})
+    assert names(itself) == ["Deals", "Figures", "Plan", "note.txt"]
+    assert itself.files().get(fileId="root").execute()["name"] == "My Drive"
+
+
+def test_what_was_shared_until_a_day_ends_by_itself(service: Any, drive: Drive, ids: Any) -> None:
+    until = {"type": "user", "role": "reader", "emailAddress": BOB, "expirationTime": "2999-01-01T00:00:00Z"}
+    drive.share(ids.note, until)
+    assert names(service(BOB)) == ["note.txt"]
+    drive.share(ids.note, {**until, "expirationTime": "2020-01-01T00:00:00Z"})
+    assert names(service(BOB)) == []
+
+
 def test_a_link_opens_a_file_and_lists_it_nowhere(service: Any, drive: Drive, ids: Any) -> None:
     drive.share(ids.note, {"type": "anyone", "role": "reader"})
     assert service(BOB).files().get(fileId=ids.note).execute()["name"] == "note.txt"

@@ -150,6 +150,10 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
         ('{"files": {"a.txt": {"name": 1}}}', "name 1; write a text"),
         ('{"files": {"a.txt": {"permissions": [{"type": "cat"}]}}}', "permission type 'cat'"),
         ('{"files": {"a.txt": {"permissions": [{"type": "user", "role": "reader"}]}}}', "write its e-mail address"),
+        (
+            '{"files": {"a.txt": {"permissions": [{"type": "anyone", "role": "reader", "expirationTime": 1}]}}}',
+            "expirationTime 1",
+        ),
         ('{"files": {"a.txt": {"mimeType": "application/vnd.google-apps.folder"}}}', "a file on disk can't be"),
         ('{"sharedDrives": [{"name": "x"}]}', "write the folder of the drive"),
         ('{"sharedDrives": [{"path": "x"}]}', "there is no folder 'x'"),
