@@ -242,6 +242,9 @@ def _moment_of_reading(event: IngestionEvent, mapped: Mapped) -> tuple[str, str]
             version = _moment(version)
         if event.source == "gdrive":
             version = _drive_version(event.source_version or mapped.source_version)
+        if event.source == "slack" and version_key(version)[0] != 1:
+            # A time as text would pass for newer than any of Slack's own.
+            version = f"{from_text(version).timestamp():.6f}"
         return version, _moment(event.read_at) if event.read_at else observed_at
     except (ValueError, OverflowError) as error:
         raise PermanentError("invalid-message", f"a time of the event can't be read: {error}") from None

@@ -62,6 +62,7 @@ def _target_id(shard: Shard, source: ExternalRelationship, told: LinkTarget) -> 
     if told.object_type is None or told.external_id is None:
         return None
     try:
-        return shard_id(shard.tenant_id, source.system, source.instance, told.object_type, told.external_id)
+        instance = told.instance or source.instance
+        return shard_id(shard.tenant_id, source.system, instance, told.object_type, told.external_id)
     except InvalidExternalIdError:
         return None

@@ -4,13 +4,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from messaging.contracts import EventType
-from processors.mapping import gdrive, salesforce
+from processors.mapping import gdrive, salesforce, slack
 from processors.mapping.record import INVALID_RECORD, UNKNOWN_OBJECT_TYPE, UNKNOWN_SOURCE, Mapped, MappingError
 
 RecordMapping = Callable[[str | None, Mapping[str, Any], EventType, str | None, str | None], Mapped]
 """Takes object type, payload, event type, the event's own id of the record, and the default currency."""
 
-MAPPINGS: Mapping[str, RecordMapping] = {"salesforce": salesforce.map_record, "gdrive": gdrive.map_record}
+MAPPINGS: Mapping[str, RecordMapping] = {
+    "salesforce": salesforce.map_record,
+    "gdrive": gdrive.map_record,
+    "slack": slack.map_record,
+}
 """The mapping of each source."""
 
 DEFAULT_CURRENCY = "USD"

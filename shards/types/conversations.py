@@ -20,6 +20,17 @@ class Author(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fields
     email: str | None = None
 
 
+class SharedFile(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """A file that hangs on a message: *id* at the platform; its content is not read."""
+
+    id: str
+    name: str | None = None
+    title: str | None = None
+    mime_type: str | None = None
+    size: int | None = None
+    url: str | None = None
+
+
 class ChannelData(StructuredData):
     """A channel, group or direct conversation."""
 
@@ -51,7 +62,12 @@ class MessageData(StructuredData):
     reaction_count: int | None = None
     reply_count: int | None = None
     has_attachments: bool | None = None
+    files: list[SharedFile] | None = None
     message_type: MessageType | None = None
+    mentions: list[str] | None = None
+    referenced_channels: list[str] | None = None
+    referenced_messages: list[str] | None = None
+    workspace_external_id: str | None = None
 
 
 CHANNEL = ShardType(
@@ -73,7 +89,24 @@ MESSAGE = ShardType(
     links=(
         Link("channelId", "message_in_channel", "c_channel", {"slack": "channel"}, {"slack": "channel"}),
         Link("parentMessageId", "replies_to", "c_message", {"slack": "message"}, {"slack": "thread_ts"}),
-        Link("author.id", "has_owner", "c_user", {"slack": "user"}, {"slack": "user"}),
+        Link(
+            "author.id",
+            "has_owner",
+            "c_user",
+            {"slack": "user"},
+            {"slack": "user"},
+            instance_field="workspaceExternalId",
+        ),
+        Link(
+            "mentions",
+            "mentions",
+            "c_user",
+            {"slack": "user"},
+            {"slack": "text"},
+            instance_field="workspaceExternalId",
+        ),
+        Link("referencedChannels", "references", "c_channel", {"slack": "channel"}, {"slack": "text"}),
+        Link("referencedMessages", "references", "c_message", {"slack": "message"}, {"slack": "text"}),
     ),
     text=TextTemplate(texts=(LongText("content", None, by_field="author"),)),
 )

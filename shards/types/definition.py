@@ -66,9 +66,10 @@ class StructuredData(msgspec.Struct, kw_only=True, rename="camel", forbid_unknow
 class Link:
     """A field of the structured data that holds the id of another shard's record, and the link it stands for.
 
-    *field* is a name in ``structuredData``; a dot leads into an object (``author.id``). *target_object_types* gives,
-    for each system that fills the field, the target's object type in the vendor's own word, and *source_fields* what
-    that system calls the field. With *holds_shard_id* the field holds the target's shard id itself.
+    *field* is a name in ``structuredData``; a dot leads into an object (``author.id``); a list of ids is as many links.
+    *target_object_types* gives, for each system that fills the field, the target's object type in the vendor's own
+    word, and *source_fields* what that system calls the field. With *holds_shard_id* the field holds the target's shard
+    id itself. *instance_field* holds the target's instance where it is not the record's own.
     """
 
     field: str
@@ -77,10 +78,14 @@ class Link:
     target_object_types: Mapping[str, str] = dataclass_field(default_factory=dict)
     source_fields: Mapping[str, str] = dataclass_field(default_factory=dict)
     holds_shard_id: bool = False
+    instance_field: str | None = None
 
 
 class LinkTarget(NamedTuple):
-    """A link as one shard's data tells it: its target by *shard_id*, or by *object_type* and *external_id*."""
+    """A link as one shard's data tells it: its target by *shard_id*, or by *object_type* and *external_id*.
+
+    *instance* is the target's where it is not the record's own.
+    """
 
     relationship_type: RelationshipType
     target_shard_type_id: str
@@ -88,6 +93,7 @@ class LinkTarget(NamedTuple):
     external_id: str | None
     shard_id: str | None
     source_field: str
+    instance: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,22 +183,21 @@ class ShardType:
         """
         targets = []
         for link in self.links:
-            value = _value_at(structured_data, link.field)
-            if value is None:
+            values = _values_at(structured_data, link.field)
+            if not values:
                 continue
             source_field = link.source_fields.get(system, link.field)
+            relation, target_type = link.relationship_type, link.target_shard_type_id
             if link.holds_shard_id:
-                targets.append(
-                    LinkTarget(link.relationship_type, link.target_shard_type_id, None, None, value, source_field)
-                )
+                targets += [LinkTarget(relation, target_type, None, None, value, source_field) for value in values]
                 continue
             object_type = link.target_object_types.get(system)
             if object_type is not None:
-                targets.append(
-                    LinkTarget(
-                        link.relationship_type, link.target_shard_type_id, object_type, value, None, source_field
-                    )
-                )
+                instance = structured_data.get(link.instance_field) if link.instance_field else None
+                targets += [
+                    LinkTarget(relation, target_type, object_type, value, None, source_field, instance)
+                    for value in values
+                ]
         if system == "salesforce":
             custom_fields = structured_data.get("customFields")
             if custom_fields:
@@ -200,13 +205,14 @@ class ShardType:
         return targets
 
 
-def _value_at(structured_data: Mapping[str, Any], path: str) -> str | None:
+def _values_at(structured_data: Mapping[str, Any], path: str) -> list[str]:
     value: Any = structured_data.get(path)
     if value is None and "." in path:
         value = structured_data
         for key in path.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, str) and value else None
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if isinstance(one, str) and one]
 
 
 def _custom_lookups(custom_fields: Mapping[str, Any]) -> list[LinkTarget]:
