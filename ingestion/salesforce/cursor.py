@@ -77,6 +77,13 @@ def begin(cursor: Cursor, *, began_at: str, bound: str, look_back: timedelta) ->
     return msgspec.structs.replace(cursor, walk=Walk(began_at=began_at, bound=bound, start=start, after=after))
 
 
+def rewound(cursor: Cursor, to: str) -> Cursor:
+    """The cursor, between two walks, such that the next one reads all that was stamped since *to* again."""
+    if cursor.watermark is None:
+        return cursor
+    return msgspec.structs.replace(cursor, watermark=min(cursor.watermark, to), floor=None)
+
+
 def bounded(cursor: Cursor, bound: str) -> Cursor:
     """The cursor with its walk's bound at most *bound*."""
     walk = _walk(cursor)

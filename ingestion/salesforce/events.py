@@ -45,9 +45,9 @@ class PageEvents:
 
 
 def page_events(
-    records: Sequence[dict[str, Any]], origin: Origin, *, nonce: str, queue: str, read_at: str, window: Window
+    records: Sequence[dict[str, Any]], origin: Origin, *, nonce: str, queue: str, read_at: str, window: Window | None
 ) -> PageEvents:
-    """The messages about those of *records* that *window* has not seen exactly so.
+    """The messages about those of *records* that *window* has not seen exactly so; without one about all.
 
     The bodies are those of :class:`IngestionEvent`, put together without building one a row: this is the way of every
     record. The event's id is made of version, content and the cursor's *nonce*, so that a page sent twice is dropped by
@@ -65,7 +65,7 @@ def page_events(
         digest = blake2b(payload, digest_size=8).digest()
         key = id_key(record_id)
         rows.append((key, version, digest))
-        sighting = window.sighting(key, version, digest)
+        sighting = Sighting.CHANGED if window is None else window.sighting(key, version, digest)
         if sighting is Sighting.SEEN:
             continue
         event_id = f"{version}.{digest.hex()}.{nonce}"

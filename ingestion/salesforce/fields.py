@@ -1,7 +1,7 @@
 """Which fields of an object are asked for: all that its describe shows, or the configured ones among them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -22,11 +22,29 @@ class FieldList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The fields to ask for, the keys first, and when the describe was read.
 
     *absent* are configured fields that the describe does not show, and fields that a query refused although it does.
+    *kinds* are the fields' types in the describe's words; *calculated* are formulas and roll-ups, whose values change
+    without a stamp.
     """
 
     names: tuple[str, ...]
     described_at: str
     absent: tuple[str, ...] = ()
+    kinds: dict[str, str] = {}
+    calculated: tuple[str, ...] = ()
+
+
+class SchemaChange(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A field that was made, took another type, or vanished (deleted, or hidden from the user); *at*: first seen so."""
+
+    at: str
+    field: str
+    change: Literal["new", "retyped", "vanished"]
+    kind: str = ""
+    was: str = ""
+
+    def __str__(self) -> str:
+        told = {"new": f"is new ({self.kind})", "retyped": f"was {self.was}, is {self.kind}", "vanished": "is gone"}
+        return f"field {self.field} {told[self.change]}"
 
 
 def choose(
@@ -55,4 +73,25 @@ def choose(
         names=tuple(names),
         described_at=described_at,
         absent=(*absent, *(field for field in refused if field not in absent)),
+        kinds={field: str(described[field].get("type")) for field in names},
+        calculated=tuple(field for field in names if described[field].get("calculated")),
     )
+
+
+def schema_changes(before: FieldList, after: FieldList) -> list[SchemaChange]:
+    """What is otherwise in *after*. Nothing is told of a list that was kept without types."""
+    if not before.kinds:
+        return []
+    at = after.described_at
+    changes = [
+        SchemaChange(at=at, field=field, change="vanished", was=before.kinds.get(field, ""))
+        for field in before.names
+        if field not in after.kinds
+    ]
+    for field, kind in after.kinds.items():
+        was = before.kinds.get(field)
+        if was is None:
+            changes.append(SchemaChange(at=at, field=field, change="new", kind=kind))
+        elif was != kind:
+            changes.append(SchemaChange(at=at, field=field, change="retyped", kind=kind, was=was))
+    return changes

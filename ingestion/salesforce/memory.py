@@ -9,7 +9,7 @@ from connections.budget import ApiUsage
 from connections.salesforce_connection import SalesforceConnection
 from ingestion.connection_memory import SyncStatus
 from ingestion.salesforce.cursor import Cursor
-from ingestion.salesforce.fields import FieldList
+from ingestion.salesforce.fields import FieldList, SchemaChange
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -37,6 +37,22 @@ class SweepNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     refused: str | None = None
 
 
+class RefreshNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Where the comparison of values that no stamp tells of stands.
+
+    *fields* are those whose definition has changed since the last comparison ended; *wanted*: one is due for them now.
+    *after* is the last id compared in the one that *began_at*.
+    """
+
+    fields: tuple[str, ...] = ()
+    wanted: bool = False
+    began_at: str | None = None
+    after: str | None = None
+    compared: int = 0
+    drifted: int = 0
+    last_refresh_at: str | None = None
+
+
 class ObjectNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What is known of an object beside its cursor.
 
@@ -48,6 +64,8 @@ class ObjectNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
 
     *no_rows* says that a read of all records gave none, of an object of which nothing is stored. *walked_due* is the
     due time of the poll that finished the last walk which met something.
+
+    *rewind_to*: the next walk begins no later than there, because not all changes since then were told.
     """
 
     object_type: str
@@ -60,6 +78,9 @@ class ObjectNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     warning: str | None = None
     no_rows: str | None = None
     sweep: SweepNotes = SweepNotes()
+    rewind_to: str | None = None
+    schema_changes: tuple[SchemaChange, ...] = ()
+    refresh: RefreshNotes = RefreshNotes()
 
 
 class ObjectMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

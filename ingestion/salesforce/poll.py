@@ -23,6 +23,7 @@ from ingestion.salesforce.cursor import (
     begin,
     bounded,
     finish,
+    rewound,
     window_start,
 )
 from ingestion.salesforce.errors import ObjectError
@@ -185,11 +186,19 @@ class _ObjectPoll:
             clock=ports.clock,
         )
         try:
-            await self._walk(memory.cursor, deadline)
+            await self._walk(self._rewound(memory.cursor), deadline)
         except (ObjectError, StuckWalkError) as error:
             log.warning("connection %s: %s", self._connection.connection_id, error)
             self._report.error = str(error)
             await self._save(self._saved.value.cursor, "failed", str(error))
+
+    def _rewound(self, cursor: Cursor) -> Cursor:
+        """The cursor taken back to where the notes say that changes were not told."""
+        to = self._reader.notes.rewind_to
+        if to is None or cursor.walk is not None:
+            return cursor
+        self._reader.notes = msgspec.structs.replace(self._reader.notes, rewind_to=None)
+        return rewound(cursor, to)
 
     async def _walk(self, cursor: Cursor, deadline: datetime | None) -> None:
         ports, report = self._ports, self._report
@@ -258,6 +267,14 @@ class _ObjectPoll:
         if events.messages:
             await self._keep_nonce()
             await self._ports.bus.send(queue, events.messages)
+            await self._ports.owners.ask_for_unknown(
+                self._connection,
+                self._session.instance,
+                page.records,
+                store=self._store,
+                bus=self._ports.bus,
+                clock=self._ports.clock,
+            )
         self._report.events += len(events.messages)
         self._window.keep(events.rows, window_start(cursor, self._look_back))
         return cursor

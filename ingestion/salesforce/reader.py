@@ -1,10 +1,11 @@
 """Reads pages of one object, and deals with what an object can do to a query on the way."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,16 +19,26 @@ from ingestion.salesforce.errors import (
     ObjectError,
     RequestTooLongError,
 )
-from ingestion.salesforce.fields import KEY_FIELDS, FieldList, choose
+from ingestion.salesforce.fields import KEY_FIELDS, FieldList, SchemaChange, choose, schema_changes
 from ingestion.salesforce.memory import ObjectNotes
-from ingestion.salesforce.soql import URI_LIMIT, field_groups, page_query
+from ingestion.salesforce.soql import URI_LIMIT, field_groups, ids_condition, page_query
 from messaging.times import Clock, from_text, to_text
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 DESCRIBE_EVERY = timedelta(days=1)
 SMALLEST_PAGE = 50
 SMALLEST_URI = 500
 LOST_FIELDS = 50
 """How many fields may turn out to be missing within one page before the object is given up."""
+
+KEPT_CHANGES = 50
+"""Changes of an object's fields that are remembered, the newest."""
+
+READINGS = 5
+"""How often records that change while the parts of a wide one are read are asked for anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +50,24 @@ class ReadPage:
     final: bool
     asked_at: datetime
     answered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsRead:
+    """Records asked for by id at *asked_at*, and the ids of which there is no record to be seen."""
+
+    records: list[dict[str, Any]]
+    missing: list[str]
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Whole rows by id; the ids of all rows that any of the queries gave; whether all gave all of theirs."""
+
+    whole: dict[str, dict[str, Any]]
+    seen: set[str]
+    complete: bool
 
 
 class ObjectReader:
@@ -59,10 +88,18 @@ class ObjectReader:
 
     async def page(self, walk: Walk) -> ReadPage:
         """The walk's next page."""
+        return await self.with_fields(partial(self._read, walk))
+
+    async def by_ids(self, ids: Sequence[str]) -> RecordsRead:
+        """The records of these *ids*, deleted ones too."""
+        return await self.with_fields(partial(self._read_ids, ids))
+
+    async def with_fields(self, read: Callable[[FieldList], Awaitable[T]]) -> T:
+        """What *read* gives for the object's fields, called anew with others when some turn out to be missing."""
         for _ in range(LOST_FIELDS):
             fields = await self._fields()
             try:
-                return await patiently(self._told("query"), partial(self._read, walk, fields))
+                return await patiently(self._told("query"), partial(read, fields))
             except FieldError as error:
                 await self._without_field(error)
             except RequestTooLongError:
@@ -105,6 +142,51 @@ class ObjectReader:
             asked_at=asked_at,
             answered_at=answered_at,
         )
+
+    async def _read_ids(self, ids: Sequence[str], fields: FieldList) -> RecordsRead:
+        name = self._polled.name
+        asked_at = self._clock()
+        found: dict[str, dict[str, Any]] = {}
+        missing: list[str] = []
+        left = list(dict.fromkeys(ids))
+        size = self.notes.page_size or self._full_page
+        stuck = 0
+        while left:
+            if stuck == READINGS:
+                raise TransientError(f"{name}: records keep changing while they are read")
+            part, rest = left[:size], left[size:]
+            where = ids_condition(part)
+            groups = field_groups(name, fields.names, KEY_FIELDS, where, self.notes.uri_limit or URI_LIMIT)
+            parts = await self._parts(groups, where)
+            found.update(parts.whole)
+            torn = [one for one in part if one not in parts.whole and (one in parts.seen or not parts.complete)]
+            missing += [one for one in part if one not in parts.whole and one not in torn]
+            if not parts.complete:
+                size = max(len(parts.whole), 1)  # wide rows come in shorter responses: no query locator stays open
+            stuck = 0 if parts.whole or not torn else stuck + 1
+            left = [*torn, *rest]
+        return RecordsRead(list(found.values()), missing, asked_at)
+
+    async def _parts(self, groups: Sequence[Sequence[str]], where: str) -> "_Parts":
+        """Rows whose fields were asked for in several queries, put together where they had not changed in between."""
+        name = self._polled.name
+        whole: dict[str, dict[str, Any]] = {}
+        seen: set[str] = set()
+        complete = True
+        for number, group in enumerate(groups):
+            page = await self._client.query(page_query(name, group, where, 2000), object_type=name)
+            complete = complete and not page.more
+            parts = {record["Id"]: record for record in page.records}
+            seen.update(parts)
+            if number == 0:
+                whole = parts
+                continue
+            whole = {
+                key: record | part
+                for key, record in whole.items()
+                if (part := parts.get(key)) is not None and part["SystemModstamp"] == record["SystemModstamp"]
+            }
+        return _Parts(whole, seen, complete)
 
     async def _merged(
         self, records: Sequence[dict[str, Any]], groups: Sequence[Sequence[str]], where: str, limit: int
@@ -155,8 +237,23 @@ class ObjectReader:
         warning = None
         if fields.absent:
             warning = f"not read, because the login can't see them or queries refuse them: {', '.join(fields.absent)}"
+        before = self.notes.fields
         self.notes = msgspec.structs.replace(self.notes, fields=fields, warning=warning)
+        if before is not None and (changes := schema_changes(before, fields)):
+            self._note_changes(changes)
         return fields
+
+    def _note_changes(self, changes: Sequence[SchemaChange]) -> None:
+        for change in changes:
+            log.warning("%s: %s: %s", self._client.name, self._polled.name, change)
+        refresh = self.notes.refresh
+        fields = tuple(dict.fromkeys((*refresh.fields, *(change.field for change in changes))))
+        self.notes = msgspec.structs.replace(
+            self.notes,
+            schema_changes=(*self.notes.schema_changes, *changes)[-KEPT_CHANGES:],
+            # From the beginning: what was compared so far was compared without them.
+            refresh=msgspec.structs.replace(refresh, fields=fields, wanted=True, after=None, began_at=None),
+        )
 
     async def _without_field(self, error: FieldError) -> None:
         """Re-describe; a field that the describe still shows although queries refuse it is left out."""

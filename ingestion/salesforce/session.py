@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -15,6 +15,7 @@ from ingestion.patience import patiently
 from ingestion.salesforce.client import SalesforceClient, SalesforceClients, spending
 from ingestion.salesforce.events import Origin
 from ingestion.salesforce.memory import budget_key, new_budget_memory
+from ingestion.salesforce.owners import KnownOwners
 from messaging.bus import MessageBus
 from messaging.times import Clock, utc_now
 
@@ -32,6 +33,7 @@ class PollingPorts:
     clients: SalesforceClients
     clock: Clock = utc_now
     window_ceiling: int = WINDOW_CEILING
+    owners: KnownOwners = field(default_factory=KnownOwners)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,12 @@ def listing_query(object_type: str, after_id: str | None, limit: int) -> str:
 
 def ids_query(object_type: str, ids: Sequence[str]) -> str:
     """Which of *ids* are there."""
-    return f"SELECT Id FROM {object_type} WHERE Id IN ('" + "','".join(ids) + "')"
+    return f"SELECT Id FROM {object_type} WHERE {ids_condition(ids)}"
+
+
+def ids_condition(ids: Sequence[str]) -> str:
+    """Rows of these ids."""
+    return "Id IN ('" + "','".join(ids) + "')"
 
 
 def field_groups(

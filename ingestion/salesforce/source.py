@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from connections.salesforce_connection import SalesforceConnection
 from ingestion.salesforce.poll import poll
+from ingestion.salesforce.record_reads import RecordReads
 from ingestion.salesforce.session import PollingPorts, opened
 from ingestion.salesforce.sweep import sweep
 from ingestion.source import Checked, Finding, HistoryPage, Position, Report
@@ -19,6 +20,7 @@ class SalesforceSource:
     def __init__(self, ports: PollingPorts, store: ShardStore) -> None:
         self._ports = ports
         self._store = store
+        self._reads = RecordReads(ports, store)
 
     def every(self, connection: SalesforceConnection) -> Mapping[Recurring, timedelta]:
         """Polls by the second, sweeps by the hour."""
@@ -35,8 +37,14 @@ class SalesforceSource:
         )
 
     async def take(self, connection: SalesforceConnection, work: SourceWork) -> int:
-        """Nothing pushes to a Salesforce connection."""
-        raise PermanentError("push-unknown", f"connection {connection.connection_id} takes no {work.work}")
+        """Read what was said to have changed. What named no record is for people."""
+        if work.work == "push":
+            raise PermanentError(
+                "push-unknown",
+                f"connection {connection.connection_id} was sent JSON that names no record: have the flow send ids, "
+                "or drop this",
+            )
+        return await self._reads.read(connection, work)
 
     async def history(self, connection: SalesforceConnection, position: Position | None) -> HistoryPage:  # noqa: ARG002 - the port's
         """The first poll reads all there is."""

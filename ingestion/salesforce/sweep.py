@@ -322,22 +322,10 @@ class _Sweep:
                 return
 
     async def _absent(self, ids: Sequence[str]) -> set[str]:
-        """Those of *ids* that a query by id does not find either, the recycle bin included."""
-        absent = set(ids)
-        for start in range(0, len(ids), IDS_A_QUERY):
-            soql = ids_query(self._object, ids[start : start + IDS_A_QUERY])
-            page = await self._asked(soql)
-            absent -= {record["Id"] for record in page.records}
-            if page.more:
-                # The rest of a shortened response is not known: these are judged in another sweep.
-                absent -= set(ids[start : start + IDS_A_QUERY])
-        return absent
+        return await absent_ids(self._session, self._object, ids)
 
     async def _asked(self, soql: str) -> QueryPage:
-        client = self._session.client
-        return await patiently(
-            f"{client.name}: id query of {self._object}", partial(client.query, soql, object_type=self._object)
-        )
+        return await _asked(self._session, self._object, soql)
 
     async def _save(self, notes: SweepNotes) -> None:
         standing = self._saved.value
@@ -351,6 +339,25 @@ class _Sweep:
         self._saved = await self._states.save(
             self._connection.tenant_id, object_key(self._connection, self._object), self._saved, memory
         )
+
+
+async def absent_ids(session: Session, object_type: str, ids: Sequence[str]) -> set[str]:
+    """Those of *ids* that a query by id does not find, the recycle bin included."""
+    absent = set(ids)
+    for start in range(0, len(ids), IDS_A_QUERY):
+        page = await _asked(session, object_type, ids_query(object_type, ids[start : start + IDS_A_QUERY]))
+        absent -= {record["Id"] for record in page.records}
+        if page.more:
+            # The rest of a shortened response is not known: these are judged in another sweep.
+            absent -= set(ids[start : start + IDS_A_QUERY])
+    return absent
+
+
+async def _asked(session: Session, object_type: str, soql: str) -> QueryPage:
+    client = session.client
+    return await patiently(
+        f"{client.name}: id query of {object_type}", partial(client.query, soql, object_type=object_type)
+    )
 
 
 def _hashes(ids: Sequence[str]) -> Hashes:
