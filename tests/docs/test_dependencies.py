@@ -19,6 +19,8 @@ PACKAGE_OF_MODULE = {
     "azure.servicebus": "azure-servicebus",
     "azure.storage.blob": "azure-storage-blob",
     "docx": "python-docx",
+    "google": "google-auth",
+    "googleapiclient": "google-api-python-client",
     "jwt": "pyjwt",
     "opentelemetry": "opentelemetry-api",
     "opentelemetry.exporter.otlp.proto.http": "opentelemetry-exporter-otlp-proto-http",
