@@ -148,6 +148,20 @@ def test_what_is_confidential_is_told_in_private_channels_alone(
         assert not [message["text"] for message in messages[name] if "$" in message["text"]], name
 
 
+def test_linked_files_are_in_the_drive_and_restricted_ones_linked_in_private(
+    channels: dict[str, Message], messages: dict[str, list[Message]]
+) -> None:
+    paths = {file["id"]: path for path, file in read(COMPANY / "gdrive" / "gdrive.json")["files"].items()}
+    linked = {
+        (name, paths[found])
+        for name, told in messages.items()
+        for message in told
+        for found in re.findall(r"https://(?:docs|drive)\.google\.com/\w+/d/([\w-]+)/", message["text"])
+    }
+    assert len(linked) >= 10
+    assert all(channels[name]["private"] for name, path in linked if path.startswith("Restricted/"))
+
+
 def test_people_are_those_of_salesforce_and_the_readme(users: dict[str, Message], channels: dict[str, Message]) -> None:
     people = {user["profile"]["email"]: user for user in users.values() if not user["is_bot"]}
     staff = {row["Email"]: row["IsActive"] == "true" for row in rows("User")}
