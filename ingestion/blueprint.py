@@ -7,6 +7,7 @@ import azure.functions as func
 
 from composition import services
 from ingestion.salesforce import webhook as salesforce_webhook
+from ingestion.slack import webhook as slack_webhook
 from ingestion.webhooks import push_request, push_response
 from ingestion.work import IngestionPorts, enqueue_due, handle_source_work
 from messaging.contracts import SourceWork
@@ -39,7 +40,16 @@ async def work_on_source(message: func.ServiceBusMessage) -> None:
 @charged
 async def receive_salesforce(req: func.HttpRequest) -> func.HttpResponse:
     """Take what Salesforce posts to a connection's own address."""
-    return push_response(await salesforce_webhook.receive(push_request(req), services().webhooks))
+    ports = services().webhooks
+    return push_response(await salesforce_webhook.receive(push_request(req), ports))
+
+
+@blueprint.route(route="webhooks/slack", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@charged
+async def receive_slack(req: func.HttpRequest) -> func.HttpResponse:
+    """Take what Slack's Events API posts."""
+    ports = services().webhooks
+    return push_response(await slack_webhook.receive(push_request(req), ports))
 
 
 async def _each(deliveries: Sequence[Delivery[SourceWork]], ports: IngestionPorts) -> list[Outcome]:

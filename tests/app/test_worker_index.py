@@ -66,6 +66,7 @@ BINDINGS: dict[str, list[dict[str, Any]]] = {
     "shard": http("shards/{id}", "GET"),
     "shards": http("shards", "GET"),
     "receive_salesforce": http("webhooks/salesforce/{connectionId}/{secret}", "POST"),
+    "receive_slack": http("webhooks/slack", "POST"),
     "poll_due": timer("%SHARDLINE_POLL_SCHEDULE%"),
     "work_on_source": queue("source-work", "message"),
     "normalize_events": queue("ingestion-events", **MANY),

@@ -10,6 +10,7 @@ ROW = re.compile(r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \| \d{3} \|", re.MULTILINE)
 
 def test_the_page_lists_every_problem_type_and_no_other() -> None:
     sources = [*(ROOT / "api").glob("*.py"), ROOT / "local" / "host" / "http_door.py"]
+    sources.append(ROOT / "ingestion" / "slack" / "webhook.py")
     raised = {kind for source in sources for kind in RAISED.findall(source.read_text())}
     listed = [
         kind for row in ROW.findall((ROOT / "docs" / "api.md").read_text()) for kind in re.findall(r"[a-z-]+", row)
