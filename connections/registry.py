@@ -36,6 +36,16 @@ class SourceFacts:
     default_currency: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadableConnection:
+    """A stored connection that this version can't read; *problem* says what is wrong with it."""
+
+    tenant_id: str
+    connection_id: str
+    system: str
+    problem: str
+
+
 class ConnectionRegistry:
     """Reads and writes connections. All calls raise ``StoreUnavailableError`` when the store is away."""
 
@@ -71,17 +81,25 @@ class ConnectionRegistry:
 
     async def all(self) -> list[Connection]:
         """The connections of every tenant. One that can't be read is logged and left out: the others go on."""
+        connections, unreadable = await self.listed()
+        for one in unreadable:
+            log.error("%s", one.problem)
+        return connections
+
+    async def listed(self, tenant_id: str | None = None) -> tuple[list[Connection], list[UnreadableConnection]]:
+        """The connections of a tenant or of all, and those that can't be read."""
         connections: list[Connection] = []
-        for tenant in await self._store.tenants():
+        unreadable: list[UnreadableConnection] = []
+        for tenant in await self._store.tenants() if tenant_id is None else [tenant_id]:
             async for shard in self._shards(tenant):
                 try:
                     connections.append(stored_connection(shard))
                 except InvalidConnectionError as error:
-                    log.error("%s", error)
-        return connections
+                    unreadable.append(_unreadable(shard, error))
+        return connections, unreadable
 
     async def save(self, connection: Connection) -> Connection:
-        """Write *connection*, new or over the one of its id; the same content again writes nothing.
+        """Write *connection*, new or over the one of its id, though that can't be read; the same again writes nothing.
 
         Raises:
             InvalidConnectionError: an instance was given, and the stored connection is of another one: what was read
@@ -101,22 +119,30 @@ class ConnectionRegistry:
             base_url = connection.base_url or (standing.base_url if standing else "")
             return msgspec.structs.replace(connection, created_at=created_at, instance=instance, base_url=base_url)
 
-        saved = await self._update(connection.tenant_id, connection.connection_id, put)
+        saved = await self._update(connection.tenant_id, connection.connection_id, put, instead=connection)
         if saved is None:
             raise AssertionError("a save always has something to write")
         return saved
 
     async def set_status(
-        self, connection: Connection, status: ConnectionStatus, *, error_message: str | None = None
+        self,
+        connection: Connection,
+        status: ConnectionStatus,
+        *,
+        error_message: str | None = None,
+        only_from: ConnectionStatus | None = None,
     ) -> Connection | None:
-        """Set the connection's status, with what is wrong and what to do; None when it was removed meanwhile."""
-        return await self._update(
-            connection.tenant_id,
-            connection.connection_id,
-            lambda standing: (
-                msgspec.structs.replace(standing, status=status, error_message=error_message) if standing else None
-            ),
-        )
+        """Set the connection's status, with what is wrong and what to do; None when it was removed meanwhile.
+
+        With *only_from* the connection stays as it is when it has another status by now.
+        """
+
+        def change(standing: Connection | None) -> Connection | None:
+            if standing is None or only_from not in (None, standing.status):
+                return standing
+            return msgspec.structs.replace(standing, status=status, error_message=error_message)
+
+        return await self._update(connection.tenant_id, connection.connection_id, change)
 
     async def set_instance(self, connection: Connection, instance: str, base_url: str) -> Connection | None:
         """Record where a login leads: the instance, and where people open it; None when the connection was removed."""
@@ -173,13 +199,31 @@ class ConnectionRegistry:
                 return
 
     async def _update(
-        self, tenant_id: str, connection_id: str, change: Callable[[Connection | None], Connection | None]
+        self,
+        tenant_id: str,
+        connection_id: str,
+        change: Callable[[Connection | None], Connection | None],
+        *,
+        instead: Connection | None = None,
     ) -> Connection | None:
+        """Write what *change* makes of the stored connection. Where that can't be read, it is *instead* but for its
+        instance, which every version tells in the same place."""
         for _ in range(WRITE_TRIES):
             shard = await self._store.get(tenant_id, connection_shard_id(tenant_id, connection_id))
-            standing = stored_connection(shard) if shard is not None and shard.is_live else None
+            standing: Connection | None = None
+            is_readable = True
+            try:
+                standing = stored_connection(shard) if shard is not None and shard.is_live else None
+            except InvalidConnectionError:
+                if instead is None or shard is None:
+                    raise
+                is_readable = False
+                told = shard.structured_data.get("instance")
+                standing = msgspec.structs.replace(
+                    instead, instance=told if isinstance(told, str) else "", created_at=shard.created_at, base_url=""
+                )
             changed = change(standing)
-            if changed is None or changed == standing:
+            if changed is None or (changed == standing and is_readable):
                 return changed
             written = connection_shard(changed, to_text(self._clock()), shard)
             [etag] = await self._store.write_many([ShardWrite(written, shard.etag if shard else None)])
@@ -190,6 +234,13 @@ class ConnectionRegistry:
         raise ConnectionContendedError(
             f"connection {connection_id} of {tenant_id} is being changed by others; try again"
         )
+
+
+def _unreadable(shard: Shard, error: InvalidConnectionError) -> UnreadableConnection:
+    data = shard.structured_data
+    settings = data.get("settings")
+    named = settings.get("connectionId") if isinstance(settings, dict) else None
+    return UnreadableConnection(shard.tenant_id, str(named or shard.id), str(data.get("system") or ""), str(error))
 
 
 class ConnectionContendedError(Exception):
