@@ -1,0 +1,176 @@
+"""The text of a Drive file: downloaded or exported once for each version of its content, and kept in the blob store."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from connections.gdrive_connection import DriveConnection
+from ingestion.content.content_error import ContentError
+from ingestion.content.extractor import ExtractionFailedError
+from ingestion.content.kept_text import Extracted
+from ingestion.errors import TransientError
+from ingestion.gdrive.client import DriveClient
+from ingestion.gdrive.errors import ContentTooLargeError, FileRefusedError, NotFoundError, RequestRefusedError
+from ingestion.gdrive.events import FOLDER, NATIVE, SHORTCUT, Content, instance_of
+from shards.blobs import BlobStore
+from shards.file_text import put_text
+
+DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+PPTX: Final = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+
+EXPORTS: Final[Mapping[str, tuple[str, ...]]] = {
+    NATIVE + "document": ("text/markdown", "text/plain"),
+    NATIVE + "spreadsheet": (XLSX,),
+    NATIVE + "presentation": ("text/plain",),
+    NATIVE + "site": ("text/plain",),
+    NATIVE + "mail-layout": ("text/plain",),
+}
+"""What native types are exported as, best first. Markdown carries pictures, so plain text may fit where it does not; a
+workbook has all sheets, where csv has the first alone."""
+
+LINKS: Final[Mapping[str, tuple[str, ...]]] = {
+    NATIVE + "document": ("text/plain", DOCX),
+    NATIVE + "spreadsheet": (XLSX,),
+    NATIVE + "presentation": ("text/plain", PPTX, "application/pdf"),
+}
+"""Which export links are followed where the export would have more than the 10 MB that Drive gives."""
+
+FIRST_SHEET: Final = "text/csv"
+"""The last resort for a spreadsheet: its first sheet alone."""
+
+_NO_TEXT = ("image/", "audio/", "video/", "font/", "application/zip", "application/gzip", "application/x-")
+_PASSING = frozenset({"downloadQuotaExceeded"})
+"""Refusals that end by themselves; the others end when somebody changes the file."""
+
+
+class TextExtractor(Protocol):
+    """What reads files: :class:`ingestion.content.extractor.ContentExtractor`."""
+
+    async def extract(self, content: bytes, mime_type: str, name: str) -> Extracted:
+        """The text of *content*; raises ContentError and ExtractionFailedError."""
+
+    async def close(self) -> None:
+        """End its processes."""
+
+
+def content_version(file: Mapping[str, Any]) -> str:
+    """What moves when the content does, and not when the file is renamed, moved or shared.
+
+    A binary file has a checksum. A native one has none: its modifiedTime moves with every edit, and stays where only
+    name, place or permissions change, for which ``version`` moves. Empty for what has no content.
+    """
+    mime_type = str(file.get("mimeType") or "")
+    if mime_type in (FOLDER, SHORTCUT):
+        return ""
+    for name in ("md5Checksum", "sha256Checksum", "headRevisionId"):
+        if file.get(name):
+            return f"{name}:{file[name]}"
+    return f"modifiedTime:{file.get('modifiedTime', '')}"
+
+
+class ContentReader:
+    """Fetches contents, has their text read, and keeps it."""
+
+    def __init__(self, connection: DriveConnection, extractor: TextExtractor, blobs: BlobStore) -> None:
+        self._connection = connection
+        self._extractor = extractor
+        self._blobs = blobs
+        self.fetched = 0
+        """How many contents were asked for."""
+
+    async def content(  # noqa: PLR0911 - one an end
+        self, file: Mapping[str, Any], client: DriveClient, stored: Content | None
+    ) -> Content | None:
+        """The content of *file*: as *stored* while it is the same; None for what has none.
+
+        Raises:
+            TransientError, BudgetExhaustedError, CredentialError: ask again.
+            NotFoundError: the file is gone meanwhile.
+            StoreUnavailableError: the text can't be kept now.
+        """
+        mime_type, version = str(file.get("mimeType") or ""), content_version(file)
+        if mime_type in (FOLDER, SHORTCUT):
+            return None
+        if stored is not None and version and stored.version == version:
+            return stored
+        native = mime_type.startswith(NATIVE)
+        if mime_type not in EXPORTS if native else mime_type.lower().startswith(_NO_TEXT):
+            return Content("none", version)
+        size, limit = int(file.get("size") or 0), self._connection.content_bytes
+        if not native and size > limit:
+            return _too_large(version, f"the file has {size:,} bytes, more than the {limit:,} that are read")
+        self.fetched += 1
+        try:
+            if native:
+                content, kind = await self._exported(file, mime_type, client, limit)
+            else:
+                content, kind = await client.media(str(file["id"]), limit=limit), mime_type
+        except ContentTooLargeError as error:
+            return _too_large(version, str(error))
+        except FileRefusedError as error:
+            # Kept without its version, so that it is tried again whenever the file changes in any way.
+            if error.reason in _PASSING:
+                return stored or Content("failed", problem=f"refused: {error}"[:500])
+            return Content("failed", problem=f"refused: {error}"[:500])
+        except RequestRefusedError as error:
+            return Content("failed", version, problem=f"refused: {error}"[:500])
+        first_sheet = native and kind == FIRST_SHEET
+        return await self.kept(file, content, kind, truncated=first_sheet)
+
+    async def kept(self, file: Mapping[str, Any], content: bytes, kind: str, *, truncated: bool = False) -> Content:
+        """What becomes of *content*, which is of media type *kind*."""
+        version, name = content_version(file), str(file.get("name") or "")
+        try:
+            text = await self._extractor.extract(content, kind, name)
+        except ContentError as error:
+            if error.reason == "unsupported-type":
+                return Content("none", version)
+            return Content("failed", version, problem=f"{error.reason}: {error.detail}"[:500])
+        except ExtractionFailedError as error:
+            raise TransientError(f"the text of {name!r} can't be read now: {error}") from None
+        if not text.parts:
+            return Content("extracted", version, truncated=truncated or text.truncated)
+        reference = await put_text(
+            self._blobs,
+            self._connection.tenant_id,
+            str(file["id"]),
+            str(file["version"]),
+            text.parts,
+            instance=instance_of(self._connection),
+        )
+        return Content("extracted", version, reference, truncated=truncated or text.truncated)
+
+    async def _exported(
+        self, file: Mapping[str, Any], mime_type: str, client: DriveClient, limit: int
+    ) -> tuple[bytes, str]:
+        """The bytes of a native file, and their media type."""
+        file_id = str(file["id"])
+        refused: FileRefusedError | RequestRefusedError | None = None
+        for kind in EXPORTS[mime_type]:
+            try:
+                return await client.export(file_id, kind, limit=limit), kind
+            except FileRefusedError as error:
+                if error.reason != "exportSizeLimitExceeded":
+                    raise
+                refused = error
+            except RequestRefusedError as error:
+                # A file of this kind is not exported as such everywhere.
+                refused = error
+        links = file.get("exportLinks")
+        for kind in LINKS.get(mime_type, ()):
+            link = links.get(kind) if isinstance(links, Mapping) else None
+            if not isinstance(link, str):
+                continue
+            try:
+                return await client.linked(link, limit=limit), kind
+            except (FileRefusedError, RequestRefusedError, NotFoundError) as error:
+                refused = error if not isinstance(error, NotFoundError) else refused
+        if mime_type == NATIVE + "spreadsheet":
+            return await client.export(file_id, FIRST_SHEET, limit=limit), FIRST_SHEET
+        if refused is None:
+            raise AssertionError("a native type that is exported has a kind to try")
+        raise refused
+
+
+def _too_large(version: str, problem: str) -> Content:
+    return Content("none", version, problem=f"too-large: {problem}")

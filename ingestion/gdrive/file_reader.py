@@ -1,0 +1,201 @@
+"""Reading whole files by id: by the user who sees most of them, with permissions, path and text."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from connections.gdrive_connection import DriveConnection
+from ingestion.errors import CredentialError, SourceError
+from ingestion.gdrive.client import DriveClient, DriveClients, File, subjects_of
+from ingestion.gdrive.content import ContentReader
+from ingestion.gdrive.errors import FileRefusedError, NotFoundError
+from ingestion.gdrive.events import FOLDER, content_of_shard, file_event, gone_event, relationship_of
+from ingestion.gdrive.memory import KnownDrive
+from ingestion.gdrive.permissions import principals_of
+from ingestion.gdrive.places import Place, Places
+from messaging.contracts import IngestionEvent
+from messaging.times import Clock, to_text
+from shards.model import Shard
+
+log = logging.getLogger(__name__)
+
+ASKED_FOR_PERMISSIONS = 10
+"""So many users are asked who may read a file before it stays closed."""
+
+
+class UnaskedError(SourceError):
+    """Nobody who could be asked sees the file, but not everybody could be asked: nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """A file as it was read. *event* None: it is not there (or not wanted), and nothing is stored of it.
+
+    *there*: it is to be read; a file in the bin or out of the folders wanted is not. *found*: some user sees it.
+    """
+
+    file_id: str
+    read_at: str
+    event: IngestionEvent | None
+    there: bool
+    found: bool
+    folder: bool = False
+    path: str = ""
+    principals: tuple[str, ...] = ()
+    client: DriveClient | None = None
+
+
+@dataclass(slots=True)
+class FileReader:
+    """Reads files of one connection; use one for files that are read together."""
+
+    connection: DriveConnection
+    clients: DriveClients
+    drives: Mapping[str, KnownDrive]
+    content: ContentReader
+    clock: Clock
+    places: Places = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.places = Places(self.connection, self.drives)
+
+    async def read(self, file_id: str, stored: Shard | None, first: str | None) -> ReadFile:
+        """The file as it is now; *first* is the user who is asked first.
+
+        Raises:
+            UnaskedError: nobody who could be asked sees it.
+            TransientError, BudgetExhaustedError, CredentialError: ask again.
+        """
+        read_at = to_text(self.clock())
+        found = await self._find(file_id, self._candidates(stored, first))
+        if found is None:
+            return self._gone(file_id, stored, read_at)
+        file, client = await self._as_owner(*found)
+        return await self.told(file, client, stored, read_at=read_at)
+
+    async def told(self, file: File, client: DriveClient, stored: Shard | None, *, read_at: str) -> ReadFile:
+        """A file that *client* has just read, with all that is to be known of it."""
+        file_id, folder = str(file["id"]), file.get("mimeType") == FOLDER
+        drive = self.drives.get(file_id)
+        if drive is not None and file.get("driveId") == file_id:
+            # The top of a shared drive is a folder whose name is not the drive's.
+            file = {**file, "name": drive.name}
+        if folder:
+            self.places.note(file, client)
+        place = await self.places.of(file, client)
+        if file.get("trashed") or not place.wanted:
+            live = stored is not None and stored.is_live
+            event = gone_event(self.connection, file_id, str(file["version"]), read_at=read_at) if live else None
+            return ReadFile(file_id, read_at, event, there=False, found=True, folder=folder, client=client)
+        return await self._there(file, client, stored, place, read_at)
+
+    async def _there(
+        self, file: File, client: DriveClient, stored: Shard | None, place: Place, read_at: str
+    ) -> ReadFile:
+        permissions = await self._permissions(file, client)
+        file = {**file, "permissions": permissions} if permissions is not None else _without(file, "permissions")
+        acl = None if permissions is None else principals_of(permissions, self.clock())
+        content = await self.content.content(file, client, content_of_shard(stored))
+        event = file_event(
+            self.connection,
+            file,
+            path=place.path,
+            acl=acl,
+            content=content,
+            read_at=read_at,
+            is_new=stored is None,
+        )
+        return ReadFile(
+            str(file["id"]),
+            read_at,
+            event,
+            there=True,
+            found=True,
+            folder=file.get("mimeType") == FOLDER,
+            path=place.path,
+            principals=tuple(acl or ()),
+            client=client,
+        )
+
+    def _gone(self, file_id: str, stored: Shard | None, read_at: str) -> ReadFile:
+        """A file that nobody sees, as of the moment of asking."""
+        event = None
+        folder = stored is not None and stored.shard_type_id == "c_folder"
+        if stored is not None and stored.is_live and (relationship := relationship_of(self.connection, stored)):
+            event = gone_event(self.connection, file_id, relationship.source_version, read_at=read_at)
+        return ReadFile(file_id, read_at, event, there=False, found=False, folder=folder)
+
+    def _candidates(self, stored: Shard | None, first: str | None) -> list[str]:
+        """Who may see the file, likeliest first. Of what is not stored nothing is lost if the others are not asked."""
+        subjects = subjects_of(self.connection)
+        known = [first] if first in subjects else []
+        if stored is None or not stored.is_live:
+            return known or list(subjects)
+        data = stored.structured_data
+        drive = self.drives.get(str(data.get("driveId") or ""))
+        owner = data.get("owner")
+        named = {principal.removeprefix("user:") for principal in stored.acl.principals}
+        others: Sequence[str] = subjects
+        if named and all(principal.startswith("user:") for principal in stored.acl.principals) and drive is None:
+            others = [subject for subject in subjects if subject in named]
+        likely = [owner] if owner in subjects else []
+        return list(dict.fromkeys([*known, *likely, *(drive.members if drive else ()), *others]))
+
+    async def _find(self, file_id: str, candidates: Sequence[str]) -> tuple[File, DriveClient] | None:
+        refused: CredentialError | None = None
+        asked = 0
+        for subject in candidates:
+            client = self.clients.of(self.connection, subject)
+            try:
+                return await client.file(file_id), client
+            except NotFoundError:
+                asked += 1
+            except FileRefusedError:
+                # Whoever is refused something of a file knows that it is there.
+                raise UnaskedError(f"{client.name} may not read the file {file_id}") from None
+            except CredentialError as error:
+                refused = error
+        if refused is not None and not asked:
+            raise refused
+        if refused is not None:
+            raise UnaskedError(f"the file {file_id} is not found, but not every user could be asked: {refused}")
+        return None
+
+    async def _as_owner(self, file: File, client: DriveClient) -> tuple[File, DriveClient]:
+        """The file as its owner sees it, who sees all of it; as it was read, where the owner is no user of ours."""
+        subjects = subjects_of(self.connection)
+        owners = file.get("owners")
+        owner = str(owners[0].get("emailAddress") or "").lower() if isinstance(owners, list) and owners else ""
+        if owner == client.subject or owner not in subjects:
+            return file, client
+        as_owner = self.clients.of(self.connection, owner)
+        try:
+            return await as_owner.file(str(file["id"])), as_owner
+        except (NotFoundError, FileRefusedError, CredentialError) as error:
+            log.info("%s could not read a file of their own: %s", as_owner.name, error)
+            return file, client
+
+    async def _permissions(self, file: File, client: DriveClient) -> list[dict[str, Any]] | None:
+        """Who may open the file; None when nobody who was asked may know."""
+        drive_id = file.get("driveId")
+        known = file.get("permissions")
+        if isinstance(known, list) and not drive_id:
+            return known
+        drive = self.drives.get(str(drive_id or ""))
+        others = drive.members if drive else subjects_of(self.connection)
+        for subject in list(dict.fromkeys([client.subject, *others]))[:ASKED_FOR_PERMISSIONS]:
+            try:
+                return await self.clients.of(self.connection, subject).permissions(str(file["id"]))
+            except (NotFoundError, FileRefusedError, CredentialError):
+                continue
+        log.warning(
+            "connection %s: nobody may say who reads the file %s; it stays closed",
+            self.connection.connection_id,
+            file["id"],
+        )
+        return None
+
+
+def _without(file: File, name: str) -> File:
+    return {key: value for key, value in file.items() if key != name}

@@ -1,0 +1,195 @@
+"""What following Drives keeps in ``integration.state``: a state a change log, and some a connection."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from connections.gdrive_connection import DriveConnection
+from ingestion.connection_memory import SyncStatus
+
+
+class Relisting(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A listing of all that a log is about, under way.
+
+    *start_token* is where the log goes on after it, None where it only checks. First everything is listed, from *page*
+    on: *listed* ids so far, their hashes kept in *parts* states. Then what is stored is compared, from *cursor* on.
+    """
+
+    began_at: str
+    start_token: str | None = None
+    phase: Literal["list", "check"] = "list"
+    page: str | None = None
+    listed: int = 0
+    parts: int = 0
+    cursor: str | None = None
+
+
+class LogNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """*token* is where the log is read on; it is never used with another log."""
+
+    token: str | None = None
+    relisting: Relisting | None = None
+
+
+class LogMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How following one change log stands."""
+
+    name: str
+    integration_id: str
+    integration_type: str
+    last_sync_status: SyncStatus
+    metadata: LogNotes = LogNotes()
+    last_sync_at: str | None = None
+    error_message: str | None = None
+
+
+class KnownDrive(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A shared drive, and those of the connection's users who are its members, in the connection's order."""
+
+    name: str = ""
+    members: tuple[str, ...] = ()
+
+
+class DriveNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The shared drives, *asked_at* a moment; *users* are those whose logs have been begun."""
+
+    drives: Mapping[str, KnownDrive] = msgspec.field(default_factory=dict)
+    asked_at: str | None = None
+    users: tuple[str, ...] = ()
+
+
+class DrivesMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What a connection knows of shared drives."""
+
+    name: str
+    integration_id: str
+    integration_type: str
+    last_sync_status: SyncStatus
+    metadata: DriveNotes = DriveNotes()
+
+
+class KnownFolder(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A folder as it was read last: its path, who may read it, and whether it was there (and wanted) at all."""
+
+    read_at: str
+    there: bool = True
+    path: str = ""
+    principals: tuple[str, ...] = ()
+
+
+class FolderNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Folders that were read lately, by id."""
+
+    folders: Mapping[str, KnownFolder] = msgspec.field(default_factory=dict)
+
+
+class FoldersMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Folders that were read lately: what is stored of them may still be on its way."""
+
+    name: str
+    integration_id: str
+    integration_type: str
+    last_sync_status: SyncStatus
+    metadata: FolderNotes = FolderNotes()
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An open push channel on a log, opened as *subject*."""
+
+    channel_id: str
+    resource_id: str
+    subject: str
+    expires_at: str
+    address: str = ""
+
+
+class ChannelNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Open channels by log, and those that are to be stopped."""
+
+    channels: Mapping[str, Channel] = msgspec.field(default_factory=dict)
+    left: tuple[Channel, ...] = ()
+
+
+class ChannelsMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The push channels of a connection."""
+
+    name: str
+    integration_id: str
+    integration_type: str
+    last_sync_status: SyncStatus
+    metadata: ChannelNotes = ChannelNotes()
+
+
+class ListedIds(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A part of a listing under way; *metadata* has the hashes of its ids, packed, as base64 under ``ids``."""
+
+    name: str
+    integration_id: str
+    integration_type: str
+    last_sync_status: SyncStatus
+    metadata: Mapping[str, str]
+
+
+def log_key(connection: DriveConnection, log: str) -> str:
+    """Under which key :class:`LogMemory` is kept; *log* is a user's address or a shared drive's id."""
+    return f"{connection.connection_id}/log/{log}"
+
+
+def sweep_key(connection: DriveConnection, log: str) -> str:
+    """Under which key the :class:`LogMemory` of a sweep is kept."""
+    return f"{connection.connection_id}/sweep/{log}"
+
+
+def part_key(key: str, part: int) -> str:
+    """Under which key a part of the listing of the log memory under *key* is kept."""
+    return f"{key}/listing/{part}"
+
+
+def drives_key(connection: DriveConnection) -> str:
+    """Under which key :class:`DrivesMemory` is kept."""
+    return f"{connection.connection_id}/drives"
+
+
+def folders_key(connection: DriveConnection, part: str) -> str:
+    """Under which key a part of :class:`FoldersMemory` is kept."""
+    return f"{connection.connection_id}/folders/{part}"
+
+
+def channels_key(connection: DriveConnection) -> str:
+    """Under which key :class:`ChannelsMemory` is kept."""
+    return f"{connection.connection_id}/channels"
+
+
+def new_log_memory(connection: DriveConnection, log: str) -> LogMemory:
+    """The memory of a log that was never read."""
+    return LogMemory(**_head(connection, f"changes of {log or 'the service account'}", "pending"))
+
+
+def new_drives_memory(connection: DriveConnection) -> DrivesMemory:
+    """The memory of a connection that has not asked for shared drives."""
+    return DrivesMemory(**_head(connection, "shared drives", "pending"))
+
+
+def new_folders_memory(connection: DriveConnection) -> FoldersMemory:
+    """The memory of a connection that has read no folder lately."""
+    return FoldersMemory(**_head(connection, "folders read lately", "success"))
+
+
+def new_channels_memory(connection: DriveConnection) -> ChannelsMemory:
+    """The memory of a connection without push channels."""
+    return ChannelsMemory(**_head(connection, "push channels", "pending"))
+
+
+def new_listed_ids(connection: DriveConnection, ids: str) -> ListedIds:
+    """A part of a listing with *ids*, packed."""
+    return ListedIds(**_head(connection, "listed files", "success"), metadata={"ids": ids})
+
+
+def _head(connection: DriveConnection, what: str, status: SyncStatus) -> dict[str, Any]:
+    return {
+        "name": f"{connection.name or connection.connection_id}: {what}",
+        "integration_id": connection.connection_id,
+        "integration_type": connection.system,
+        "last_sync_status": status,
+    }

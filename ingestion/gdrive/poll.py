@@ -1,0 +1,285 @@
+"""A poll: each change log of the connection from its token to its end; and a sweep: all that the logs are about.
+
+There is a log for each user the connection acts for, and one for each shared drive: much of what happens in a shared
+drive never reaches its members' own logs.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import msgspec
+
+from connections.gdrive_connection import DriveConnection
+from connections.state import Saved
+from ingestion.errors import CredentialError, SourceError
+from ingestion.first_load import HistoryNotes, load_memory
+from ingestion.gdrive.change_log import ChangeLog
+from ingestion.gdrive.client import DriveClients, subjects_of
+from ingestion.gdrive.errors import FileRefusedError, LostTokenError, NotFoundError, RequestRefusedError
+from ingestion.gdrive.events import instance_of
+from ingestion.gdrive.memory import (
+    DriveNotes,
+    DrivesMemory,
+    KnownDrive,
+    LogMemory,
+    LogNotes,
+    drives_key,
+    log_key,
+    new_drives_memory,
+    new_log_memory,
+    sweep_key,
+)
+from ingestion.gdrive.read_requests import ReadNotes, read_requests
+from ingestion.gdrive.relisting import ListingOfLog
+from ingestion.source import RunReport, SourcePorts
+from messaging.queues import SOURCE_WORK
+from messaging.times import from_text, to_text
+
+log = logging.getLogger(__name__)
+
+DRIVES_EVERY = timedelta(hours=1)
+"""How often the shared drives are listed where no log says that one has come or gone."""
+
+AFTER_SAVE = timedelta(seconds=2)
+"""When drives are read that came or went: by then it is saved which there are."""
+
+BASE_URL = "https://drive.google.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A change log: of a user, or of a shared drive, as one of its members reads it."""
+
+    subject: str
+    drive_id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What its state goes by."""
+        return self.drive_id or self.subject
+
+
+def logs_of(connection: DriveConnection, notes: DriveNotes) -> list[Log]:
+    """All logs of the connection: the users' own, then those of shared drives, each read as its first member."""
+    own = [Log(subject) for subject in subjects_of(connection)]
+    shared = [
+        Log(drive.members[0], drive_id)
+        for drive_id, drive in sorted(notes.drives.items())
+        if drive.members and connection.shared_drives and drive_id not in connection.left_out
+    ]
+    return [*own, *shared]
+
+
+@dataclass(slots=True)
+class Polling:
+    """One run against one connection, under its lease."""
+
+    connection: DriveConnection
+    ports: SourcePorts
+    clients: DriveClients
+    report: RunReport = field(default_factory=RunReport)
+    _seen: set[tuple[str, str]] = field(default_factory=set)
+    _refused: dict[str, CredentialError] = field(default_factory=dict)
+
+    async def poll(self, deadline: datetime) -> RunReport:
+        """Read all logs on, until all are at their end or *deadline* is past.
+
+        A user whom Google gives no token for is told of, and holds up no other.
+
+        Raises:
+            CredentialError: nobody can be asked.
+            TransientError, BudgetExhaustedError, StateMovedError: ask again.
+            BusUnavailableError, StoreUnavailableError: nothing is lost, ask again.
+        """
+        await self._name_instance()
+        drives = await self._drives()
+        first_load = (await load_memory(self.connection, self.ports.states)).metadata
+        again = False
+        for one in logs_of(self.connection, drives.value.metadata):
+            if self.ports.clock() >= deadline:
+                self.report.finished = False
+                break
+            try:
+                again = await self._read(one, first_load, deadline) or again
+            except CredentialError as error:
+                self._refuse(one, error)
+                await self._note(one, error)
+            except (NotFoundError, FileRefusedError, RequestRefusedError) as error:
+                # No member any more; the shared drives are looked up anew.
+                self.report.errors[one.name] = str(error)
+                await self._note(one, error)
+                again = again or isinstance(error, NotFoundError)
+        self._require_somebody(len(subjects_of(self.connection)))
+        if again:
+            await self._drives(now=True)
+        return self.report
+
+    async def sweep(self, deadline: datetime) -> RunReport:
+        """List all that the logs are about, and ask for what differs from what is stored.
+
+        Raises:
+            As :meth:`poll`.
+        """
+        drives = await self._drives()
+        logs = logs_of(self.connection, drives.value.metadata)
+        listings = [(one, await self._sweep_memory(one)) for one in logs]
+        if not any(saved.value.metadata.relisting for _, saved in listings):
+            for one, saved in listings:
+                await self._listing(one, sweep_key(self.connection, one.name), saved).begin(start_token=None)
+            listings = [(one, await self._sweep_memory(one)) for one in logs]
+        for one, saved in listings:
+            if saved.value.metadata.relisting is None:
+                continue
+            listing = self._listing(one, sweep_key(self.connection, one.name), saved)
+            try:
+                if not await listing.go_on(deadline, self.report):
+                    self.report.finished = False
+                    break
+            except CredentialError as error:
+                self._refuse(one, error)
+            except (NotFoundError, FileRefusedError, RequestRefusedError) as error:
+                self.report.errors[one.name] = str(error)
+            else:
+                continue
+            await self._abandon(one)
+        self._require_somebody(len(subjects_of(self.connection)))
+        return self.report
+
+    async def _abandon(self, one: Log) -> None:
+        """Drop a sweep that can't go on; the next one begins anew."""
+        saved = await self._sweep_memory(one)
+        value = msgspec.structs.replace(saved.value, metadata=LogNotes())
+        await self.ports.states.save(self.connection.tenant_id, sweep_key(self.connection, one.name), saved, value)
+
+    async def _read(self, one: Log, first_load: HistoryNotes, deadline: datetime) -> bool:
+        """Read one log on; whether it told of shared drives themselves."""
+        key = log_key(self.connection, one.name)
+        saved = await self._memory(one, key)
+        client = self.clients.of(self.connection, one.subject)
+        changes = ChangeLog(self.connection, self.ports, client, one.drive_id, key, saved, self._seen, first_load)
+        before = client.calls
+        try:
+            if saved.value.metadata.token is None:
+                await changes.begin()
+                if first_load.began_at is None or (one.drive_id is not None and not self.connection.folders):
+                    # The first load brings what there is; a drive that came later is read from its top.
+                    return False
+                await self._listing(one, key, changes.saved).begin(start_token=None)
+                saved = await self._memory(one, key)
+            token = saved.value.metadata.token
+            if saved.value.metadata.relisting is None and token is not None:
+                try:
+                    self.report.finished &= await changes.read_on(token, deadline, self.report)
+                    return changes.drives_changed
+                except LostTokenError as error:
+                    log.warning(
+                        "connection %s: the log of %s: %s; all of it is listed",
+                        self.connection.connection_id,
+                        one.name,
+                        error,
+                    )
+                    # The new token first: what changes during the listing is in the log behind it.
+                    token = await client.start_token(one.drive_id)
+                    await self._listing(one, key, changes.saved).begin(start_token=token)
+                    saved = await self._memory(one, key)
+            listing = self._listing(one, key, saved)
+            self.report.finished &= await listing.go_on(deadline, self.report)
+            return False
+        finally:
+            self.report.calls += client.calls - before
+
+    def _listing(self, one: Log, key: str, saved: Saved[LogMemory]) -> ListingOfLog:
+        client = self.clients.of(self.connection, one.subject)
+        return ListingOfLog(self.connection, self.ports, client, one.drive_id, key, saved)
+
+    async def _memory(self, one: Log, key: str) -> Saved[LogMemory]:
+        return await self.ports.states.load(self.connection.tenant_id, key, new_log_memory(self.connection, one.name))
+
+    async def _sweep_memory(self, one: Log) -> Saved[LogMemory]:
+        return await self._memory(one, sweep_key(self.connection, one.name))
+
+    async def _note(self, one: Log, error: SourceError) -> None:
+        """Keep with a log what is wrong with it."""
+        key = log_key(self.connection, one.name)
+        saved = await self._memory(one, key)
+        value = msgspec.structs.replace(saved.value, last_sync_status="failed", error_message=str(error))
+        if value != saved.value:
+            await self.ports.states.save(self.connection.tenant_id, key, saved, value)
+
+    def _refuse(self, one: Log, error: CredentialError) -> None:
+        log.warning("connection %s: %s", self.connection.connection_id, error)
+        self._refused[one.subject] = error
+        self.report.errors[one.name] = str(error)
+
+    def _require_somebody(self, subjects: int) -> None:
+        if len(self._refused) >= subjects:
+            raise next(iter(self._refused.values()))
+
+    async def _name_instance(self) -> None:
+        self.report.instance = instance_of(self.connection)
+        if not self.report.instance:
+            raise CredentialError(
+                "the connection names neither its instance (the Google customer id) nor a user: give it one of them"
+            )
+        if (self.connection.instance, self.connection.base_url) != (self.report.instance, BASE_URL):
+            await self.ports.registry.set_instance(self.connection, self.report.instance, BASE_URL)
+
+    async def _drives(self, *, now: bool = False) -> Saved[DrivesMemory]:
+        """The shared drives, listed anew when it is time."""
+        tenant_id, key = self.connection.tenant_id, drives_key(self.connection)
+        saved = await self.ports.states.load(tenant_id, key, new_drives_memory(self.connection))
+        notes = saved.value.metadata
+        users = subjects_of(self.connection)
+        fresh = notes.asked_at is not None and self.ports.clock() < from_text(notes.asked_at) + DRIVES_EVERY
+        if fresh and not now and notes.users == users:
+            return saved
+        found = await self._listed_drives(notes)
+        asked_at = to_text(self.ports.clock())
+        if notes.asked_at is not None:
+            await self._ask_for_drives(notes, found, asked_at)
+        value = msgspec.structs.replace(
+            saved.value,
+            metadata=DriveNotes(drives=found, asked_at=asked_at, users=users),
+            last_sync_status="success",
+        )
+        return await self.ports.states.save(tenant_id, key, saved, value)
+
+    async def _listed_drives(self, notes: DriveNotes) -> dict[str, KnownDrive]:
+        """The shared drives; of a user who can't be asked, those that were known."""
+        found: dict[str, KnownDrive] = {}
+        if not self.connection.shared_drives:
+            return found
+        for subject in subjects_of(self.connection):
+            client = self.clients.of(self.connection, subject)
+            before = client.calls
+            try:
+                drives = await client.drives()
+            except CredentialError as error:
+                self._refuse(Log(subject), error)
+                drives = {name: drive.name for name, drive in notes.drives.items() if subject in drive.members}
+            finally:
+                self.report.calls += client.calls - before
+            for drive_id, name in drives.items():
+                known = found.get(drive_id, KnownDrive(name=name))
+                found[drive_id] = KnownDrive(name=name, members=(*known.members, subject))
+        return found
+
+    async def _ask_for_drives(self, notes: DriveNotes, found: dict[str, KnownDrive], asked_at: str) -> None:
+        """Have the tops of shared drives read that came, went or have another name: what is in them follows."""
+        changed = [
+            drive_id
+            for drive_id in sorted({*notes.drives, *found})
+            if notes.drives.get(drive_id, KnownDrive()).name != found.get(drive_id, KnownDrive()).name
+        ]
+        because = f"drives.{asked_at}"
+        asked = read_requests(
+            self.connection,
+            [(drive_id, because) for drive_id in changed],
+            ReadNotes(below=True),
+            due_at=asked_at,
+            because=because,
+        )
+        if asked:
+            messages = [work.to_message(SOURCE_WORK) for work in asked]
+            await self.ports.bus.send(SOURCE_WORK, messages, delay=AFTER_SAVE)

@@ -1,0 +1,103 @@
+"""Requests to read files by id: how the source asks itself for work, in messages small enough to fail alone."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+from connections.gdrive_connection import DriveConnection
+from messaging.contracts import SourceWork
+
+FILE = "file"
+FOLDERS_TO_CLOSE = "foldersToClose"
+"""What :attr:`SourceWork.ids` goes by: files to read; folders below which everything is to be closed."""
+
+BATCH = 20
+"""Files a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadNotes:
+    """Why and how files are to be read.
+
+    Attributes:
+        subject: the user who is asked first.
+        below: a folder above them has changed, so what is in a folder among them is read too.
+        after_gone: how often they were looked for since they were not found.
+    """
+
+    subject: str | None = None
+    below: bool = False
+    after_gone: int = 0
+
+    def stored(self) -> dict[str, Any]:
+        """As they stand in a message."""
+        return {"subject": self.subject, "below": self.below, "afterGone": self.after_gone}
+
+
+def notes_of(work: SourceWork) -> ReadNotes:
+    """The notes in a message; what can't be read there counts as not said."""
+    said = work.push or {}
+    subject, after_gone = said.get("subject"), said.get("afterGone")
+    return ReadNotes(
+        subject=subject if isinstance(subject, str) else None,
+        below=said.get("below") is True,
+        after_gone=after_gone if isinstance(after_gone, int) else 0,
+    )
+
+
+def read_requests(
+    connection: DriveConnection, wanted: Iterable[tuple[str, str]], notes: ReadNotes, *, due_at: str, because: str
+) -> list[SourceWork]:
+    """Messages that ask to read files, each given with what tells this request from another for the same file.
+
+    *because* is part of that: one file may have to be read again within minutes, for another reason.
+    """
+    pairs = list(wanted)
+    batches = [pairs[start : start + BATCH] for start in range(0, len(pairs), BATCH)]
+    return [_request(connection, FILE, batch, notes, due_at=due_at, because=because) for batch in batches]
+
+
+def close_request(connection: DriveConnection, folder_ids: Sequence[str], *, due_at: str, because: str) -> SourceWork:
+    """A message that asks to close everything below folders."""
+    pairs = [(folder_id, "") for folder_id in folder_ids]
+    return _request(connection, FOLDERS_TO_CLOSE, pairs, ReadNotes(), due_at=due_at, because=because)
+
+
+def again(work: SourceWork, ids: Sequence[str]) -> SourceWork:
+    """A part of a request, which could not be done with the rest."""
+    digest = _digest(work.event_id or work.due_at, *ids)
+    return work.model_copy(update={"ids": {FILE: list(ids)}, "event_id": f"again.{digest}"})
+
+
+def after_gone(work: SourceWork, ids: Sequence[str], notes: ReadNotes, *, due_at: str) -> SourceWork:
+    """A request to look once more for files that were not there."""
+    later = replace(notes, after_gone=notes.after_gone + 1)
+    digest = _digest(due_at, *ids)
+    return work.model_copy(
+        update={"ids": {FILE: list(ids)}, "push": later.stored(), "due_at": due_at, "event_id": f"gone.{digest}"}
+    )
+
+
+def _request(
+    connection: DriveConnection,
+    kind: str,
+    pairs: Sequence[tuple[str, str]],
+    notes: ReadNotes,
+    *,
+    due_at: str,
+    because: str,
+) -> SourceWork:
+    return SourceWork(
+        tenant_id=connection.tenant_id,
+        connection_id=connection.connection_id,
+        work="read",
+        due_at=due_at,
+        ids={kind: [file_id for file_id, _ in pairs]},
+        push=notes.stored(),
+        event_id=_digest(kind, because, *(part for pair in pairs for part in pair)),
+    )
+
+
+def _digest(*parts: str) -> str:
+    return blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,125 @@
+"""Doing what the source has asked itself for: reading files by id, and closing what is below folders."""
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+
+from connections.gdrive_connection import DriveConnection
+from ingestion.errors import BudgetExhaustedError, TransientError
+from ingestion.gdrive.client import DriveClients
+from ingestion.gdrive.content import ContentReader, TextExtractor
+from ingestion.gdrive.errors import NotFoundError
+from ingestion.gdrive.events import shard_of
+from ingestion.gdrive.file_reader import FileReader, ReadFile, UnaskedError
+from ingestion.gdrive.following import Following
+from ingestion.gdrive.memory import DriveNotes, drives_key, new_drives_memory
+from ingestion.gdrive.read_requests import FILE, FOLDERS_TO_CLOSE, ReadNotes, after_gone, again, notes_of
+from ingestion.source import SourcePorts
+from messaging.contracts import SourceWork
+from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
+from messaging.times import to_text
+from shards.model import Shard
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_AFTER = timedelta(minutes=5)
+LOOKED_AGAIN = 3
+"""What was told of a file before it went may still be on its way to the store, and would stay there for good: so it is
+looked for again, a few times at most."""
+TRANSIENT_PAUSE = timedelta(seconds=15)
+
+
+@dataclass(slots=True)
+class Taking:
+    """Takes read requests of one connection."""
+
+    connection: DriveConnection
+    ports: SourcePorts
+    clients: DriveClients
+    extractor: TextExtractor
+
+    async def take(self, work: SourceWork) -> int:
+        """Send the events of the files that *work* asks for; how many those were.
+
+        A file that can't be read now is asked for again by itself, so that it holds up no other.
+
+        Raises:
+            TransientError, BudgetExhaustedError: the only file, or none yet, could be read.
+            CredentialError: nobody can be asked.
+            BusUnavailableError, StoreUnavailableError: nothing is lost, take it again.
+        """
+        sent = 0
+        following = Following(self.connection, self.ports)
+        if folders := work.ids.get(FOLDERS_TO_CLOSE):
+            sent += await following.close_below(folders)
+        ids = work.ids.get(FILE, [])
+        if ids:
+            sent += await self._read(work, list(dict.fromkeys(ids)), following)
+        return sent
+
+    async def _read(self, work: SourceWork, ids: list[str], following: Following) -> int:
+        reader, notes = await self._reader(), notes_of(work)
+        stored = await self._stored(ids)
+        sent, missing = 0, list[str]()
+        for place, file_id in enumerate(ids):
+            try:
+                read = await reader.read(file_id, stored.get(file_id), notes.subject)
+                sent += await self._tell(read, stored.get(file_id), following, notes)
+            except UnaskedError as error:
+                log.warning("connection %s: %s", self.connection.connection_id, error)
+                continue
+            except BudgetExhaustedError as error:
+                if place == 0:
+                    raise
+                pause = (error.until or self.ports.clock() + TRANSIENT_PAUSE) - self.ports.clock()
+                await self._later(again(work, ids[place:]), max(pause, timedelta(seconds=1)))
+                break
+            except (TransientError, NotFoundError) as error:
+                log.info("connection %s: file %s: %s", self.connection.connection_id, file_id, error)
+                after = error.after if isinstance(error, TransientError) else None
+                if len(ids) == 1:
+                    raise TransientError(str(error), after) from error
+                await self._later(again(work, [file_id]), after or TRANSIENT_PAUSE)
+                continue
+            if not read.found:
+                missing.append(file_id)
+        await self._look_again(work, notes, missing, stored)
+        return sent
+
+    async def _tell(self, read: ReadFile, stored: Shard | None, following: Following, notes: ReadNotes) -> int:
+        sent = 0
+        if read.folder or (stored is not None and stored.shard_type_id == "c_folder"):
+            sent += await following.changed(read, stored, notes)
+        if read.event is None:
+            return sent
+        await self.ports.bus.send(INGESTION_EVENTS, [read.event.to_message(INGESTION_EVENTS)])
+        return sent + 1
+
+    async def _look_again(
+        self, work: SourceWork, notes: ReadNotes, missing: list[str], stored: dict[str, Shard]
+    ) -> None:
+        settled = [file_id for file_id in missing if (shard := stored.get(file_id)) is not None and not shard.is_live]
+        left = [file_id for file_id in missing if file_id not in settled]
+        if left and notes.after_gone < LOOKED_AGAIN:
+            now = to_text(self.ports.clock())
+            await self._later(after_gone(work, left, notes, due_at=now), LOOK_AGAIN_AFTER)
+
+    async def _later(self, work: SourceWork, delay: timedelta) -> None:
+        await self.ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)], delay=delay)
+
+    async def _stored(self, ids: list[str]) -> dict[str, Shard]:
+        """What is stored of files, by file id."""
+        by_shard = {shard_of(self.connection, file_id): file_id for file_id in ids}
+        found = await self.ports.store.get_many(self.connection.tenant_id, list(by_shard))
+        return {by_shard[shard_id]: shard for shard_id, shard in found.items()}
+
+    async def _reader(self) -> FileReader:
+        content = ContentReader(self.connection, self.extractor, self.ports.blobs)
+        notes = await known_drives(self.connection, self.ports)
+        return FileReader(self.connection, self.clients, notes.drives, content, self.ports.clock)
+
+
+async def known_drives(connection: DriveConnection, ports: SourcePorts) -> DriveNotes:
+    """The shared drives as the polls last saw them."""
+    saved = await ports.states.load(connection.tenant_id, drives_key(connection), new_drives_memory(connection))
+    return saved.value.metadata

@@ -1,0 +1,89 @@
+"""Notifications of push channels: a poll now. The body is empty; all is in headers, and nothing of it is believed
+before the token."""
+
+import hmac
+import logging
+import re
+from datetime import datetime, timedelta
+
+from connections.gdrive_connection import DriveConnection
+from connections.secrets import SecretError, SecretsUnavailableError
+from ingestion.gdrive.channels import channel_token, connection_named_in
+from ingestion.webhooks import PushAnswer, PushRequest, WebhookPorts
+from messaging.bus import BusUnavailableError
+from messaging.contracts import SourceWork
+from messaging.queues import SOURCE_WORK
+from messaging.times import from_milliseconds, to_milliseconds, to_text
+from shards.store import StoreUnavailableError
+
+log = logging.getLogger(__name__)
+
+BUCKET = timedelta(seconds=2)
+"""Notifications of one burst ask for one poll, at the burst's end: one that began in its middle might miss the rest."""
+
+_CHANNEL_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,64}\Z")
+
+OK = PushAnswer(200)
+UNKNOWN = PushAnswer(404, "no such channel")
+"""Drive does not send again what is answered so, nor should it."""
+LATER = PushAnswer(503, "try again")
+"""What Drive sends again, with growing pauses."""
+
+
+async def receive(request: PushRequest, ports: WebhookPorts) -> PushAnswer:
+    """Ask for a poll of the connection whose channel it is, before it is answered."""
+    channel_id = request.headers.get("x-goog-channel-id", "")
+    token = request.headers.get("x-goog-channel-token", "")
+    if not _CHANNEL_ID.match(channel_id):
+        return UNKNOWN
+    try:
+        connection = await _connection_of(channel_id, token, ports)
+    except (SecretsUnavailableError, StoreUnavailableError) as error:
+        log.warning("a notification of Drive can't be taken now: %s", error)
+        return LATER
+    if connection is None:
+        return UNKNOWN
+    if request.headers.get("x-goog-resource-state") == "sync":
+        # It only says that the channel is open.
+        return OK
+    now = ports.clock()
+    due_at = _bucket_end(now)
+    work = SourceWork(
+        tenant_id=connection.tenant_id,
+        connection_id=connection.connection_id,
+        work="poll",
+        due_at=to_text(due_at),
+    )
+    try:
+        await ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)], delay=due_at - now)
+    except BusUnavailableError as error:
+        log.warning("a notification of Drive can't be queued now: %s", error)
+        return LATER
+    return OK
+
+
+async def _connection_of(channel_id: str, token: str, ports: WebhookPorts) -> DriveConnection | None:
+    """The connection that has made this token for this channel; None when none has.
+
+    Raises:
+        SecretsUnavailableError, StoreUnavailableError: it can't be told now.
+    """
+    named = connection_named_in(token)
+    if named is None:
+        return None
+    for connection in await ports.directory.named("gdrive", named):
+        if not isinstance(connection, DriveConnection) or connection.channel_secret is None:
+            continue
+        try:
+            secret = await ports.secrets.get(connection.tenant_id, connection.channel_secret)
+        except SecretError:
+            continue
+        made = channel_token(connection, channel_id, secret)
+        if hmac.compare_digest(made.encode(), token.encode("utf-8", "surrogatepass")):
+            return connection
+    return None
+
+
+def _bucket_end(now: datetime) -> datetime:
+    length = BUCKET // timedelta(milliseconds=1)
+    return from_milliseconds((to_milliseconds(now) // length + 1) * length)
