@@ -15,6 +15,8 @@ from connections.directory import ConnectionDirectory
 from connections.registry import ConnectionRegistry
 from connections.secrets import EnvironmentSecrets, SecretStore
 from connections.state import StateStore
+from ingestion.content.extractor import ContentExtractor
+from ingestion.gdrive.source import DriveSource
 from ingestion.salesforce.client import SalesforceClients
 from ingestion.salesforce.session import PollingPorts
 from ingestion.salesforce.source import SalesforceSource
@@ -113,7 +115,19 @@ class Services:
         simulator = self.settings.salesforce_simulator
         clients = SalesforceClients(self.secrets, simulator=str(simulator) if simulator else None, clock=self.clock)
         polling = PollingPorts(self.bus, self.connections, self.states, clients, self.clock)
-        return {"salesforce": SalesforceSource(polling, self.store)}
+        drives = self.settings.gdrive_simulator
+        drive = DriveSource(
+            self.source_ports,
+            simulator=str(drives) if drives else None,
+            extractor=self.extractor,
+            metrics=self.telemetry.metrics,
+        )
+        return {"salesforce": SalesforceSource(polling, self.store), "gdrive": drive}
+
+    @cached_property
+    def extractor(self) -> ContentExtractor:
+        """What reads files, in processes of its own that start with the first file."""
+        return ContentExtractor()
 
     @cached_property
     def delivery(self) -> DeliveryPorts:
@@ -163,6 +177,7 @@ class Services:
     async def close(self) -> None:
         """Give back files, locks and connections, and export what is left of traces and metrics."""
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.extractor.close)
             for part in (self.telemetry, self.secrets, self.blobs, self.store, self.bus):
                 stack.push_async_callback(part.close)
 

@@ -6,6 +6,7 @@ from functools import partial
 import azure.functions as func
 
 from composition import services
+from ingestion.gdrive import webhook as gdrive_webhook
 from ingestion.salesforce import webhook as salesforce_webhook
 from ingestion.slack import webhook as slack_webhook
 from ingestion.webhooks import push_request, push_response
@@ -50,6 +51,14 @@ async def receive_slack(req: func.HttpRequest) -> func.HttpResponse:
     """Take what Slack's Events API posts."""
     ports = services().webhooks
     return push_response(await slack_webhook.receive(push_request(req), ports))
+
+
+@blueprint.route(route="webhooks/gdrive", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@charged
+async def receive_gdrive(req: func.HttpRequest) -> func.HttpResponse:
+    """Take the notifications of Drive's push channels."""
+    ports = services().webhooks
+    return push_response(await gdrive_webhook.receive(push_request(req), ports))
 
 
 async def _each(deliveries: Sequence[Delivery[SourceWork]], ports: IngestionPorts) -> list[Outcome]:

@@ -247,6 +247,7 @@ async def test_each_route_answers(local: LocalWorker) -> None:
     path = "webhooks/salesforce/nobody/s"
     assert (await local.ask("receive_salesforce", "POST", path, route=address, body=b"{}"))[0] == 404
     assert (await local.ask("receive_slack", "POST", "webhooks/slack", body=b"{}"))[0] == 401
+    assert (await local.ask("receive_gdrive", "POST", "webhooks/gdrive", body=b""))[0] == 404
 
 
 async def test_a_reader_reads_what_the_worker_wrote(local: LocalWorker) -> None:
@@ -274,6 +275,7 @@ async def test_no_function_is_left_untried(local: LocalWorker) -> None:
         "search",
         "shards",
         "shard",
+        "receive_gdrive",
         "receive_salesforce",
         "receive_slack",
     }

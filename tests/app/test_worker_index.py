@@ -65,6 +65,7 @@ BINDINGS: dict[str, list[dict[str, Any]]] = {
     "search": http("search", "POST"),
     "shard": http("shards/{id}", "GET"),
     "shards": http("shards", "GET"),
+    "receive_gdrive": http("webhooks/gdrive", "POST"),
     "receive_salesforce": http("webhooks/salesforce/{connectionId}/{secret}", "POST"),
     "receive_slack": http("webhooks/slack", "POST"),
     "poll_due": timer("%SHARDLINE_POLL_SCHEDULE%"),
