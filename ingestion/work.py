@@ -14,6 +14,7 @@ from connections.connection import Connection, InvalidConnectionError
 from connections.lease import new_lease
 from connections.registry import ConnectionRegistry
 from connections.state import Saved, StateError, StateMovedError, StateStore
+from ingestion.at_work import AtWork
 from ingestion.connection_memory import (
     ConnectionMemory,
     ConnectionNotes,
@@ -76,6 +77,7 @@ class IngestionPorts:
     run_for: timedelta = RUN_FOR
     confirm_after: timedelta = CONFIRM_AFTER
     metrics: Metrics = field(default_factory=Metrics)
+    at_work: AtWork = field(default_factory=AtWork)
 
 
 async def enqueue_due(ports: IngestionPorts) -> int:
@@ -151,12 +153,19 @@ def _work(connection: Connection, work: Recurring, due_at: str) -> SourceWork:
     )
 
 
-async def handle_source_work(work: SourceWork, ports: IngestionPorts) -> Outcome:  # noqa: PLR0911 - one an end
-    """Do *work*, or as much of it as fits into the time a message has.
+async def handle_source_work(work: SourceWork, ports: IngestionPorts) -> Outcome:
+    """Do *work*, or as much of it as fits into the time a message has; later, when its connection has had its share.
 
     Raises:
         BusUnavailableError, StoreUnavailableError: nothing is lost, the same message works later.
     """
+    if (rest := ports.at_work.rests(work, ports.clock())) is not None:
+        return Later(rest, "others of the connection are at work, or its source rests after failures")
+    with ports.at_work.doing(work):
+        return await _handle(work, ports)
+
+
+async def _handle(work: SourceWork, ports: IngestionPorts) -> Outcome:  # noqa: PLR0911 - one an end
     try:
         connection = await ports.registry.get(work.tenant_id, work.connection_id)
     except InvalidConnectionError as error:
@@ -209,7 +218,7 @@ async def _take_push(  # noqa: PLR0911 - one an end
     try:
         await source.take(connection, work)
     except TransientError as error:
-        return Later(error.after or FIRST_DELAY, str(error))
+        return Later(ports.at_work.failed(work, ports.clock(), error.after), str(error))
     except BudgetExhaustedError as error:
         delay = BUDGET_DELAY if error.until is None else max(error.until - ports.clock(), timedelta(seconds=1))
         return Later(delay, str(error))
@@ -218,6 +227,7 @@ async def _take_push(  # noqa: PLR0911 - one an end
     except CredentialError as error:
         await _fail(source, connection, error, ports)
         return Park("connection-not-active", f"connection {connection.connection_id}: {error}; then replay")
+    ports.at_work.worked(work)
     return DONE
 
 
