@@ -23,6 +23,9 @@ GOOGLE_HOSTS: Final = (".www.googleapis.com", ".oauth2.googleapis.com", ".conten
 """Drive's API, its token endpoint, where media may come from, and export links; a dot before each, or other hosts whose
 names end so would pass."""
 
+SLACK_HOSTS: Final = (".slack.com",)
+"""Slack's Web API and its workspaces."""
+
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 READ_TIMEOUT_SECONDS: Final = 120.0
 """A SOQL query is ended by Salesforce itself after two minutes (QUERY_TIMEOUT)."""
