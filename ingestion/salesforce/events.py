@@ -11,7 +11,7 @@ import msgspec
 from ingestion.salesforce.cursor import Sighting, Window, id_key
 from messaging import codec, tracing
 from messaging.bus import Message
-from messaging.contracts import SCHEMA_VERSION, IngestionEvent
+from messaging.contracts import SCHEMA_VERSION, EventType, IngestionEvent
 from messaging.message_ids import message_id
 from messaging.times import from_text, to_text
 
@@ -110,6 +110,34 @@ def page_events(
     return PageEvents(messages, rows)
 
 
+def whole_events(
+    records: Sequence[dict[str, Any]], origin: Origin, *, nonce: str, read_at: str
+) -> list[IngestionEvent]:
+    """The events that *records* are as they stand; the same record gives the same event."""
+    events = []
+    for record in records:
+        record.pop("attributes", None)
+        version = stamp_text(record["SystemModstamp"])
+        digest = blake2b(codec.encode(record), digest_size=8).hexdigest()
+        events.append(
+            IngestionEvent(
+                tenant_id=origin.tenant_id,
+                source=SYSTEM,
+                source_id=record["Id"],
+                event_type=event_type(record),
+                observed_at=read_at,
+                payload=record,
+                event_id=f"{version}.{digest}.{nonce}",
+                connection_id=origin.connection_id,
+                instance=origin.instance,
+                object_type=origin.object_type,
+                source_version=version,
+                read_at=read_at,
+            )
+        )
+    return events
+
+
 def new_trails(message_ids: Sequence[str], origin: Origin, *, queue: str) -> list[Trail]:
     """A trail for each message about records of *origin* that were read together."""
     random = os.urandom(24 * len(message_ids)).hex()
@@ -163,7 +191,7 @@ def stamp_text(stamp: str) -> str:
     return to_text(from_text(stamp))
 
 
-def event_type(record: dict[str, Any]) -> str:
+def event_type(record: dict[str, Any]) -> EventType:
     """What happened to the record, as far as its newest state tells."""
     if record.get("IsDeleted"):
         return "delete"

@@ -14,6 +14,7 @@ import msgspec
 from connections.salesforce_connection import PolledObject, SalesforceConnection
 from connections.state import Saved
 from ingestion.connection_memory import SyncStatus
+from ingestion.first_load import load_memory
 from ingestion.salesforce.cursor import (
     Cursor,
     Position,
@@ -186,11 +187,21 @@ class _ObjectPoll:
             clock=ports.clock,
         )
         try:
-            await self._walk(self._rewound(memory.cursor), deadline)
+            await self._walk(self._rewound(await self._after_history(memory.cursor)), deadline)
         except (ObjectError, StuckWalkError) as error:
             log.warning("connection %s: %s", self._connection.connection_id, error)
             self._report.error = str(error)
             await self._save(self._saved.value.cursor, "failed", str(error))
+
+    async def _after_history(self, cursor: Cursor) -> Cursor:
+        """The cursor; while a first load that has the object in it is under way, from that one's beginning on."""
+        if cursor.watermark is not None or cursor.walk is not None:
+            return cursor
+        history = (await load_memory(self._connection, self._ports.states)).metadata
+        loaded = (history.position or {}).get("counts")
+        if history.began_at is None or not isinstance(loaded, dict) or self._object not in loaded:
+            return cursor
+        return Cursor(watermark=history.began_at)
 
     def _rewound(self, cursor: Cursor) -> Cursor:
         """The cursor taken back to where the notes say that changes were not told."""

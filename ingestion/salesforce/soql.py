@@ -21,6 +21,12 @@ def listing_query(object_type: str, after_id: str | None, limit: int) -> str:
     return f"SELECT Id FROM {object_type}{where} ORDER BY Id LIMIT {limit}"
 
 
+def id_page_query(object_type: str, fields: Sequence[str], after_id: str | None, limit: int) -> str:
+    """A page of all records in the order of their ids."""
+    where = f" WHERE Id > '{after_id}'" if after_id else ""
+    return f"SELECT {','.join(fields)} FROM {object_type}{where} ORDER BY Id LIMIT {limit}"
+
+
 def ids_query(object_type: str, ids: Sequence[str]) -> str:
     """Which of *ids* are there."""
     return f"SELECT Id FROM {object_type} WHERE {ids_condition(ids)}"

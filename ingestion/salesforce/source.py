@@ -1,14 +1,17 @@
 """Salesforce as a source: which module does which work."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from connections.salesforce_connection import SalesforceConnection
+from ingestion.salesforce.export import CsvHistory
+from ingestion.salesforce.history import HistoryReader
 from ingestion.salesforce.poll import poll
 from ingestion.salesforce.record_reads import RecordReads
 from ingestion.salesforce.session import PollingPorts, opened
 from ingestion.salesforce.sweep import sweep
-from ingestion.source import Checked, Finding, HistoryPage, Position, Report
+from ingestion.source import Checked, Finding, HistoryPage, Pages, Position, Report
 from messaging.contracts import Recurring, SourceWork
 from processors.outcome import PermanentError
 from shards.store import ShardStore
@@ -21,6 +24,7 @@ class SalesforceSource:
         self._ports = ports
         self._store = store
         self._reads = RecordReads(ports, store)
+        self._history = HistoryReader(ports, {})
 
     def every(self, connection: SalesforceConnection) -> Mapping[Recurring, timedelta]:
         """Polls by the second, sweeps by the hour."""
@@ -46,9 +50,13 @@ class SalesforceSource:
             )
         return await self._reads.read(connection, work)
 
-    async def history(self, connection: SalesforceConnection, position: Position | None) -> HistoryPage:  # noqa: ARG002 - the port's
-        """The first poll reads all there is."""
-        raise PermanentError("history-unknown", f"connection {connection.connection_id} has no history but its polls")
+    async def history(self, connection: SalesforceConnection, position: Position | None) -> HistoryPage:
+        """See :meth:`ingestion.source.Source.history`."""
+        return await self._history.page(connection, position)
+
+    def history_of_export(self, connection: SalesforceConnection, paths: Sequence[Path]) -> Pages:
+        """The pages of Data Loader exports: CSV files, or folders of them."""
+        return CsvHistory(connection, paths).page
 
     async def check(self, connection: SalesforceConnection) -> Checked:
         """Log in."""

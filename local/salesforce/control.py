@@ -9,9 +9,9 @@ is ``{"error": …}`` with status 400, 403 or 404. Times are ISO 8601; durations
     ``{total, paths: {"GET /services/…": n}, queries: {object: n}, objects: {object: n}}``; forget them
 ``POST /_control/records``
     One change, or a list of them: ``{operation, object, id?, fields?, stamp?, stamps?, commitIn?, losers?}`` with
-    operation create, update, delete, undelete, hardDelete or merge (of losers into id); stamp and stamps as
-    :meth:`Org.update`. With commitIn the change (create, update, delete) is a transaction that shows so many seconds
-    later, stamped now. Answers ``{ids: […]}``.
+    operation create, update, drift (of formulas, without a stamp), delete, undelete, hardDelete or merge (of losers
+    into id); stamp and stamps as :meth:`Org.update`. With commitIn the change (create, update, delete) is a
+    transaction that shows so many seconds later, stamped now. Answers ``{ids: […]}``.
 ``POST /_control/clock``
     ``{freeze: time}``, ``{advance: seconds}`` or ``{run: true}``
 ``POST /_control/faults``, ``DELETE /_control/faults``
@@ -181,6 +181,7 @@ def _change_record(org: Org, change: dict[str, Any]) -> str:
         return org.create(name, fields, stamp=stamp)
     makers: dict[str, Callable[[], None]] = {
         "update": lambda: org.update(name, record_id, fields, stamps=change.get("stamps", "all"), stamp=stamp),
+        "drift": lambda: org.drift(name, record_id, fields),
         "delete": lambda: org.delete(name, record_id, stamp=stamp),
         "undelete": lambda: org.undelete(name, record_id),
         "hardDelete": lambda: org.hard_delete(name, record_id),

@@ -226,6 +226,26 @@ class Org:
                 changed["SystemModstamp"] = time
             table.put(changed)
 
+    def drift(self, object_name: str, record_id: str, values: Mapping[str, object]) -> None:
+        """Give formulas and roll-ups of a record other values: nobody saves it, so no stamp moves."""
+        self.update(object_name, record_id, values, stamps="none")
+
+    def remove_field(self, object_name: str, name: str) -> None:
+        """Delete a custom field with all its values."""
+        with self.lock:
+            table = self._table(object_name)
+            del table.fields[name]
+            table.replace_all(
+                [{key: value for key, value in record.items() if key != name} for record in table.records.values()]
+            )
+
+    def retype_field(self, object_name: str, field: Field) -> None:
+        """Let a field be of another type; the values stay as they are."""
+        with self.lock:
+            table = self._table(object_name)
+            table.fields[field.name] = field
+            table.replace_all(list(table.records.values()))
+
     def delete(self, object_name: str, record_id: str, *, stamp: datetime | str | None = None) -> None:
         """Put a live record into the recycle bin, and an account's contacts and opportunities with it."""
         with self.lock:

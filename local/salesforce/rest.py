@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from local.salesforce.auth import Credentials, Login, LoginRefusedError, OAuthError
+from local.salesforce.bulk import BulkQueries
 from local.salesforce.errors import ApiError, not_found
 from local.salesforce.faults import KINDS
 from local.salesforce.org import Org
@@ -80,6 +81,7 @@ class RestApi:
         self.calls: deque[Call] = deque(maxlen=_KEPT_CALLS)
         self._used: deque[datetime] = deque()
         self._cursors: OrderedDict[str, _Cursor] = OrderedDict()
+        self.bulk = BulkQueries(org)
 
     def calls_of(self, object_name: str) -> list[Call]:
         """The calls about that object so far."""
@@ -133,7 +135,7 @@ class RestApi:
         except ApiError as error:
             response = Response(encode(error.body()), error.status, media_type=_JSON)
         else:
-            response = Response(answer, media_type=_JSON)
+            response = answer if isinstance(answer, Response) else Response(answer, media_type=_JSON)
         response.headers["Sforce-Limit-Info"] = f"api-usage={self.used_calls()}/{self.daily_limit}"
         return response
 
@@ -155,7 +157,7 @@ class RestApi:
             return Response(error.envelope(), 500, media_type="text/xml")
         return Response(answer, media_type="text/xml")
 
-    def _data(self, call: "_Exchange") -> bytes:
+    def _data(self, call: "_Exchange") -> bytes | Response:
         request = call.request
         parts = [unquote(part) for part in request.url.path.strip("/").split("/")]
         if parts[:2] != ["services", "data"]:
@@ -170,6 +172,8 @@ class RestApi:
             raise ApiError(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
         self.use_calls(1)
         resource = parts[3:]
+        if resource[:2] == ["jobs", "query"]:
+            return self.bulk.answer(request.method, resource[2:], request.query_params, call.body, call.version)
         posts = resource[:2] == ["composite", "sobjects"]
         if request.method not in ({"GET", "HEAD", "POST"} if posts else {"GET", "HEAD"}):
             message = f"HTTP Method '{request.method}' not allowed. Allowed are HEAD,GET"
@@ -389,4 +393,5 @@ def _describe_field(field: Field, table: Table) -> dict[str, object]:
         "relationshipName": relationship,
         "compoundFieldName": part_of.get(field.name),
         "deprecatedAndHidden": False,
+        "calculated": field.calculated,
     }

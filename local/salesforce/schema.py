@@ -23,6 +23,7 @@ class Field:
 
     *filterable* is false for long texts and compound fields, which SOQL refuses in WHERE and ORDER BY.
     *address_prefix* is set for a compound address alone: ``Billing`` for BillingAddress, empty for User's Address.
+    *calculated*: a formula or a roll-up, whose value changes without the record's being saved.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Field:
     refers_to: str | None = None
     filterable: bool = True
     address_prefix: str | None = None
+    calculated: bool = False
 
     @property
     def custom(self) -> bool:

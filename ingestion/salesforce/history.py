@@ -1,0 +1,251 @@
+"""The history of an org, page by page: users first, then the objects in their order.
+
+An object of many records is read by a query job of Bulk API 2.0, any other by its ids. Records come as polls read
+them, so a poll that meets one again changes nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from connections.salesforce_connection import PolledObject, SalesforceConnection
+from ingestion.errors import RepeatError, TransientError
+from ingestion.patience import patiently
+from ingestion.salesforce.client import Answer
+from ingestion.salesforce.csv_export import bulk_records
+from ingestion.salesforce.errors import FieldError, ObjectError
+from ingestion.salesforce.events import whole_events
+from ingestion.salesforce.fields import KEY_FIELDS, FieldList
+from ingestion.salesforce.memory import ObjectNotes
+from ingestion.salesforce.owners import USER
+from ingestion.salesforce.reader import ObjectReader
+from ingestion.salesforce.session import PollingPorts, Session, opened
+from ingestion.salesforce.soql import URI_LIMIT, field_groups, id_page_query
+from ingestion.source import HistoryPage, Position
+from messaging.contracts import IngestionEvent
+from messaging.times import to_text
+
+log = logging.getLogger(__name__)
+
+BULK_FROM: Final = 20_000
+"""Records of an object from which a query job costs fewer calls and less time than ten pages of a query."""
+JOB_TRIES: Final = 3
+"""Jobs that are begun for one object before it is read by its ids."""
+LOOKS: Final = 5
+PAUSE_SECONDS: Final = 2.0
+"""Between two looks at a job; after a few of them the page is empty, and the caller comes back."""
+
+NONCE: Final = "history"
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A position. *counts* are the records of each object that can be read, in the order they are read.
+
+    *after* is the last id read of the object *index*; with a *job* its results are read from *locator* on, None: it is
+    not known to be complete. *fields* are those that the job was asked for at *begun_at*. *by_ids*: the object takes
+    no job.
+    """
+
+    counts: dict[str, int]
+    index: int = 0
+    after: str | None = None
+    job: str | None = None
+    begun_at: str = ""
+    complete: bool = False
+    locator: str | None = None
+    fields: tuple[str, ...] = ()
+    tries: int = 0
+    by_ids: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryReader:
+    """Reads pages of the histories of a process's connections."""
+
+    ports: PollingPorts
+    fields: dict[tuple[str, str, str], FieldList]
+    """What was learnt of the objects' fields: a describe a page would double the calls."""
+    bulk_from: int = BULK_FROM
+    pause_seconds: float = PAUSE_SECONDS
+
+    async def page(self, connection: SalesforceConnection, position: Position | None) -> HistoryPage:
+        """The page at *position*.
+
+        Raises:
+            TransientError, BudgetExhaustedError, CredentialError: see :mod:`ingestion.salesforce.errors`.
+        """
+        async with opened(connection, self.ports) as session:
+            place = msgspec.convert(position, Place) if position else Place(counts=await self._counts(session))
+            names = list(place.counts)
+            if place.index >= len(names):
+                return HistoryPage([], None, sum(place.counts.values()))
+            name = names[place.index]
+            events: list[IngestionEvent] = []
+            following = _next_object(place)
+            if connection.wants(name):
+                try:
+                    events, following = await self._of_object(session, name, place)
+                except ObjectError as error:
+                    # Passed over, its records would be missing for ever: polls begin where the history began.
+                    raise TransientError(f"the history waits: {error}") from None
+        end = following.index >= len(names)
+        return HistoryPage(events, None if end else msgspec.to_builtins(following), sum(place.counts.values()))
+
+    async def _counts(self, session: Session) -> dict[str, int]:
+        client = session.client
+        polled = [one.name for one in session.connection.objects if one.name != USER]
+        counts: dict[str, int] = {}
+        for name in (USER, *polled):
+            try:
+                counts[name] = await patiently(f"{client.name}: count of {name}", partial(client.count, name))
+            except ObjectError as error:
+                log.warning("connection %s: history of %s", session.connection.connection_id, error)
+        return counts
+
+    async def _of_object(self, session: Session, name: str, place: Place) -> tuple[list[IngestionEvent], Place]:
+        reader = self._reader(session, name)
+        try:
+            if place.counts[name] < self.bulk_from or place.by_ids or place.tries >= JOB_TRIES:
+                return await self._by_ids(session, reader, name, place)
+            if place.job is None:
+                return [], await self._begin_job(session, reader, name, place)
+            if not place.complete:
+                return [], await self._look_at_job(session, name, place)
+            return await self._results(session, reader, name, place)
+        finally:
+            if reader.notes.fields is not None:
+                self.fields[_key(session, name)] = reader.notes.fields
+
+    def _reader(self, session: Session, name: str) -> ObjectReader:
+        connection = session.connection
+        polled = next((one for one in connection.objects if one.name == name), PolledObject(name=name))
+        notes = ObjectNotes(object_type=name, fields=self.fields.get(_key(session, name)))
+        return ObjectReader(session.client, polled, notes, page_size=connection.page_size, clock=session.ports.clock)
+
+    async def _by_ids(
+        self, session: Session, reader: ObjectReader, name: str, place: Place
+    ) -> tuple[list[IngestionEvent], Place]:
+        limit = min(session.connection.page_size, reader.notes.page_size or session.connection.page_size)
+        asked_at = self.ports.clock()
+
+        async def read(fields: FieldList) -> tuple[list[dict[str, Any]], bool]:
+            groups = field_groups(name, fields.names, KEY_FIELDS, "", URI_LIMIT)
+            soql = id_page_query(name, groups[0], place.after, limit)
+            page = await session.client.query(soql, object_type=name)
+            return page.records, page.more or len(page.records) == limit
+
+        records, more = await reader.with_fields(read)
+        wide = reader.notes.fields
+        last = records[-1]["Id"] if records else place.after
+        if wide is not None and len(field_groups(name, wide.names, KEY_FIELDS, "", URI_LIMIT)) > 1:
+            records = [
+                record
+                for start in range(0, len(records), 200)
+                for record in (await reader.by_ids([one["Id"] for one in records[start : start + 200]])).records
+            ]
+        events = whole_events(records, session.origin(name), nonce=NONCE, read_at=to_text(asked_at))
+        if not more:
+            return events, _next_object(place)
+        return events, msgspec.structs.replace(place, after=last)
+
+    async def _begin_job(self, session: Session, reader: ObjectReader, name: str, place: Place) -> Place:
+        fields: tuple[str, ...] = ()
+
+        async def begin(known: FieldList) -> Answer:
+            nonlocal fields
+            fields = known.names
+            job = {
+                "operation": "queryAll",
+                "query": f"SELECT {','.join(fields)} FROM {name}",
+                "contentType": "CSV",
+                "columnDelimiter": "COMMA",
+                "lineEnding": "LF",
+            }
+            return await session.client.call("POST", "jobs/query", object_type=name, content=job)
+
+        try:
+            begun_at = to_text(self.ports.clock())
+            answer = await reader.with_fields(begin)
+        except FieldError:
+            raise
+        except ObjectError as error:
+            log.info("connection %s: %s is read by its ids: %s", session.connection.connection_id, name, error)
+            return msgspec.structs.replace(place, by_ids=True)
+        return msgspec.structs.replace(
+            place,
+            job=str(answer.json()["id"]),
+            begun_at=begun_at,
+            fields=fields,
+            complete=False,
+            locator=None,
+            tries=place.tries + 1,
+        )
+
+    async def _look_at_job(self, session: Session, name: str, place: Place) -> Place:
+        for look in range(LOOKS):
+            if look:
+                await asyncio.sleep(self.pause_seconds)
+            try:
+                answer = await self._asked(session, name, f"jobs/query/{place.job}")
+            except ObjectError as error:
+                return self._anew(session, name, place, str(error))
+            told = answer.json()
+            state = told.get("state")
+            if state == "JobComplete":
+                return msgspec.structs.replace(place, complete=True)
+            if state in {"Failed", "Aborted"}:
+                return self._anew(session, name, place, f"{state}: {str(told.get('errorMessage', ''))[:200]}")
+        return place
+
+    async def _results(
+        self, session: Session, reader: ObjectReader, name: str, place: Place
+    ) -> tuple[list[IngestionEvent], Place]:
+        locator = f"&locator={place.locator}" if place.locator else ""
+        path = f"jobs/query/{place.job}/results?maxRecords={session.connection.page_size}{locator}"
+        try:
+            answer = await self._asked(session, name, path, accept="text/csv")
+        except (ObjectError, RepeatError) as error:
+            return [], self._anew(session, name, place, str(error))
+        records = await reader.with_fields(partial(self._parsed, answer, name, place))
+        # The rows are those of a moment after the job began, which is all that is known of it.
+        events = whole_events(records, session.origin(name), nonce=NONCE, read_at=place.begun_at)
+        following = _header(answer, "Sforce-Locator")
+        # The end is told by a word, not by an empty header.
+        if following in ("", "null"):
+            return events, _next_object(place)
+        return events, msgspec.structs.replace(place, locator=following)
+
+    @staticmethod
+    async def _parsed(answer: Answer, name: str, place: Place, fields: FieldList) -> list[dict[str, Any]]:
+        # A field that has vanished since the job began is typed as text, and left out of the next read.
+        kinds: Mapping[str, str] = {**dict.fromkeys(place.fields, "string"), **fields.kinds}
+        return await asyncio.to_thread(bulk_records, answer.body, kinds, f"{name}, job {place.job}")
+
+    async def _asked(self, session: Session, name: str, path: str, accept: str | None = None) -> Answer:
+        client = session.client
+        call = partial(client.call, "GET", path, object_type=name, accept=accept)
+        return await patiently(f"{client.name}: job of {name}", call)
+
+    def _anew(self, session: Session, name: str, place: Place, why: str) -> Place:
+        """The job is lost or has failed: another one begins, or the object is read by its ids."""
+        log.warning(
+            "connection %s: the job %s for %s is begun anew: %s", session.connection.connection_id, place.job, name, why
+        )
+        return msgspec.structs.replace(place, job=None, complete=False, locator=None, fields=())
+
+
+def _next_object(place: Place) -> Place:
+    return Place(counts=place.counts, index=place.index + 1)
+
+
+def _key(session: Session, name: str) -> tuple[str, str, str]:
+    return (session.connection.tenant_id, session.connection.connection_id, name)
+
+
+def _header(answer: Answer, name: str) -> str:
+    return str(answer.headers.get(name, ""))
