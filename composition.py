@@ -25,7 +25,7 @@ from ingestion.webhooks import WebhookPorts
 from ingestion.work import IngestionPorts
 from messaging.bus import MessageBus
 from messaging.claim_check import ClaimCheckBus
-from messaging.lanes import LaneBus
+from messaging.lanes import LaneBus, TenantRates
 from messaging.sqlite_bus import SqliteMessageBus
 from messaging.times import Clock, utc_now
 from operations.dead_letters import DeadLetterPorts
@@ -140,6 +140,11 @@ class Services:
         return NormalizationPorts(self.store, self.bus, self.connections, self.blobs, self.clock)
 
     @cached_property
+    def live_rates(self) -> TenantRates:
+        """What each tenant may have of the live lane in this process."""
+        return TenantRates(self.settings.tenant_events_per_second)
+
+    @cached_property
     def enrichment(self) -> EnrichmentPorts:
         """The ports of enrichment."""
         return EnrichmentPorts(self.store, self.bus, self.clock)
@@ -234,7 +239,7 @@ def build_local(settings: Settings, *, clock: Clock = utc_now, telemetry: Teleme
 
 def live_and_bulk(bus: MessageBus, blobs: BlobStore, settings: Settings) -> MessageBus:
     """*bus* as all parts of the app send to it: large payloads kept apart, floods in a lane of their own."""
-    return ClaimCheckBus(LaneBus(bus, events_per_second=settings.tenant_events_per_second), blobs)
+    return ClaimCheckBus(LaneBus(bus, TenantRates(settings.tenant_events_per_second)), blobs)
 
 
 def token_rules(settings: Settings) -> TokenRules:

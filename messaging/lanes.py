@@ -8,32 +8,44 @@ from messaging.bus import DeadLetter, Message, MessageBus, QueueDepth
 from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK
 
 EVENTS_PER_SECOND = 100.0
-"""Events a second of one tenant that one process sends down the live lane for as long as they come."""
+"""Events a second of one tenant that one process takes down the live lane for as long as they come."""
 
 BURST_SECONDS = 10.0
-"""A tenant that was quiet may send the events of so many seconds at once."""
+"""A tenant that was quiet may have the events of so many seconds at once."""
 
 _MOST_TENANTS = 10_000
 
 
-class LaneBus:
-    """A bus that sends the events of a tenant above its rate to ``ingestion-events-bulk``; the rest is *bus* itself.
-
-    Each process counts what it sends itself: a rate is kept where a flood enters, and there it does harm.
-    """
+class TenantRates:
+    """How many events of each tenant may still go at once. Each process counts for itself."""
 
     def __init__(
-        self,
-        bus: MessageBus,
-        *,
-        events_per_second: float = EVENTS_PER_SECOND,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, events_per_second: float = EVENTS_PER_SECOND, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._bus = bus
         self._rate = events_per_second
         self._monotonic = monotonic
         self._left: dict[object, tuple[float, float]] = {}
         """By tenant: how many events may go at once, as of when."""
+
+    def allows(self, tenant: object) -> bool:
+        """Whether one more event of *tenant* is within its rate; it is counted if so."""
+        now = self._monotonic()
+        most = self._rate * BURST_SECONDS
+        left, since = self._left.get(tenant, (most, now))
+        left = min(most, left + (now - since) * self._rate)
+        if len(self._left) >= _MOST_TENANTS and tenant not in self._left:
+            self._left.clear()
+        allowed = left >= 1
+        self._left[tenant] = (left - 1 if allowed else left, now)
+        return allowed
+
+
+class LaneBus:
+    """A bus that sends the events of a tenant above its rate to ``ingestion-events-bulk``; the rest is *bus* itself."""
+
+    def __init__(self, bus: MessageBus, rates: TenantRates) -> None:
+        self._bus = bus
+        self._rates = rates
 
     async def send(self, queue: str, messages: Sequence[Message], *, delay: timedelta | None = None) -> None:
         """See :meth:`messaging.bus.MessageBus.send`."""
@@ -41,9 +53,9 @@ class LaneBus:
             await self._bus.send(queue, messages, delay=delay)
             return
         lanes: Mapping[str, list[Message]] = {INGESTION_EVENTS: [], INGESTION_EVENTS_BULK: []}
-        now = self._monotonic()
         for message in messages:
-            lanes[self._lane(message.properties.get("tenantId"), now)].append(message)
+            live = self._rates.allows(message.properties.get("tenantId"))
+            lanes[INGESTION_EVENTS if live else INGESTION_EVENTS_BULK].append(message)
         for lane, part in lanes.items():
             if part:
                 await self._bus.send(lane, part, delay=delay)
@@ -63,15 +75,3 @@ class LaneBus:
     async def close(self) -> None:
         """See :meth:`messaging.bus.MessageBus.close`."""
         await self._bus.close()
-
-    def _lane(self, tenant: object, now: float) -> str:
-        most = self._rate * BURST_SECONDS
-        left, since = self._left.get(tenant, (most, now))
-        left = min(most, left + (now - since) * self._rate)
-        if len(self._left) >= _MOST_TENANTS and tenant not in self._left:
-            self._left.clear()
-        if left < 1:
-            self._left[tenant] = (left, now)
-            return INGESTION_EVENTS_BULK
-        self._left[tenant] = (left - 1, now)
-        return INGESTION_EVENTS

@@ -19,6 +19,7 @@ from processors.change_feed import prepare_changes
 from processors.delivery import consume
 from processors.embedding import embed
 from processors.enrichment import enrich
+from processors.live_lane import normalize_live
 from processors.normalization import normalize
 from processors.preparation import prepare
 from shards.request_charges import charged, yielding
@@ -37,7 +38,7 @@ and messages no longer pair up, and every message of the batch fails with the on
 async def normalize_events(messages: List[func.ServiceBusMessage]) -> None:
     """Events of live changes become shards."""
     app = services()
-    process = partial(normalize, ports=app.normalization)
+    process = partial(normalize_live, ports=app.normalization, rates=app.live_rates)
     await consume(messages, INGESTION_EVENTS, IngestionEvent, process, app.delivery)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from messaging.contracts import IngestionEvent
-from messaging.lanes import BURST_SECONDS, LaneBus
+from messaging.lanes import BURST_SECONDS, LaneBus, TenantRates
 from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK, SHARD_EMISSION
 from messaging.sqlite_bus import SqliteMessageBus
 
@@ -43,7 +43,7 @@ async def lanes(queues: SqliteMessageBus) -> dict[str, list[tuple[str, str]]]:
 
 
 async def test_a_flood_goes_on_in_the_bulk_lane_and_others_stay_where_they_are(queues: SqliteMessageBus) -> None:
-    bus = LaneBus(queues, events_per_second=3, monotonic=lambda: 0.0)
+    bus = LaneBus(queues, TenantRates(3, monotonic=lambda: 0.0))
     burst = int(3 * BURST_SECONDS)
     flood = [event("loud", number).to_message(INGESTION_EVENTS) for number in range(burst + 50)]
     await bus.send(INGESTION_EVENTS, flood[:-10])
@@ -58,7 +58,7 @@ async def test_a_flood_goes_on_in_the_bulk_lane_and_others_stay_where_they_are(q
 
 async def test_who_slows_down_is_live_again(queues: SqliteMessageBus) -> None:
     now = [0.0]
-    bus = LaneBus(queues, events_per_second=2, monotonic=lambda: now[0])
+    bus = LaneBus(queues, TenantRates(2, monotonic=lambda: now[0]))
     burst = int(2 * BURST_SECONDS)
     await bus.send(INGESTION_EVENTS, [event("acme", n).to_message(INGESTION_EVENTS) for n in range(burst)])
     now[0] = 1.5
@@ -70,7 +70,7 @@ async def test_who_slows_down_is_live_again(queues: SqliteMessageBus) -> None:
 
 
 async def test_only_events_have_lanes(queues: SqliteMessageBus) -> None:
-    bus = LaneBus(queues, events_per_second=0.1, monotonic=lambda: 0.0)
+    bus = LaneBus(queues, TenantRates(0.1, monotonic=lambda: 0.0))
     message = event("acme", 1).to_message(SHARD_EMISSION)
     await bus.send(SHARD_EMISSION, [message])
     await bus.send(INGESTION_EVENTS_BULK, [event("acme", 2).to_message(INGESTION_EVENTS_BULK)])
