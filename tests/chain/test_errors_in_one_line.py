@@ -107,7 +107,10 @@ def test_no_words_at_all_print_the_help(call: Call) -> None:
 
 
 def test_the_process_ends_with_the_code_and_the_line() -> None:
-    complains(shardline("frobnicate"), 2, "frobnicate")
+    ended = subprocess.run(
+        command_line("frobnicate"), env=command_environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    complains(Answer(ended.returncode, ended.stdout, ended.stderr), 2, "frobnicate")
 
 
 @pytest.mark.parametrize(

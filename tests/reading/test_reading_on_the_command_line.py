@@ -36,8 +36,8 @@ def test_search_prints_hits_for_people_and_for_scripts(running: RunningApp) -> N
     [best, _] = answer["hits"]
     assert best.keys() == {"shardId", "shardTypeId", "name", "score", "text", "source", "updatedAt"}
     told = running.cli("search", "Brackwater Curlew renewal", "--limit", "2")
-    assert told.returncode == 0
-    assert best["name"] in told.stdout
+    assert told.code == 0
+    assert best["name"] in told.out
 
 
 def test_an_unknown_person_sees_only_what_is_open_to_anyone(running: RunningApp) -> None:
@@ -51,10 +51,10 @@ def test_show_tells_links_both_ways_chunks_and_history(running: RunningApp) -> N
     assert document["chunks"]
     assert document["progress"]["embedded"] == document["revision"]
     told = running.cli("show", document["id"])
-    assert told.returncode == 0
+    assert told.code == 0
     for words in (document["structuredData"]["name"], "opportunity_for"):
-        assert words in told.stdout
-    [history] = [line for line in told.stdout.splitlines() if line.startswith("History: ")]
+        assert words in told.out
+    [history] = [line for line in told.out.splitlines() if line.startswith("History: ")]
     read = document["external_relationships"][0]["readAt"]
     assert history == (
         f"History: active, revision {document['revision']}, created {document['createdAt']}, "
@@ -78,7 +78,7 @@ def test_a_salesforce_id_of_15_characters_finds_its_record(running: RunningApp) 
     near = running.json("search", "renewal", "--account", account[:15])
     assert near["hits"]
     assert near == running.json("search", "renewal", "--account", account)
-    assert running.cli("show", BRACKWATER_RENEWAL[:15].lower()).returncode == 2, "letters count as they stand"
+    assert running.cli("show", BRACKWATER_RENEWAL[:15].lower()).code == 2, "letters count as they stand"
 
 
 def test_a_merged_record_shows_what_stands_for_it(running: RunningApp) -> None:
@@ -117,7 +117,7 @@ def test_status_counts_what_there_is(running: RunningApp) -> None:
     assert counts["shards"]["c_opportunity"] == 152
     assert counts["deleted"] == 5
     assert set(state["stagesBehind"]) == {"enriched", "prepared", "embedded"}
-    assert running.cli("status").returncode == 0
+    assert running.cli("status").code == 0
 
 
 def test_connections_tells_their_state(running: RunningApp) -> None:
@@ -146,8 +146,8 @@ def test_connections_tells_their_state(running: RunningApp) -> None:
 )
 def test_a_wrong_call_is_one_line_and_exit_code_2(running: RunningApp, arguments: list[str], words: str) -> None:
     done = running.cli(*arguments)
-    [line] = done.stderr.strip().splitlines()
-    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.error.strip().splitlines()
+    assert (done.code, done.out) == (2, "")
     assert line.startswith("shardline: ")
     assert words in line
 
@@ -161,12 +161,12 @@ def test_every_command_in_the_readme_does_its_work(running: RunningApp) -> None:
     assert len(commands) >= 3
     for words in commands:
         done = running.cli(*shlex.split(words, comments=True))
-        assert (done.returncode, done.stderr) == (0, ""), words
-        assert done.stdout.strip(), words
+        assert (done.code, done.error) == (0, ""), words
+        assert done.out.strip(), words
 
 
 def _lines(running: RunningApp, *arguments: str) -> list[dict[str, Any]]:
     json = () if arguments[0] == "export" else ("--json",)
     done = running.cli(*arguments, *json)
-    assert done.returncode == 0, done.stderr
-    return [codec.decode(line) for line in done.stdout.splitlines()]
+    assert done.code == 0, done.error
+    return [codec.decode(line) for line in done.out.splitlines()]

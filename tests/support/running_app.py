@@ -1,10 +1,8 @@
 """A Shardline started as a user starts it, and how a test talks to it."""
 
-import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,28 +12,12 @@ from queue import Empty, Queue
 from typing import Any
 
 import requests
+from shardline_command import Answer, command_environment, command_line, shardline
 
 from messaging import codec
 
 START_SECONDS = 90.0
 STOP_SECONDS = 40.0
-
-
-def clean_environment() -> dict[str, str]:
-    """The environment without any setting of Shardline."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SHARDLINE_")}
-
-
-def command(*arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
-    """Run a command of the command line to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        env=clean_environment(),
-    )
 
 
 @dataclass(frozen=True)
@@ -47,21 +29,21 @@ class RunningApp:
     data: Path
     tenant: str = "larkmoor"
 
-    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def cli(self, *arguments: str) -> Answer:
         """Run a command on the data folder."""
-        return command(*arguments, "--data", str(self.data))
+        return shardline(*arguments, "--data", self.data)
 
     def json(self, *arguments: str) -> Any:
         """What a command that succeeds prints as JSON."""
         done = self.cli(*arguments, "--json")
-        assert done.returncode == 0, done.stderr
-        return codec.decode(done.stdout)
+        assert done.code == 0, done.error
+        return codec.decode(done.out)
 
     def token(self, user: str, *options: str) -> str:
         """A reader's token."""
         done = self.cli("token", "--user", user, *options)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        assert done.code == 0, done.error
+        return done.out.strip()
 
     def get(self, path: str, token: str | None = None, **parameters: str) -> requests.Response:
         """GET under /api."""
@@ -85,11 +67,11 @@ def running_app(data: Path) -> Iterator[RunningApp]:
     log = data.parent / f"{data.name}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "up", "--data", str(data), "--port", "0"],
+            command_line("up", "--data", data, "--port", "0"),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=clean_environment(),
+            env=command_environment(),
         )
         try:
             said = _said(process, log)
