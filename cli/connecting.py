@@ -2,12 +2,15 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -16,29 +19,56 @@ from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, TenantO
 from cli.output import console, print_json, print_pairs, table
 from composition import Services
 from connections.connection import Connection, InvalidConnectionError
-from connections.stored_connection import connection_data, connection_from
+from connections.registry import ConnectionContendedError
+from connections.salesforce_connection import DEFAULT_OBJECTS
+from connections.state import StateError, StateMovedError
+from connections.stored_connection import KINDS, connection_data, connection_from
 from ingestion import connecting
-from ingestion.connecting import export_key
+from ingestion.connecting import ConnectionStateError, export_key
 from ingestion.errors import SourceError
 from ingestion.first_load import (
     FirstLoadPorts,
     HistoryNotes,
     LoadBusyError,
     history_key,
+    load_memory,
     load_pages,
+    note_asked,
+    records_per_second,
     remaining_seconds,
-    restart,
 )
 from ingestion.source import Checked, Pages
 from messaging import codec
 from messaging.contracts import is_tenant_id
+from processors.outcome import PermanentError
+
+T = TypeVar("T")
 
 SLICE_SECONDS = 20
 """How long a first load works between two looks at whether it is to stop."""
 
+LOOK_SECONDS = 1.0
+"""How often a load is looked at that another worker drives."""
+
+SAY_SECONDS = 2.0
+"""Between two lines of progress in a log."""
+
+REFUSALS = (
+    ConnectionContendedError,
+    ConnectionStateError,
+    InvalidConnectionError,
+    SourceError,
+    StateError,
+    StateMovedError,
+)
+"""What keeps a command about a connection from its end, in words for its user."""
+
 app = typer.Typer(help="Register and test a connection to a source.", no_args_is_help=True)
 
 OfTenant = Annotated[str | None, typer.Option("--tenant", help="The tenant that the connection belongs to.")]
+IdOption = Annotated[
+    str | None, typer.Option("--id", help="The connection's id; the source's name where none is given.")
+]
 NameOption = Annotated[str | None, typer.Option("--name", help="What people call it.")]
 FileOption = Annotated[
     Path | None, typer.Option("--file", metavar="FILE", help="Start from the connection described in this JSON file.")
@@ -52,7 +82,7 @@ PollOption = Annotated[int | None, typer.Option("--poll-seconds", min=1, help="H
 def salesforce(
     data: DataOption = DEFAULT_DATA,
     tenant: OfTenant = None,
-    identifier: Annotated[str, typer.Option("--id", help="The connection's id.")] = "salesforce",
+    identifier: IdOption = None,
     name: NameOption = None,
     flow: Annotated[str | None, typer.Option(help="jwt-bearer, client-credentials or username-password.")] = None,
     domain: Annotated[str | None, typer.Option(help="login, test, or a My Domain such as acme.my.")] = None,
@@ -74,55 +104,51 @@ def salesforce(
     json: JsonOption = False,
 ) -> None:
     """Connect a Salesforce org. Its first poll reads all there is; --backfill loads large objects in bulk."""
-    tenant = _tenant(tenant)
-    described = _described(file)
-    auth = described.get("auth", {})
-    flow = flow or auth.get("flow") or _asked("Login flow (jwt-bearer, client-credentials, username-password)")
-    wanted: dict[str, Any] = {"flow": flow, "domain": domain, "username": username, "consumerKey": consumer_key}
-    secrets = {
-        "privateKey": private_key_secret,
-        "consumerSecret": consumer_secret,
-        "password": password_secret,
-        "securityToken": token_secret,
-    }
-    for key in _NEEDED.get(str(flow), ()):
-        if not (wanted.get(key) or secrets.get(key) or auth.get(key)):
+
+    def describe(known: "_Known") -> dict[str, Any]:
+        chosen = flow or known.auth.get("flow")
+        chosen = chosen or known.asked("flow", "Login flow (jwt-bearer, client-credentials, username-password)")
+        given = {"flow": chosen, "domain": domain, "username": username, "consumerKey": consumer_key}
+        secrets = {
+            "privateKey": private_key_secret,
+            "consumerSecret": consumer_secret,
+            "password": password_secret,
+            "securityToken": token_secret,
+        }
+        for key in _NEEDED.get(str(chosen), ()):
+            option, words = _OPTIONS[key]
             if key in secrets:
-                secrets[key] = _asked(f"Name of the secret with {_WORDS[key]}")
+                secrets[key] = secrets[key] or known.secret(key, option, words)
             else:
-                wanted[key] = _asked(_WORDS[key])
-    _finish(
-        data,
-        tenant,
-        described
-        | _given(
-            connectionId=identifier,
-            system="salesforce",
-            name=name or described.get("name") or "Salesforce",
-            auth=auth | _given(**wanted) | _references(tenant, secrets),
-            objects=[{"name": one.strip()} for one in objects.split(",") if one.strip()] if objects else None,
-            webhookSecrets=[_reference(tenant, one) for one in webhook_secret] if webhook_secret else None,
+                given[key] = given[key] or known.auth.get(key) or known.asked(option, words)
+        wanted = objects
+        if known.walks and objects is None:
+            wanted = known.offered("Objects to read, with commas between", ",".join(DEFAULT_OBJECTS))
+        return _given(
+            auth=known.auth | _given(**given) | known.references(secrets),
+            objects=_objects(known, wanted),
+            webhookSecrets=[known.reference(one) for one in webhook_secret if one] if webhook_secret else None,
             defaultCurrency=currency,
-            schedule=_schedule(described, poll_seconds),
-        ),
-        check=check,
-        backfill=backfill,
-        json=json,
-    )
+        )
+
+    call = _Call("salesforce", data, tenant, identifier, name, file, poll_seconds)
+    _connect(call, describe, check=check, backfill=backfill, json=json)
 
 
 @app.command()
 def slack(
     data: DataOption = DEFAULT_DATA,
     tenant: OfTenant = None,
-    identifier: Annotated[str, typer.Option("--id", help="The connection's id.")] = "slack",
+    identifier: IdOption = None,
     name: NameOption = None,
     bot_token_secret: Annotated[
         str | None, typer.Option(help="Name of the secret with the bot token (xoxb-…).")
     ] = None,
     signing_secret: Annotated[str | None, typer.Option(help="Name of the secret with the signing secret.")] = None,
-    channel: Annotated[list[str] | None, typer.Option(help="Id of a channel to read; none: all.")] = None,
-    leave_out: Annotated[list[str] | None, typer.Option(help="Id of a channel never to read.")] = None,
+    channel: Annotated[
+        list[str] | None, typer.Option(help="Id of a channel to read, several times for several; '': all.")
+    ] = None,
+    leave_out: Annotated[list[str] | None, typer.Option(help="Id of a channel never to read; '': none.")] = None,
     join_public: Annotated[
         bool | None, typer.Option("--join-public/--no-join-public", help="Join public channels to read them.")
     ] = None,
@@ -133,49 +159,50 @@ def slack(
     json: JsonOption = False,
 ) -> None:
     """Connect a Slack workspace."""
-    tenant = _tenant(tenant)
-    described = _described(file)
-    auth = described.get("auth", {})
-    secrets = {"botToken": bot_token_secret, "signingSecret": signing_secret}
-    for key, words in (("botToken", "the bot token (xoxb-…)"), ("signingSecret", "the signing secret")):
-        secrets[key] = secrets[key] or (None if auth.get(key) else _asked(f"Name of the secret with {words}"))
-    _finish(
-        data,
-        tenant,
-        described
-        | _given(
-            connectionId=identifier,
-            system="slack",
-            name=name or described.get("name") or "Slack",
-            auth=auth | _references(tenant, secrets),
-            channels=channel or None,
-            leftOut=leave_out or None,
-            joinPublic=join_public,
-            schedule=_schedule(described, poll_seconds, default=900),
-        ),
-        check=check,
-        backfill=backfill,
-        json=json,
-    )
+
+    def describe(known: "_Known") -> dict[str, Any]:
+        secrets = {
+            "botToken": bot_token_secret or known.secret("botToken", "bot-token-secret", "the bot token (xoxb-…)"),
+            "signingSecret": signing_secret or known.secret("signingSecret", "signing-secret", "the signing secret"),
+        }
+        channels, joins = channel, join_public
+        if known.walks:
+            if channels is None:
+                channels = known.offered("Ids of the channels to read, with commas between", "all").split(",")
+                channels = [one for one in channels if one != "all"]
+            if joins is None:
+                joins = known.agreed("Shall the bot join public channels to read them?")
+        return _given(
+            auth=known.auth | known.references(secrets),
+            channels=_listed(channels),
+            leftOut=_listed(leave_out),
+            joinPublic=joins,
+        )
+
+    call = _Call("slack", data, tenant, identifier, name, file, poll_seconds)
+    _connect(call, describe, check=check, backfill=backfill, json=json)
 
 
 @app.command()
 def gdrive(
     data: DataOption = DEFAULT_DATA,
     tenant: OfTenant = None,
-    identifier: Annotated[str, typer.Option("--id", help="The connection's id.")] = "gdrive",
+    identifier: IdOption = None,
     name: NameOption = None,
     service_account_secret: Annotated[
         str | None, typer.Option(help="Name of the secret with the service account's JSON key.")
     ] = None,
     subject: Annotated[
-        list[str] | None, typer.Option(help="Address of a user to read as; several times for several.")
+        list[str] | None,
+        typer.Option(help="Address of a user to read as, several times for several; '': the account itself."),
     ] = None,
     customer: Annotated[
         str | None, typer.Option(help="The Google customer id (C…), as the Admin console's account settings show it.")
     ] = None,
-    folder: Annotated[list[str] | None, typer.Option(help="Id of a folder to read; none: all.")] = None,
-    leave_out: Annotated[list[str] | None, typer.Option(help="Id of a folder never to read.")] = None,
+    folder: Annotated[
+        list[str] | None, typer.Option(help="Id of a folder to read, several times for several; '': all.")
+    ] = None,
+    leave_out: Annotated[list[str] | None, typer.Option(help="Id of a folder never to read; '': none.")] = None,
     push_address: Annotated[
         str | None, typer.Option(help="The https address of this app's webhooks/gdrive, for push notifications.")
     ] = None,
@@ -189,49 +216,47 @@ def gdrive(
     json: JsonOption = False,
 ) -> None:
     """Connect the Drives of a Google domain."""
-    tenant = _tenant(tenant)
-    described = _described(file)
-    auth = described.get("auth", {})
-    if not (service_account_secret or auth.get("serviceAccount")):
-        service_account_secret = _asked("Name of the secret with the service account's JSON key")
-    _finish(
-        data,
-        tenant,
-        described
-        | _given(
-            connectionId=identifier,
-            system="gdrive",
-            name=name or described.get("name") or "Google Drive",
-            auth=auth
-            | _references(tenant, {"serviceAccount": service_account_secret})
-            | _given(subjects=subject or None),
+
+    def describe(known: "_Known") -> dict[str, Any]:
+        account = service_account_secret or known.secret(
+            "serviceAccount", "service-account-secret", "the service account's JSON key"
+        )
+        subjects = subject
+        if known.walks and subjects is None:
+            told = known.offered("Addresses of the users to read as, with commas between", "the account itself")
+            subjects = [one for one in told.split(",") if "@" in one]
+        return _given(
+            auth=known.auth | known.references({"serviceAccount": account}) | _given(subjects=_listed(subjects)),
             instance=customer,
-            folders=folder or None,
-            leftOut=leave_out or None,
+            folders=_listed(folder),
+            leftOut=_listed(leave_out),
             pushAddress=push_address,
-            channelSecret=_reference(tenant, channel_secret) if channel_secret else None,
-            schedule=_schedule(described, poll_seconds),
-        ),
-        check=check,
-        backfill=backfill,
-        json=json,
-    )
+            channelSecret=known.reference(channel_secret) if channel_secret else None,
+        )
+
+    call = _Call("gdrive", data, tenant, identifier, name, file, poll_seconds)
+    _connect(call, describe, check=check, backfill=backfill, json=json)
 
 
+_NAMES = {"salesforce": "Salesforce", "slack": "Slack", "gdrive": "Google Drive"}
 _NEEDED = {
     "jwt-bearer": ("username", "consumerKey", "privateKey"),
     "client-credentials": ("domain", "consumerKey", "consumerSecret"),
     "username-password": ("username", "password", "securityToken"),
 }
-_WORDS = {
-    "username": "User name",
-    "domain": "My Domain, such as acme.my",
-    "consumerKey": "Consumer key of the connected app",
-    "privateKey": "the private key (PEM)",
-    "consumerSecret": "the consumer secret",
-    "password": "the password",
-    "securityToken": "the security token",
+_OPTIONS = {
+    "username": ("username", "User name"),
+    "domain": ("domain", "My Domain, such as acme.my"),
+    "consumerKey": ("consumer-key", "Consumer key of the connected app"),
+    "privateKey": ("private-key-secret", "the private key (PEM)"),
+    "consumerSecret": ("consumer-secret", "the consumer secret"),
+    "password": ("password-secret", "the password"),
+    "securityToken": ("token-secret", "the security token"),
 }
+"""By field: the option that gives it, and what it is asked for as; of a secret, what is in it."""
+
+_SECRETS_BEGIN = ("xoxb-", "xoxp-", "xoxe", "xapp-", "-----", "{")
+_LONGEST_SECRET_NAME = 100
 
 
 def disconnect(
@@ -245,15 +270,18 @@ def disconnect(
     json: JsonOption = False,
 ) -> None:
     """End a connection: nothing is read by it any more. What it brought stays, unless --purge."""
-    if purge and not yes and not json and not _confirmed(f"Take away everything that {connection} has brought?"):
-        raise CommandError("nothing was done: say --yes, or answer y")
+    if purge and not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"--purge takes away everything that {connection} has brought: confirm it with --yes")
+        if not typer.confirm(f"Take away everything that {connection} has brought?", err=True):
+            raise CommandError("nothing was done")
 
     async def work(services: Services) -> dict[str, Any]:
-        known = await _the_connection(services, tenant, connection)
+        known = await the_connection(services, tenant, connection)
         left = await connecting.disconnect(known, services.ingestion, purge=purge)
         return {"tenantId": known.tenant_id, "connectionId": connection, "purge": purge, "left": left}
 
-    answer = run(data, work)
+    answer = refusing(data, work)
     if json:
         print_json(answer)
         return
@@ -262,7 +290,7 @@ def disconnect(
     if answer["left"]:
         out.print(f"Left at the source: {answer['left']}", soft_wrap=True)
     if purge:
-        out.print("The running app takes away what it brought; 'shardline status' shows how much is left.")
+        out.print(f"The {_host(data)} takes away what it brought; 'shardline status' shows how far it is.")
 
 
 def backfill(
@@ -287,9 +315,8 @@ def backfill(
             raise UsageError(f"--from: there is no {path}")
 
     async def work(services: Services) -> HistoryNotes:
-        known = await _the_connection(services, tenant, connection)
-        if known.status != "active":
-            raise CommandError(f"{connection} is {known.status}: {known.error_message or 'connect it again first'}")
+        known = await the_connection(services, tenant, connection)
+        _must_be_active(known)
         ports = services.ingestion
         loading = FirstLoadPorts(ports.bus, ports.states, ports.clock)
         key = history_key(known)
@@ -297,62 +324,183 @@ def backfill(
         if source:
             key = f"{key}/{export_key(source)}"
             pages = connecting.history_of_export(known, source, ports)
-        if anew:
-            await restart(known, loading, key=key)
-        with _progress(known) as seen:
+        await note_asked(known, loading, anew=anew, key=key)
+        with _progress(known, local=services.settings.home == "local") as seen:
             while True:
                 deadline = ports.clock() + timedelta(seconds=SLICE_SECONDS)
-                step = await load_pages(known, pages, loading, deadline=deadline, seen=seen, key=key)
-                if step.again_in is None:
-                    return step.notes
-                await asyncio.sleep(step.again_in.total_seconds())
+                try:
+                    step = await load_pages(known, pages, loading, deadline=deadline, seen=seen, key=key)
+                except LoadBusyError:
+                    # The app's own worker, or another command: what it does is as good.
+                    seen((await load_memory(known, ports.states, key=key)).metadata)
+                    await asyncio.sleep(LOOK_SECONDS)
+                except StateMovedError:
+                    await asyncio.sleep(LOOK_SECONDS)
+                else:
+                    if step.again_in is None:
+                        return step.notes
+                    await asyncio.sleep(step.again_in.total_seconds())
+                _must_be_active(await ports.registry.get(known.tenant_id, known.connection_id) or known)
 
-    try:
-        notes = run(data, work)
-    except (SourceError, LoadBusyError) as error:
-        raise CommandError(str(error)) from None
+    notes = refusing(data, work)
     if json:
         print_json(codec.decode(codec.encode(notes)))
     else:
-        console().print(f"Loaded {notes.records:,} records in {notes.pages:,} pages, {notes.seconds:,.0f} s of work.")
+        console().print(f"Loaded {notes.records:,} records in {notes.pages:,} pages and {notes.seconds:,.0f} s.")
 
 
-async def _the_connection(services: Services, tenant: str | None, connection_id: str) -> Connection:
-    known = [
-        one
-        for one in await (services.connections.of_tenant(tenant) if tenant else services.connections.all())
-        if one.connection_id == connection_id
-    ]
+def _must_be_active(connection: Connection) -> None:
+    if connection.status == "active":
+        return
+    remedy = {
+        "paused": f"'shardline connections --resume {connection.connection_id}' lets it go on",
+        "disconnected": f"'shardline connect {connection.system}' connects it again",
+    }.get(connection.status, connection.error_message or "connect it again")
+    raise CommandError(f"{connection.connection_id} is {connection.status}: {remedy}")
+
+
+async def the_connection(services: Services, tenant: str | None, connection_id: str) -> Connection:
+    """The connection of this id, which is one tenant's alone or that of *tenant*.
+
+    Raises:
+        UsageError: there is none, or several tenants have one.
+        InvalidConnectionError: it can't be read.
+    """
+    connections, unreadable = await services.connections.listed(tenant)
+    for broken in unreadable:
+        if broken.connection_id == connection_id:
+            raise InvalidConnectionError(f"{broken.problem}; connect it again")
+    known = [one for one in connections if one.connection_id == connection_id]
     if len(known) == 1:
         return known[0]
     if known:
-        raise UsageError(f"several tenants have a connection {connection_id}: name one with --tenant")
-    raise UsageError(f"there is no connection {connection_id!r} here (see 'shardline connections')")
+        tenants = ", ".join(sorted(one.tenant_id for one in known))
+        raise UsageError(f"several tenants have a connection {connection_id}: name one with --tenant ({tenants})")
+    there = ", ".join(sorted({one.connection_id for one in connections})) or "none"
+    raise UsageError(f"there is no connection {connection_id!r} here; there are: {there}")
 
 
-def _finish(
-    data: Path, tenant: str, description: Mapping[str, Any], *, check: bool, backfill: bool, json: bool
+def refusing(data: Path, work: Callable[[Services], Awaitable[T]]) -> T:
+    """As :func:`cli.home.run`, with what refuses the work as a failure of the command.
+
+    Raises:
+        CommandError: see :data:`REFUSALS`.
+    """
+    try:
+        return run(data, work)
+    except PermanentError as error:
+        raise CommandError(error.detail) from None
+    except REFUSALS as error:
+        raise CommandError(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What all kinds of connections are told of alike."""
+
+    system: str
+    data: Path
+    tenant: str | None
+    identifier: str | None
+    name: str | None
+    file: Path | None
+    poll_seconds: int | None
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of a connection before its options are: its description so far, and what people answer.
+
+    *walks*: somebody is led through it, since something that it needs was not given.
+    """
+
+    tenant: str
+    identifier: str
+    described: Mapping[str, Any]
+    is_new: bool
+    missing: list[str] = field(default_factory=list)
+    walks: bool = False
+
+    @property
+    def auth(self) -> dict[str, Any]:
+        """What is known of its login."""
+        return dict(self.described.get("auth", {}))
+
+    def asked(self, option: str, words: str, default: str | None = None) -> str | None:
+        """What a person at a terminal answers; without one the option is missing."""
+        if not sys.stdin.isatty():
+            self.missing.append(f"--{option}")
+            return None
+        self.walks = self.is_new
+        answer: str = typer.prompt(words, default=default, err=True)
+        return answer.strip()
+
+    def secret(self, key: str, option: str, words: str) -> str | None:
+        """The name of the secret with *words*: that of the description, else asked for."""
+        if self.auth.get(key):
+            return None
+        part = option.removesuffix("-secret")
+        return self.asked(option, f"Name of the secret with {words}", f"{self.identifier}-{part}")
+
+    def offered(self, words: str, default: str) -> str:
+        """What a person chooses in place of *default*."""
+        answer: str = typer.prompt(words, default=default, err=True)
+        return answer.strip()
+
+    def agreed(self, question: str) -> bool:
+        """Whether a person says yes."""
+        return typer.confirm(question, err=True)
+
+    def references(self, secrets: Mapping[str, str | None]) -> dict[str, str]:
+        """The references to those of *secrets* that are named."""
+        return {key: self.reference(name) for key, name in secrets.items() if name}
+
+    def reference(self, name: str) -> str:
+        """The reference to the tenant's secret *name*.
+
+        Raises:
+            UsageError: it looks like the secret itself, which has no place in a connection.
+        """
+        if name.startswith("secret:"):
+            return name
+        if name.startswith(_SECRETS_BEGIN) or len(name) > _LONGEST_SECRET_NAME or len(name.split()) != 1:
+            raise UsageError("what is given for the name of a secret looks like the secret itself: give its name alone")
+        return f"secret:{self.tenant}/{name}"
+
+
+def _connect(
+    call: _Call,
+    describe: Callable[[_Known], dict[str, Any]],
+    *,
+    check: bool,
+    backfill: bool,
+    json: bool,
 ) -> None:
     """Test what is described, and register it when the test found nothing that stops it."""
-    try:
-        described = connection_from(description, tenant)
-    except InvalidConnectionError as error:
-        raise UsageError(str(error)) from None
+    of_file = _of_file(call)
+    tenant = call.tenant or _asked_tenant()
+    if not is_tenant_id(tenant):
+        raise UsageError("--tenant: no tenant can have this id")
+    identifier = call.identifier or of_file.get("connectionId") or call.system
 
-    async def work(services: Services) -> tuple[Checked, Connection | None]:
+    async def work(services: Services) -> tuple[Checked, Connection, Connection | None]:
         ports = services.ingestion
-        standing = await services.connections.get(tenant, described.connection_id)
-        if standing is not None and standing.system != described.system:
-            raise UsageError(f"{described.connection_id} is a connection of {standing.system}: choose another --id")
-        checked = await connecting.check(described, ports)
+        standing = await _standing(services, tenant, identifier)
+        if standing is not None and standing.system != call.system:
+            raise UsageError(f"{identifier} is a connection of {standing.system}: choose another --id")
+        before = of_file or (connection_data(standing) if standing else {})
+        described = _description(call, _Known(tenant, identifier, before, not before), describe)
+        if standing and standing.instance and described.instance not in ("", standing.instance):
+            raise UsageError(
+                f"{identifier} is of the instance {standing.instance}, not {described.instance}: choose another --id"
+            )
+        checked = await connecting.check(described, ports, instance=standing.instance if standing else "")
         if check or not checked.is_usable:
-            return checked, None
-        established = await connecting.establish(described, checked, ports)
-        if backfill:
-            await connecting.ask_for_history(established, ports)
-        return checked, established
+            return checked, described, None
+        anew = backfill and standing is not None and _reads(standing) != _reads(described)
+        return checked, described, await connecting.establish(described, checked, ports, load=backfill, anew=anew)
 
-    checked, established = run(data, work)
+    checked, described, established = refusing(call.data, work)
     if json:
         print_json(
             {
@@ -366,12 +514,58 @@ def _finish(
             }
         )
     else:
-        _tell(data, described, checked, established, backfill=backfill)
+        _tell(call.data, described, checked, established, backfill=backfill)
     if not checked.is_usable:
         problems = "; ".join(
             f"{one.what}: {one.remedy or one.detail}" for one in checked.findings if one.state == "error"
         )
         raise CommandError(f"{described.connection_id} can't be used: {problems}")
+
+
+async def _standing(services: Services, tenant: str, identifier: str) -> Connection | None:
+    """What is registered under the id; None also where that can't be read, since it is to be written anew."""
+    try:
+        return await services.connections.get(tenant, identifier)
+    except InvalidConnectionError:
+        return None
+
+
+def _description(call: _Call, known: _Known, describe: Callable[[_Known], dict[str, Any]]) -> Connection:
+    """The connection that file, options, answers and what stands make together."""
+    wanted = describe(known)
+    if known.missing:
+        verb = "is" if len(known.missing) == 1 else "are"
+        raise UsageError(
+            f"{', '.join(known.missing)} {verb} missing: give {'it' if verb == 'is' else 'them'}, or --file"
+        )
+    [default] = [one.default for one in msgspec.structs.fields(KINDS[call.system]) if one.name == "schedule"]
+    schedule = {
+        **codec.decode(codec.encode(default)),
+        **known.described.get("schedule", {}),
+        **_given(pollSeconds=call.poll_seconds),
+    }
+    try:
+        return connection_from(
+            {
+                "name": _NAMES[call.system],
+                **known.described,
+                **_given(name=call.name),
+                **wanted,
+                "connectionId": known.identifier,
+                "system": call.system,
+                "schedule": schedule,
+            },
+            known.tenant,
+        )
+    except InvalidConnectionError as error:
+        raise UsageError(str(error)) from None
+
+
+def _reads(connection: Connection) -> dict[str, Any]:
+    """What decides which records a connection reads."""
+    data = connection_data(connection)
+    names = ("objects", "channels", "leftOut", "joinPublic", "folders", "sharedDrives")
+    return {name: data.get(name) for name in names} | {"subjects": data.get("auth", {}).get("subjects")}
 
 
 def _tell(
@@ -382,7 +576,6 @@ def _tell(
     out.print(table(f"Test of {described.connection_id}", ["what", "is", "found", "remedy"], rows))
     if established is None:
         return
-    local = settings_of(data).home == "local"
     print_pairs(
         {
             "Connected": f"{established.connection_id} of {established.tenant_id}",
@@ -390,71 +583,85 @@ def _tell(
             "First load": "asked for"
             if backfill
             else f"not asked for: 'shardline backfill {established.connection_id}'",
-            "Done by": "the running host ('shardline up')" if local else "the app on Azure",
+            "Done by": f"the {_host(data)}",
             "See": "shardline status",
         }
     )
 
 
-def _tenant(named: str | None) -> str:
-    tenant = named or _asked("Tenant", option="--tenant")
-    if not is_tenant_id(tenant):
-        raise UsageError("--tenant: no tenant can have this id")
-    return tenant
+def _host(data: Path) -> str:
+    """Who does the work that a command asks for."""
+    return "running host ('shardline up')" if settings_of(data).home == "local" else "app on Azure"
 
 
-def _described(file: Path | None) -> dict[str, Any]:
-    if file is None:
+def _asked_tenant() -> str:
+    if not sys.stdin.isatty():
+        raise UsageError("--tenant is missing: a connection belongs to one tenant")
+    answer: str = typer.prompt("Tenant", err=True)
+    return answer.strip()
+
+
+def _of_file(call: _Call) -> dict[str, Any]:
+    """The connection that a file describes, as far as it does.
+
+    Raises:
+        UsageError: it describes one of another source.
+        CommandError: it holds none.
+    """
+    if call.file is None:
         return {}
+    content = description_in(call.file)
+    if content.get("system", call.system) != call.system:
+        raise UsageError(f"{call.file} describes a connection of another source than {call.system}")
+    return content
+
+
+def description_in(file: Path) -> dict[str, Any]:
+    """What *file* says of a connection.
+
+    Raises:
+        CommandError: it holds no JSON object, or one whose parts are none where they must be.
+    """
     try:
         content = codec.decode(file.read_bytes())
     except codec.DecodeError as error:
         raise CommandError(f"{file} is no JSON: {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("auth", {}), dict):
-        raise CommandError(f"{file} holds no connection: it must be a JSON object with an object auth")
+    if not isinstance(content, dict):
+        raise CommandError(f"{file} holds no JSON object")
+    for part in ("auth", "schedule"):
+        if not isinstance(content.get(part, {}), dict):
+            raise CommandError(f"{file}: {part} must be a JSON object")
     return content
 
 
-def _asked(words: str, *, option: str | None = None) -> str:
-    """What a person at a terminal answers.
-
-    Raises:
-        UsageError: nobody is there to ask.
-    """
-    if not sys.stdin.isatty():
-        raise UsageError(f"{option or words}: is missing; give it by its option or in --file (see --help)")
-    answer: str = typer.prompt(words, err=True)
-    return answer.strip()
+def _objects(known: _Known, names: str | None) -> list[dict[str, Any]] | None:
+    """The objects of *names*, each with the fields that were chosen for it before."""
+    if not names:
+        return None
+    before = known.described.get("objects")
+    chosen = {one.get("name"): one for one in before if isinstance(one, dict)} if isinstance(before, list) else {}
+    return [chosen.get(name, {"name": name}) for one in names.split(",") if (name := one.strip())]
 
 
-def _confirmed(question: str) -> bool:
-    return sys.stdin.isatty() and typer.confirm(question, err=True)
+def _listed(values: Sequence[str] | None) -> list[str] | None:
+    """*values* without empty ones; None where none were given."""
+    return None if values is None else [one.strip() for one in values if one.strip()]
 
 
 def _given(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _references(tenant: str, secrets: Mapping[str, str | None]) -> dict[str, str]:
-    return {key: _reference(tenant, name) for key, name in secrets.items() if name}
-
-
-def _reference(tenant: str, name: str) -> str:
-    return name if name.startswith("secret:") else f"secret:{tenant}/{name}"
-
-
-def _schedule(described: Mapping[str, Any], poll_seconds: int | None, *, default: int = 60) -> dict[str, Any]:
-    return {"pollSeconds": default, **described.get("schedule", {}), **_given(pollSeconds=poll_seconds)}
-
-
 class _progress:  # noqa: N801 - used as a function that gives a context
     """Tells of each page and wait: a bar on a terminal, now and then a line in a log."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, local: bool) -> None:
         self._name = connection.connection_id
+        self._local = local
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
-        self._said = 0
+        self._say_at = 0.0
+        self._stuck: tuple[str | None, int] = (None, 0)
 
     def __enter__(self) -> Callable[[HistoryNotes], None]:
         if not self._err.is_terminal:
@@ -466,7 +673,7 @@ class _progress:  # noqa: N801 - used as a function that gives a context
         bar = self._bar
 
         def advance(notes: HistoryNotes) -> None:
-            bar.update(task, total=notes.total, completed=notes.records, description=_standing(notes))
+            bar.update(task, total=notes.total, completed=notes.records, description=self._words(notes))
 
         return advance
 
@@ -475,17 +682,37 @@ class _progress:  # noqa: N801 - used as a function that gives a context
             self._bar.stop()
 
     def _say(self, notes: HistoryNotes) -> None:
-        if notes.waiting_for is not None or notes.records >= self._said + 1000 or notes.finished_at:
-            self._said = notes.records
-            self._err.print(f"{self._name}: {_standing(notes)}", markup=False)
+        words = self._words(notes)
+        now = time.monotonic()
+        if notes.finished_at or now >= self._say_at:
+            self._say_at = now + SAY_SECONDS
+            self._err.print(f"{self._name}: {words}", markup=False)
+
+    def _words(self, notes: HistoryNotes) -> str:
+        """Where the load stands; when the chain stands still too, what may be the reason."""
+        before, times = self._stuck
+        self._stuck = (notes.waiting_for, times + 1 if notes.waiting_for == before else 0)
+        words = standing(notes)
+        if notes.waiting_for and self._local and self._stuck[1] >= STUCK_TIMES:
+            words += " (nothing is digested: does 'shardline up' run?)"
+        return words
 
 
-def _standing(notes: HistoryNotes) -> str:
+STUCK_TIMES = 10
+"""So many looks at the chain that show it as it was: about as many seconds."""
+
+
+def standing(notes: HistoryNotes) -> str:
     """Where a first load stands, in words."""
     words = f"{notes.records:,} records"
     if notes.total:
         about = "about " if notes.estimated else ""
-        words += f" of {about}{notes.total:,} ({min(100, round(100 * notes.records / notes.total))} %)"
+        words += f" of {about}{notes.total:,} ({min(100, int(100 * notes.records / notes.total))} %)"
+    if notes.finished_at:
+        return f"{words}, finished"
+    rate = records_per_second(notes)
+    if rate:
+        words += f", {rate:,.0f} a second" if rate >= 1 else f", {rate * 60:,.1f} a minute"
     left = remaining_seconds(notes)
     if left:
         words += f", some {left / 60:,.0f} min left" if left > 90 else f", some {left:,.0f} s left"

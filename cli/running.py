@@ -181,19 +181,19 @@ async def _register(services: "Services", played: "Sandbox") -> None:
     """
     from connections.salesforce_connection import SalesforceConnection
     from ingestion import connecting
+    from ingestion.work import ask
 
     ports = services.ingestion
     for connection in played.connections:
         if isinstance(connection, SalesforceConnection):
             await services.connections.save(connection)
-            await connecting.ask(connection, "poll", ports)
+            await ask([connection], "poll", ports)
             continue
         checked = await connecting.check(connection, ports)
         if not checked.is_usable:
             told = "; ".join(f"{one.what}: {one.remedy}" for one in checked.findings if one.state == "error")
             raise CommandError(f"the sandbox's {connection.system} can't be read: {told}")
-        established = await connecting.establish(connection, checked, ports)
-        await connecting.ask_for_history(established, ports)
+        await connecting.establish(connection, checked, ports, load=True)
 
 
 async def _serve(data: Path, port: int, workers: int, environment: Mapping[str, str], played: "Sandbox | None") -> None:

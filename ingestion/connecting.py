@@ -8,19 +8,21 @@ from pathlib import Path
 import msgspec
 
 from connections.connection import Connection, InvalidConnectionError
-from connections.state import StateMovedError
+from connections.state import StateError, StateMovedError
 from ingestion.errors import SourceError
-from ingestion.first_load import FirstLoadPorts, restart
+from ingestion.first_load import load_memory
+from ingestion.purge import drop_notes, is_under_way, note_purge, purge_notes
 from ingestion.source import AnySource, Checked, Finding, Pages
-from ingestion.work import IngestionPorts
-from messaging import tracing
-from messaging.contracts import SourceWork
-from messaging.queues import SOURCE_WORK
-from messaging.times import to_text
+from ingestion.work import IngestionPorts, ask, ask_for_history
 
 
-async def check(connection: Connection, ports: IngestionPorts) -> Checked:
-    """Try *connection* out; what stops it is a finding too, with its remedy.
+class ConnectionStateError(Exception):
+    """What is asked for does not go with the state that the connection is in; the message says what to do."""
+
+
+async def check(connection: Connection, ports: IngestionPorts, *, instance: str = "") -> Checked:
+    """Try *connection* out; what stops it is a finding too, with its remedy. It must lead to *instance*, if one is
+    given.
 
     Raises:
         InvalidConnectionError: no source here reads its system.
@@ -31,44 +33,73 @@ async def check(connection: Connection, ports: IngestionPorts) -> Checked:
         checked = await source.check(connection)
     except SourceError as error:
         return Checked("", "", [Finding("login", "error", "the source could not be asked", str(error))])
-    if connection.instance and checked.instance and checked.instance != connection.instance:
+    wanted = instance or connection.instance
+    if wanted and checked.instance and checked.instance != wanted:
         finding = Finding(
             "instance",
             "error",
-            f"the login leads to {checked.instance}, but the connection is of {connection.instance}",
-            "make a new connection for another instance, or log in to the old one",
+            f"the login leads to {checked.instance}, but the connection is of {wanted}",
+            "make a new connection (another --id) for another instance, or log in to the old one",
         )
         return replace(checked, findings=[*checked.findings, finding])
     return checked
 
 
-async def establish(connection: Connection, checked: Checked, ports: IngestionPorts) -> Connection:
-    """Store *connection* with what its test found, active, and ask for its first poll at once.
+async def establish(
+    connection: Connection, checked: Checked, ports: IngestionPorts, *, load: bool = False, anew: bool = False
+) -> Connection:
+    """Store *connection* with what its test found, active, and ask for its first poll at once; with *load* for its
+    first load too, *anew* from the beginning.
 
     Raises:
         InvalidConnectionError: the stored one of its id is of another instance.
+        ConnectionStateError: what the one of its id brought is just being taken away.
     """
-    found = {
-        "instance": checked.instance,
-        "base_url": checked.base_url,
-        "status": "active",
-        "error_message": None,
-        **checked.found,
-    }
-    saved = await ports.registry.save(msgspec.structs.replace(connection, **found))
-    await ask(saved, "poll", ports)
+    found = {"instance": checked.instance or connection.instance, "base_url": checked.base_url, **checked.found}
+    return await register(msgspec.structs.replace(connection, **found), ports, load=load, anew=anew)
+
+
+async def register(
+    connection: Connection, ports: IngestionPorts, *, load: bool = False, anew: bool = False
+) -> Connection:
+    """Store *connection* as it is described, untested, and ask for a poll at once: it is active.
+
+    Raises:
+        InvalidConnectionError, ConnectionStateError: see :func:`establish`.
+    """
+    notes = await purge_notes(connection, ports.states)
+    if is_under_way(notes):
+        raise ConnectionStateError(
+            f"what {connection.connection_id} brought is still being taken away: connect it again once "
+            "'shardline status' says that this is finished"
+        )
+    saved = await ports.registry.save(msgspec.structs.replace(connection, status="active", error_message=None))
+    await drop_notes(saved, ports.states)
+    await _begin_again(saved, ports, load=load, anew=anew)
     return saved
 
 
-async def ask_for_history(connection: Connection, ports: IngestionPorts, *, anew: bool = False) -> None:
-    """Ask for the connection's first load: where it stands, or *anew* from the beginning.
+async def pause(connection: Connection, ports: IngestionPorts) -> Connection:
+    """Have nothing asked of the source until :func:`resume`; what is pushed meanwhile is parked.
 
     Raises:
-        LoadBusyError: it is to begin anew while a worker is at it.
+        ConnectionStateError: it is disconnected.
     """
-    if anew:
-        await restart(connection, FirstLoadPorts(ports.bus, ports.states, ports.clock))
-    await ask(connection, "history", ports)
+    _must_stand(connection)
+    return await ports.registry.set_status(connection, "paused") or connection
+
+
+async def resume(connection: Connection, ports: IngestionPorts) -> Connection:
+    """Make a paused or failed connection active, ask for a poll at once, and have its first load go on.
+
+    Raises:
+        ConnectionStateError: it is disconnected.
+    """
+    _must_stand(connection)
+    source_of(connection, ports).forget(connection)
+    active = await ports.registry.set_status(connection, "active") or connection
+    await _begin_again(active, ports)
+    return active
 
 
 async def disconnect(connection: Connection, ports: IngestionPorts, *, purge: bool) -> str | None:
@@ -77,33 +108,34 @@ async def disconnect(connection: Connection, ports: IngestionPorts, *, purge: bo
     With *purge* all that it brought is taken away. What the source itself does for it (push channels) is ended as far
     as it can still be reached; else the answer says what was left, in words.
     """
+    await ports.registry.set_status(connection, "disconnected")
+    if purge:
+        await note_purge(connection, ports.states, ports.clock())
     left: str | None = None
     try:
         await source_of(connection, ports).stop(connection)
-    except (SourceError, StateMovedError) as error:
+    except (SourceError, StateMovedError, StateError, InvalidConnectionError) as error:
         left = str(error)
-    await ports.registry.set_status(connection, "disconnected")
     if purge:
-        await ask(connection, "purge", ports)
+        await ask([connection], "purge", ports)
     return left
 
 
-async def ask(connection: Connection, work: str, ports: IngestionPorts) -> None:
-    """Ask for a piece of work on *connection* now.
+def _must_stand(connection: Connection) -> None:
+    if connection.status == "disconnected":
+        raise ConnectionStateError(
+            f"{connection.connection_id} is disconnected: 'shardline connect {connection.system}' connects it again"
+        )
 
-    Raises:
-        BusUnavailableError: it was not asked for.
-    """
-    asked = SourceWork.model_validate(
-        {
-            "tenantId": connection.tenant_id,
-            "connectionId": connection.connection_id,
-            "work": work,
-            "dueAt": to_text(ports.clock()),
-            "traceparent": tracing.new_trace(SOURCE_WORK, connection.tenant_id),
-        }
-    )
-    await ports.bus.send(SOURCE_WORK, [asked.to_message(SOURCE_WORK)])
+
+async def _begin_again(
+    connection: Connection, ports: IngestionPorts, *, load: bool = False, anew: bool = False
+) -> None:
+    """Ask for what was dropped while the connection was not active: a poll, and the rest of its first load."""
+    await ask([connection], "poll", ports)
+    loaded = (await load_memory(connection, ports.states)).metadata
+    if load or (loaded.asked_at is not None and loaded.finished_at is None):
+        await ask_for_history([connection], ports, anew=anew)
 
 
 def export_key(paths: Sequence[Path]) -> str:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import blake2b
 
 import msgspec
 
@@ -31,10 +32,20 @@ SLICE = 500
 LEASE_FOR = timedelta(minutes=5)
 DIGESTING_DELAY = timedelta(seconds=1)
 
+PAUSE = timedelta(minutes=2)
+"""The time between two pages counts, waits for the chain included, unless it is longer: then the load stood still."""
+
+WRITE_TRIES = 5
+
 
 class HistoryNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Where a first load stands. *waiting_for* says in words what it waits for; *seconds* it has worked so far."""
+    """Where a first load stands.
 
+    *waiting_for* says in words what it waits for. *seconds* are those that its pages took, one after the other. *sent*
+    are marks of the events of the page at *position* that went out before the chain was full.
+    """
+
+    asked_at: str | None = None
     began_at: str | None = None
     finished_at: str | None = None
     position: Position | None = None
@@ -45,6 +56,7 @@ class HistoryNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     seconds: float = 0
     waiting_for: str | None = None
     failures: int = 0
+    sent: tuple[str, ...] = ()
 
 
 class HistoryMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -96,35 +108,54 @@ def new_history_memory(connection: Connection) -> HistoryMemory:
     )
 
 
-async def load_memory(connection: Connection, states: StateStore) -> HistoryMemory:
-    """How the first load of *connection* stands.
+async def load_memory(connection: Connection, states: StateStore, *, key: str | None = None) -> HistoryMemory:
+    """How the first load of *connection* stands, or that under *key*.
 
     Raises:
         StateError: what is stored is of another version.
     """
-    return (await states.load(connection.tenant_id, history_key(connection), new_history_memory(connection))).value
+    key = key or history_key(connection)
+    return (await states.load(connection.tenant_id, key, new_history_memory(connection))).value
 
 
 def remaining_seconds(notes: HistoryNotes) -> float | None:
     """How long the rest will take at the speed so far; None where nobody can tell."""
-    if notes.finished_at or notes.total is None or not notes.records or notes.seconds <= 0:
+    rate = records_per_second(notes)
+    if notes.finished_at or notes.total is None or rate is None:
         return None
-    return max(notes.total - notes.records, 0) * notes.seconds / notes.records
+    return max(notes.total - notes.records, 0) / rate
 
 
-async def restart(connection: Connection, ports: FirstLoadPorts, *, key: str | None = None) -> None:
-    """Have the next call begin at the beginning.
+def records_per_second(notes: HistoryNotes) -> float | None:
+    """How fast the load has been; None where it has not been measured."""
+    return notes.records / notes.seconds if notes.records and notes.seconds > 0 else None
+
+
+async def note_asked(
+    connection: Connection, ports: FirstLoadPorts, *, anew: bool = False, key: str | None = None
+) -> None:
+    """Note that the load is asked for: it goes on where it stands, or *anew* at the beginning.
+
+    A worker that is at it stops when it is to begin anew: what it has sent comes again, which the chain takes for
+    nothing new.
 
     Raises:
-        LoadBusyError: a worker is at it.
+        StateMovedError: others kept writing; try again.
+        StateError: what is stored is of another version.
     """
-    saved = await _load(connection, ports, key)
-    if saved.value.lease is not None and saved.value.lease.holds(ports.clock()):
-        raise LoadBusyError(f"the first load of {connection.connection_id} is under way: try again in a moment")
-    try:
-        await _save(connection, ports, key, saved, new_history_memory(connection))
-    except StateMovedError as error:
-        raise LoadBusyError(str(error)) from None
+    for _ in range(WRITE_TRIES):
+        saved = await _load(connection, ports, key)
+        if saved.value.metadata.asked_at is not None and not anew:
+            return
+        notes = HistoryNotes() if anew else saved.value.metadata
+        notes = msgspec.structs.replace(notes, asked_at=to_text(ports.clock()))
+        memory = new_history_memory(connection) if anew else saved.value
+        try:
+            await _save(connection, ports, key, saved, msgspec.structs.replace(memory, metadata=notes))
+        except StateMovedError:
+            continue
+        return
+    raise StateMovedError(f"the first load of {connection.connection_id} is being written by others: try again")
 
 
 async def load_pages(
@@ -146,6 +177,7 @@ async def load_pages(
 
     Raises:
         LoadBusyError: another worker drives this load.
+        StateMovedError: it was asked for anew meanwhile.
         CredentialError, BusUnavailableError, StoreUnavailableError, StateError: it goes on from there next time.
     """
     saved = await _load(connection, ports, key)
@@ -156,7 +188,7 @@ async def load_pages(
         raise LoadBusyError(f"another worker drives the first load of {connection.connection_id}")
     notes = saved.value.metadata
     if notes.began_at is None:
-        notes = msgspec.structs.replace(notes, began_at=to_text(now))
+        notes = msgspec.structs.replace(notes, began_at=to_text(now), asked_at=notes.asked_at or to_text(now))
     try:
         saved = await _save(
             connection,
@@ -192,7 +224,7 @@ class _Load:
     async def until(self, deadline: datetime) -> timedelta | None:
         """Work until *deadline*; when to go on, None when the load is finished."""
         while self.ports.clock() < deadline:
-            notes = self.saved.value.metadata
+            notes = self._notes()
             room = await self._room()
             if room <= 0:
                 return DIGESTING_DELAY
@@ -224,33 +256,48 @@ class _Load:
         except StateMovedError:
             log.warning("the lease on the first load of %s ran out", self.connection.connection_id)
 
-    async def _room(self) -> int:
-        """How many events may be sent now."""
+    async def _room(self, sent: tuple[str, ...] | None = None) -> int:
+        """How many events may be sent now; where there are none, *sent* of the page are remembered."""
         unfinished = unfinished_events(await self.ports.bus.depths())
         room = MOST_UNFINISHED - 1 - unfinished
         if room <= 0:
-            await self._waits(f"the chain, which has {unfinished:,} messages to digest")
+            await self._waits(f"the chain, which has {unfinished:,} messages to digest", sent=sent)
         return room
 
+    def _notes(self) -> HistoryNotes:
+        return self.saved.value.metadata
+
     async def _send(self, events: Sequence[IngestionEvent], room: int, deadline: datetime) -> bool:
-        """Whether all events were sent before the chain was full or *deadline* past."""
+        """Whether all events were sent before the chain was full or *deadline* past.
+
+        What was sent then is marked, or a page larger than the room there ever is would never come to its end.
+        """
+        done = set(self._notes().sent)
+        left = [event for event in events if _mark(event) not in done] if done else events
         start = 0
-        while start < len(events):
-            part = events[start : start + min(SLICE, room)]
+        while start < len(left):
+            part = left[start : start + min(SLICE, room)]
             await self.ports.bus.send(
                 INGESTION_EVENTS_BULK, [event.to_message(INGESTION_EVENTS_BULK) for event in part]
             )
             start += len(part)
             room -= len(part)
-            if start < len(events) and room <= 0:
-                room = await self._room()
-                if room <= 0 or self.ports.clock() >= deadline:
-                    return False
+            if start < len(left) and room <= 0:
+                marks = (*self._notes().sent, *map(_mark, left[:start]))
+                room = await self._room(sent=marks)
+                if room > 0 and self.ports.clock() < deadline:
+                    continue
+                if room > 0:
+                    await self._waits("its next turn", sent=marks)
+                return False
         return True
 
     async def _keep(self, page: HistoryPage, seconds: float) -> None:
-        notes = self.saved.value.metadata
+        notes = self._notes()
         now = to_text(self.ports.clock())
+        last = self.saved.value.last_sync_at
+        if last is not None and (gap := from_text(now) - from_text(last)) <= PAUSE:
+            seconds = gap.total_seconds()
         notes = msgspec.structs.replace(
             notes,
             position=page.next_position,
@@ -261,6 +308,7 @@ class _Load:
             seconds=round(notes.seconds + seconds, 3),
             waiting_for=None,
             failures=0,
+            sent=(),
             finished_at=now if page.next_position is None else None,
         )
         self.error = None
@@ -274,8 +322,10 @@ class _Load:
             )
         )
 
-    async def _waits(self, reason: str, *, failures: int = 0) -> None:
-        notes = msgspec.structs.replace(self.saved.value.metadata, waiting_for=reason, failures=failures)
+    async def _waits(self, reason: str, *, failures: int = 0, sent: tuple[str, ...] | None = None) -> None:
+        notes = self._notes()
+        kept = notes.sent if sent is None else sent
+        notes = msgspec.structs.replace(notes, waiting_for=reason, failures=failures, sent=kept)
         await self._put(msgspec.structs.replace(self.saved.value, metadata=notes))
 
     async def _put(self, memory: HistoryMemory) -> None:
@@ -287,6 +337,12 @@ class _Load:
 def unfinished_events(depths: Mapping[str, QueueDepth]) -> int:
     """How many messages of the chain and its bulk lane are not finished, whoever sent them."""
     return unfinished(depths, (INGESTION_EVENTS_BULK, *STAGES))
+
+
+def _mark(event: IngestionEvent) -> str:
+    """What tells an event from the others of its page, and from another reading of its record."""
+    told = f"{event.source_key()}|{event.source_version}|{event.event_type}"
+    return blake2b(told.encode(), digest_size=6).hexdigest()
 
 
 async def _load(connection: Connection, ports: FirstLoadPorts, key: str | None) -> Saved[HistoryMemory]:

@@ -23,12 +23,12 @@ from ingestion.connection_memory import (
     new_connection_memory,
 )
 from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
-from ingestion.first_load import FirstLoadPorts, LoadBusyError, load_pages
+from ingestion.first_load import FirstLoadPorts, LoadBusyError, load_pages, note_asked
 from ingestion.purge import PurgePorts, purge
 from ingestion.source import AnySource, Report
 from messaging import tracing
 from messaging.bus import MessageBus
-from messaging.contracts import Recurring, SourceWork
+from messaging.contracts import Recurring, SourceWork, Work
 from messaging.queues import SOURCE_WORK
 from messaging.times import Clock, from_text, to_text, utc_now
 from operations.metrics import Metrics, SourceRun
@@ -49,8 +49,9 @@ LEASE_FOR = timedelta(minutes=5)
 
 BUSY_DELAY = timedelta(seconds=2)
 """Work that was asked for twice finds the first done by then; a look at the lease costs one read."""
+LOAD_BUSY_DELAY = timedelta(seconds=30)
+"""Whoever drives a first load does so for long; a second message is there in case he is ended."""
 FIRST_DELAY = timedelta(seconds=15)
-PURGE_DELAY = timedelta(seconds=2)
 LONGEST_DELAY = timedelta(minutes=15)
 BUDGET_DELAY = timedelta(minutes=30)
 """After a login that was refused because the org's limit is reached."""
@@ -114,10 +115,33 @@ async def ask_for_sweep(connections: Sequence[Connection], ports: IngestionPorts
     Raises:
         BusUnavailableError: nothing was asked for.
     """
+    return await ask(connections, "sweep", ports)
+
+
+async def ask(connections: Sequence[Connection], work: Work, ports: IngestionPorts) -> str:
+    """Ask for a piece of work on each of *connections* now, whenever it is due; the due time it was asked for with.
+
+    That is a time of its own: the bus drops no message for one that was asked for before, and may have come to nothing.
+
+    Raises:
+        BusUnavailableError: nothing was asked for.
+    """
     due_at = to_text(ports.clock())
-    asked = [_work(connection, "sweep", due_at) for connection in connections]
-    await ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in asked])
+    asked = [_work(connection, work, due_at) for connection in connections]
+    await ports.bus.send(SOURCE_WORK, [one.to_message(SOURCE_WORK) for one in asked])
     return due_at
+
+
+async def ask_for_history(connections: Sequence[Connection], ports: IngestionPorts, *, anew: bool = False) -> None:
+    """Ask for the first load of each of *connections*: where it stands, or *anew* from the beginning.
+
+    Raises:
+        BusUnavailableError, StoreUnavailableError, StateError: not all was asked for.
+        StateMovedError: others kept writing; try again.
+    """
+    for connection in connections:
+        await note_asked(connection, FirstLoadPorts(ports.bus, ports.states, ports.clock), anew=anew)
+    await ask(connections, "history", ports)
 
 
 def _due(connection: Connection, memory: ConnectionMemory, now: datetime, ports: IngestionPorts) -> list[SourceWork]:
@@ -142,7 +166,7 @@ def _first_after(work: Recurring, interval: timedelta) -> timedelta:
     return timedelta(0) if work == "watch" else interval
 
 
-def _work(connection: Connection, work: Recurring, due_at: str) -> SourceWork:
+def _work(connection: Connection, work: Work, due_at: str) -> SourceWork:
     """The request for a piece of work: a trace begins with it."""
     return SourceWork(
         tenant_id=connection.tenant_id,
@@ -240,8 +264,10 @@ async def _load_history(source: AnySource, connection: Connection, ports: Ingest
             FirstLoadPorts(ports.bus, ports.states, ports.clock),
             deadline=ports.clock() + ports.run_for,
         )
-    except (LoadBusyError, StateMovedError) as error:
+    except StateMovedError as error:
         return Later(BUSY_DELAY, str(error))
+    except LoadBusyError as error:
+        return Later(LOAD_BUSY_DELAY, str(error))
     except StateError as error:
         return Park("state-invalid", str(error))
     except CredentialError as error:
@@ -260,16 +286,33 @@ async def _purge(connection: Connection, ports: IngestionPorts) -> Outcome:
             f"connection {connection.connection_id} is {connection.status}: what it brought is only taken away once it "
             "is disconnected",
         )
-    purging = PurgePorts(ports.bus, ports.store, ports.parked, ports.clock)
-    done = await purge(connection, purging, deadline=ports.clock() + ports.run_for)
-    return DONE if done else Later(PURGE_DELAY, "there is more to take away")
+    purging = PurgePorts(ports.bus, ports.store, ports.states, ports.parked, ports.clock)
+    try:
+        step = await purge(connection, purging, deadline=ports.clock() + ports.run_for)
+    except StateMovedError as error:
+        return Later(BUSY_DELAY, str(error))
+    except StateError as error:
+        return Park("state-invalid", str(error))
+    if step.again_in is not None:
+        return Later(step.again_in, step.notes.waiting_for or "there is more to take away")
+    if step.notes.records:
+        # Others of the instance may read some of the same records: those come back by their first loads.
+        others = [
+            one
+            for one in await ports.registry.of_tenant(connection.tenant_id, system=connection.system)
+            if one.status == "active" and one.instance == connection.instance != ""
+        ]
+        if others:
+            await ask_for_history(others, ports, anew=True)
+    return DONE
 
 
 async def _fail(source: AnySource, connection: Connection, error: CredentialError, ports: IngestionPorts) -> None:
     """Stop the connection until someone has mended it."""
     log.warning("connection %s of %s: %s", connection.connection_id, connection.tenant_id, error)
     source.forget(connection)
-    await ports.registry.set_status(connection, "failed", error_message=str(error))
+    # One that people have paused or ended meanwhile stays so.
+    await ports.registry.set_status(connection, "failed", error_message=str(error), only_from="active")
 
 
 async def _take(connection: Connection, work: SourceWork, ports: IngestionPorts) -> Saved[ConnectionMemory] | Outcome:

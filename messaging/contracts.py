@@ -217,6 +217,10 @@ Recurring = Literal["poll", "sweep", "refresh", "watch"]
 of, and the renewal of push channels."""
 
 
+Work = Recurring | Literal["push", "read", "history", "purge"]
+"""All kinds of work against a source: see :class:`SourceWork`."""
+
+
 class SourceWork(Contract):
     """Work against a source that must run outside an HTTP call or a timer tick.
 
@@ -226,7 +230,7 @@ class SourceWork(Contract):
     """
 
     connection_id: str = Field(min_length=1)
-    work: Recurring | Literal["push", "read", "history", "purge"]
+    work: Work
     due_at: str
     object_types: list[str] = Field(default_factory=list)
     ids: dict[str, list[str]] = Field(default_factory=dict)

@@ -19,8 +19,8 @@ from ingestion.first_load import (
     LoadStep,
     load_memory,
     load_pages,
+    note_asked,
     remaining_seconds,
-    restart,
     unfinished_events,
 )
 from ingestion.source import HistoryPage, Position
@@ -198,8 +198,6 @@ async def test_two_workers_never_drive_one_load(loading: Loading) -> None:
         async def __call__(self, position: Position | None) -> HistoryPage:
             with pytest.raises(LoadBusyError):
                 await loading.load(History(5, 5))
-            with pytest.raises(LoadBusyError):
-                await restart(CONNECTION, loading.ports)
             inner.append("busy")
             return await super().__call__(position)
 
@@ -210,7 +208,7 @@ async def test_two_workers_never_drive_one_load(loading: Loading) -> None:
 async def test_a_restart_begins_at_the_beginning_and_the_rest_is_estimated(loading: Loading) -> None:
     history = History(20, 10)
     await loading.load(history)
-    await restart(CONNECTION, loading.ports)
+    await note_asked(CONNECTION, loading.ports, anew=True)
     await loading.load(history)
     assert history.asked == [0, 10, 0, 10]
     assert remaining_seconds(HistoryNotes(began_at="x", records=10, total=30, seconds=5)) == 10
