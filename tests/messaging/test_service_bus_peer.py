@@ -31,6 +31,7 @@ from azure.servicebus.exceptions import (
     ServiceBusQuotaExceededError,
     ServiceBusServerBusyError,
 )
+from service_bus_pauses import short_pauses
 from service_bus_peer import ServiceBusPeer, ServiceBusPeerProcess, require_proton
 from service_bus_peer.broker import EntityDepth, MessageState
 from service_bus_peer.controls import QUOTA_EXCEEDED
@@ -53,7 +54,7 @@ EMPTY = EntityDepth(0, 0, 0, 0, 0)
 @pytest.fixture
 def peer() -> Iterator[ServiceBusPeer]:
     require_proton()
-    with ServiceBusPeer(QUEUES) as started:
+    with short_pauses(), ServiceBusPeer(QUEUES) as started:
         yield started
 
 
