@@ -7,6 +7,7 @@ answered once the request to read them is durably queued.
 import asyncio
 import hmac
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b, sha256
@@ -15,6 +16,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from api.problems import TYPE_PREFIX
+from connections.directory import ConnectionDirectory
 from connections.salesforce_connection import SalesforceConnection
 from connections.secrets import SecretError, SecretStore, SecretsUnavailableError
 from ingestion.salesforce.events import SYSTEM
@@ -22,8 +24,8 @@ from ingestion.salesforce.outbound_message import (
     ACK,
     FAULT,
     NO_ACK,
+    Notification,
     NotOutboundMessageError,
-    OutboundMessage,
     parse_outbound_message,
 )
 from ingestion.salesforce.pushed_json import Pushed, TooManyRecordsError, find_records, without_sessions
@@ -44,6 +46,8 @@ LARGEST_KEPT: Final = LARGEST_BODY // 2
 IDS_A_WORK: Final = 200
 BUCKET: Final = timedelta(seconds=2)
 """Callouts about the same records within one are one request, made when it ends: it misses nothing that they tell."""
+REMEMBERED: Final = 20_000
+"""Notification ids that a process remembers."""
 FRESH_EVERY: Final = 5.0
 """Seconds between two fresh reads of a connection's secrets: whoever guesses must not keep the vault busy."""
 PARSED_ASIDE: Final = 256 * 1024
@@ -51,6 +55,9 @@ PARSED_ASIDE: Final = 256 * 1024
 
 _XML: Final = "text/xml; charset=utf-8"
 _PROBLEM: Final = "application/problem+json"
+
+_acknowledged: WeakKeyDictionary[ConnectionDirectory, OrderedDict[tuple[str, str, str], None]] = WeakKeyDictionary()
+"""Notifications of which a request to read is queued: Salesforce repeats them one by one or among others."""
 
 _fresh_reads: WeakKeyDictionary[SecretStore, dict[tuple[str, str], float]] = WeakKeyDictionary()
 
@@ -100,19 +107,36 @@ async def _receive_message(body: bytes, connections: Sequence[SalesforceConnecti
     if not meant:
         log.warning("connection %s: a message of another org was refused", connections[0].connection_id)
         return PushAnswer(HTTPStatus.FORBIDDEN, FAULT, _XML)
-    works = [work for one in meant for work in _works_of_message(one, message, ports.clock())]
+    known = _acknowledged.setdefault(ports.directory, OrderedDict())
+    fresh = {
+        (one.tenant_id, one.connection_id, told.id): (one, told)
+        for one in meant
+        for told in message.notifications
+        if one.wants(told.object_type) and (one.tenant_id, one.connection_id, told.id) not in known
+    }
+    works = [
+        work
+        for one in meant
+        if (work := _work_of_notifications(one, [told for of, told in fresh.values() if of is one], ports.clock()))
+    ]
     if works:
         await ports.bus.send(SOURCE_WORK, works)
+    known.update(dict.fromkeys(fresh))
+    while len(known) > REMEMBERED:
+        known.popitem(last=False)
     return PushAnswer(HTTPStatus.OK, ACK, _XML)
 
 
-def _works_of_message(connection: SalesforceConnection, message: OutboundMessage, now: datetime) -> list[Message]:
-    """One request a notification: repeated alone or among others, it has the same id."""
-    return [
-        _work(connection, now, ids={one.object_type: [one.record_id]}, event_id=f"notification:{one.id}")
-        for one in message.notifications
-        if connection.wants(one.object_type)
-    ]
+def _work_of_notifications(
+    connection: SalesforceConnection, notifications: Sequence[Notification], now: datetime
+) -> Message | None:
+    """One request for all: the same notifications again are the same request, to whichever process they come."""
+    if not notifications:
+        return None
+    ids: dict[str, list[str]] = {}
+    for one in notifications:
+        ids.setdefault(one.object_type, []).append(one.record_id)
+    return _work(connection, now, ids=ids, event_id=f"message:{_digest(*sorted(one.id for one in notifications))}")
 
 
 async def _receive_json(body: bytes, connections: Sequence[SalesforceConnection], ports: WebhookPorts) -> PushAnswer:

@@ -49,9 +49,9 @@ async def test_what_is_read_is_what_a_poll_reads(org: PushedOrg) -> None:
 
 async def test_requests_at_the_same_time_are_one_query_and_each_id_is_read_once(org: PushedOrg) -> None:
     made = [org.org.create("Account", {"Name": f"A{number}"}) for number in range(40)]
-    works = [read(org, {"Account": [one, made[0]]}, f"e{number}") for number, one in enumerate(made)]
+    works = [read(org, {"Account": [*made[start : start + 10], made[0]]}, f"e{start}") for start in range(0, 40, 10)]
 
-    assert await asyncio.gather(*(handle_source_work(work, org.work_ports) for work in works)) == [DONE] * 40
+    assert await asyncio.gather(*(handle_source_work(work, org.work_ports) for work in works)) == [DONE] * 4
     await org.drain()
 
     assert len(org.queries("Account")) == 1
