@@ -1,0 +1,233 @@
+"""An org's history: pages that can be read again, query jobs on bad days, and a poll after it that changes nothing."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pushed_org import SAMPLES, PushedOrg
+
+from ingestion.errors import TransientError
+from ingestion.first_load import FirstLoadPorts, load_pages
+from ingestion.salesforce.csv_export import bulk_records
+from ingestion.salesforce.errors import ObjectError
+from ingestion.salesforce.history import HistoryReader
+from ingestion.source import Pages, Position
+from local.salesforce.schema import Field
+from messaging.contracts import IngestionEvent
+from messaging.queues import INGESTION_EVENTS_BULK
+from processors.mapping import map_record
+
+NASTY = 'says "hi",\nand\r\nleaves\x00; ünï'
+
+
+def fill(org: PushedOrg, accounts: int = 25) -> dict[str, set[str]]:
+    """Records of several kinds, with what CSV makes hard."""
+    org.org.add_field("Account", Field("Score__c", "double"))
+    org.org.add_field("Account", Field("Vip__c", "boolean"))
+    made = {"Account": set[str](), "Contact": set[str](), "User": set[str](), "Opportunity": set[str]()}
+    for number in range(accounts):
+        fields: dict[str, Any] = {"Name": f"A{number}", "Description": NASTY, "AnnualRevenue": f"{number}.50"}
+        fields |= {"NumberOfEmployees": number, "Score__c": number, "Vip__c": number % 2 == 0, "BillingCity": "Oslo"}
+        made["Account"].add(org.org.create("Account", fields))
+    made["User"].add(org.org.create("User", {"LastName": "U", "Email": "u@acme.example"}))
+    made["Contact"].add(org.org.create("Contact", {"LastName": "C", "Birthdate": "1990-01-02"}))
+    gone = sorted(made["Account"])[0]
+    org.org.delete("Account", gone)
+    return made
+
+
+def history(org: PushedOrg, bulk_from: int) -> HistoryReader:
+    """A reader to whom so many records are many."""
+    return HistoryReader(org.ports, {}, bulk_from=bulk_from, pause_seconds=0)
+
+
+async def read(pages: Pages, org: PushedOrg, *, disturbed: Any = None) -> list[IngestionEvent]:
+    """All pages; *disturbed* is called before each."""
+    events: list[IngestionEvent] = []
+    position: Position | None = None
+    for number in range(60):
+        if disturbed is not None:
+            disturbed(number)
+        page = await pages(position)
+        events += page.events
+        await org.bus.send(INGESTION_EVENTS_BULK, [one.to_message(INGESTION_EVENTS_BULK) for one in page.events])
+        position = page.next_position
+        if position is None:
+            return events
+    raise AssertionError("the history does not end")
+
+
+def told(org: PushedOrg) -> dict[Any, Any]:
+    """What the chain makes of each record: its version, and all that its fingerprint covers."""
+    return {
+        key: (event.source_version, map_record("salesforce", key[0], event.record, event.event_type, key[1]))
+        for key, event in org.seen.events.items()
+    }
+
+
+@pytest.mark.parametrize("bulk_from", [0, 1_000_000], ids=["jobs", "queries"])
+async def test_the_poll_after_a_history_changes_nothing(org: PushedOrg, bulk_from: int) -> None:
+    made = fill(org)
+    connection = await org.connect("Account", "Contact", "Opportunity", page_size=10)
+    reader = history(org, bulk_from)
+
+    async def pages(position: Position | None) -> Any:
+        page = await reader.page(connection, position)
+        assert page.total == 27
+        return page
+
+    events = await read(pages, org)
+    await org.drain()
+    assert events[0].object_type == "User"
+    assert {event.source_id for event in events} == set().union(*made.values())
+    before = told(org)
+    assert org.api.bulk.made == (4 if bulk_from == 0 else 0)
+
+    report = await org.poll()
+
+    assert report.events == 26
+    assert told(org) == before
+        "\x00", "" if not bulk_from else "\x00"
+    )
+
+
+async def test_polls_beside_a_history_begin_where_it_began(org: PushedOrg) -> None:
+    fill(org)
+    connection = await org.connect("Account", "Contact", page_size=10)
+    org.pass_time(timedelta(hours=5))
+    reader = history(org, 1_000_000)
+    ports = FirstLoadPorts(org.bus, org.states, org.clock)
+    calls = 0
+
+    async def pages(position: Position | None) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise TransientError("cut off")
+        return await reader.page(connection, position)
+
+    await load_pages(connection, pages, ports, deadline=org.clock() + timedelta(minutes=1))
+    fresh = org.org.create("Account", {"Name": "Fresh"})
+
+    report = await org.poll()
+
+    assert (report.rows, report.events) == (1, 1), "what is older is the history's"
+    step = await load_pages(connection, pages, ports, deadline=org.clock() + timedelta(minutes=1))
+    assert step.notes.finished_at is not None
+    await org.drain()
+    assert org.seen.records("Account").keys() == org.truth("Account").keys()
+    assert fresh in org.seen.records("Account")
+
+
+async def test_a_page_read_twice_is_the_same_events(org: PushedOrg) -> None:
+    fill(org, 5)
+    connection = await org.connection()
+    reader = history(org, 1_000_000)
+    first = await reader.page(connection, None)
+    again = await history(org, 1_000_000).page(connection, None)
+    queue = INGESTION_EVENTS_BULK
+    assert [one.to_message(queue).message_id for one in first.events] == [
+        one.to_message(queue).message_id for one in again.events
+    ]
+
+
+async def test_jobs_that_fail_are_lost_or_refused_are_begun_anew_or_done_without(org: PushedOrg) -> None:
+    made = fill(org)
+    connection = await org.connect("Account", "Contact", page_size=10)
+    org.api.bulk.failures.append("InternalServerError")
+    org.api.bulk.unsupported.add("Contact")
+
+    def disturbed(number: int) -> None:
+        if number in (9, 12):
+            org.api.bulk.lose_jobs()
+
+    reader = history(org, 0)
+    await read(lambda position: reader.page(connection, position), org, disturbed=disturbed)
+    await org.drain()
+
+    assert {one for kind in ("Account", "Contact", "User") for one in made[kind]} == {
+        source_id for _, source_id in org.seen.events
+    }
+    assert org.api.bulk.made >= 4
+
+
+async def test_a_locator_that_is_refused_begins_the_job_anew(org: PushedOrg) -> None:
+    fill(org)
+    connection = await org.connect("Account", page_size=10)
+    org.api.faults.add("dead-locator", path="/results", skip=2, times=4)
+    reader = history(org, 0)
+    await read(lambda position: reader.page(connection, position), org)
+    await org.drain()
+    assert org.seen.records("Account").keys() == org.truth("Account").keys()
+
+
+async def test_an_object_that_is_hidden_meanwhile_holds_the_history_and_says_so(org: PushedOrg) -> None:
+    fill(org)
+    connection = await org.connect("Account")
+    reader = history(org, 1_000_000)
+    first = await reader.page(connection, None)
+    org.org.hide("Account")
+    with pytest.raises(TransientError, match="the history waits: Account"):
+        await reader.page(connection, first.next_position)
+    without = await org.connect("Contact")
+    page = await reader.page(without, first.next_position)
+    assert (page.events, page.next_position) == ([], None), "taken out of the connection, it is passed over"
+
+
+async def test_exports_of_the_data_loader_load_as_histories_do(org: PushedOrg, tmp_path: Path) -> None:
+    connection = await org.connect("Account", "Opportunity")
+    source = org.work_ports.sources["salesforce"]
+    files = [SAMPLES / "data" / "dataloader_accountData.csv", SAMPLES / "bulk" / "success0413060133.csv"]
+    renamed = tmp_path / "export_Opportunity.csv"
+    renamed.write_bytes(files[1].read_bytes())
+
+    events = await read(source.history_of_export(connection, [renamed, files[0]]), org)
+
+    assert [event.object_type for event in events[:1]] == ["Account"]
+    accounts = [event for event in events if event.object_type == "Account"]
+    assert len(accounts) == 423
+    assert {event.instance for event in events} == {org.org.org_id}
+    deal = next(event for event in events if event.object_type == "Opportunity")
+    assert (deal.record["Name"], deal.record["Amount"]) == ("George Foundation - 5000 Widgets", "500000.0")
+    assert deal.source_version == "2006-06-15T01:02:50.000Z"
+    position = {"file": 0, "row": 400}
+    page = await source.history_of_export(connection, [files[0]])(position)
+    assert [one.source_id for one in page.events] == [one.source_id for one in accounts[400:]]
+
+
+@pytest.mark.parametrize(
+    ("sample", "events", "problem"),
+    [
+        ("npsp_trailhead_Account.csv", 115, ""),
+        ("onyx_test_account.csv", 1, ""),
+        ("fivetran_sf_opportunity_data.csv", 10, ""),
+        ("npsp_1k_Account.csv", 0, "no Salesforce id"),
+        ("npsp_1k_Opportunity.csv", 0, "no Salesforce id"),
+        ("dateWithTimeZone.csv", 0, "ends in no object"),
+    ],
+)
+async def test_each_export_that_we_have(org: PushedOrg, sample: str, events: int, problem: str) -> None:
+    connection = await org.connect("Account", "Opportunity")
+    source = org.work_ports.sources["salesforce"]
+    path = next(SAMPLES.glob(f"*/{sample}"))
+    if problem:
+        with pytest.raises(ObjectError, match=problem) as told:
+            await read(source.history_of_export(connection, [path]), org)
+        assert sample in str(told.value)
+    else:
+        assert len(await read(source.history_of_export(connection, [path]), org)) == events
+
+
+def test_pages_of_csv_with_byte_order_marks_and_nothing_in_them() -> None:
+    kinds = {"Id": "id", "Name": "string", "At": "datetime", "Big": "int", "Ok": "boolean"}
+    head = '\ufeff"Id","Name","At","Big","Ok"\n'
+    page = head + '"001","a\n""b"", c","2026-01-01T00:00:00.000Z","5.0","false"\n"2","","","",""\n'
+    assert bulk_records(page.encode(), kinds, "p") == [
+        {"Id": "001", "Name": 'a\n"b", c', "At": "2026-01-01T00:00:00.000+0000", "Big": 5, "Ok": False},
+        {"Id": "2", "Name": None, "At": None, "Big": None, "Ok": False},
+    ]
+    assert bulk_records(b"", kinds, "p") == bulk_records(b'"Id","Name"\n', kinds, "p") == []
+    for broken in (b'"Id"\n"open', b'"Other"\n"1"\n', b"\xff\xff", b'"Big"\n"x"\n', b'"Id"\n"1","2"\n'):
+        with pytest.raises(ObjectError):
+            bulk_records(broken, kinds, "p")
