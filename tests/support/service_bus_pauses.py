@@ -1,4 +1,4 @@
-"""Short pauses for azure-servicebus: it looks for a peer's answer every 50 to 100 ms, and for its own end every second."""
+"""Short pauses for azure-servicebus: it looks for an answer every 50 to 100 ms, and for its own end every second."""
 
 import asyncio
 from collections.abc import Iterator
