@@ -126,7 +126,7 @@ class Login:
         self.skew = timedelta()
         self.logins = 0
         self.client_email = client_email
-        self._public_key = public_key
+        self.public_key = public_key
         self._domain = domain
         self._users = users
         self._suspended = suspended
@@ -185,12 +185,12 @@ class Login:
         return {"access_token": name, "expires_in": TOKEN_SECONDS, "token_type": "Bearer"}
 
     def _claims(self, assertion: str) -> Mapping[str, Any]:
-        if self._public_key is None:
+        if self.public_key is None:
             raise TokenRefusedError("invalid_grant", "Invalid grant: account not found")
         try:
             claims: Mapping[str, Any] = jwt.decode(
                 assertion,
-                self._public_key,
+                self.public_key,
                 algorithms=["RS256"],
                 options={"verify_aud": False, "verify_exp": False, "verify_iat": False},
             )
