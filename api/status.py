@@ -1,19 +1,24 @@
 """The state of the pipeline, as `GET status` and `shardline status` tell it."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from pydantic.alias_generators import to_camel
 
-from ingestion.first_load import HistoryNotes, remaining_seconds
+from connections.connection import Connection
+from connections.state import STATE_TYPE, state_shard_id
+from ingestion.connection_memory import connection_key
+from ingestion.first_load import HistoryNotes, records_per_second, remaining_seconds
+from ingestion.purge import PurgeNotes, purge_key
 from messaging.times import from_text, to_text
+from shards.model import Shard
 from shards.store import ShardQuery
 
 if TYPE_CHECKING:
     from composition import Services
 
-STATE_TYPE = "integration.state"
 STATES_AT_ONCE = 200
 
 
@@ -73,64 +78,121 @@ async def _request_units(services: "Services") -> dict[str, list[dict[str, Any]]
 
 
 async def _connections(services: "Services", now: datetime) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = []
-    states: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for connection in await services.connections.all():
+    """A row for each connection, though it, or what is remembered of it, can't be read."""
+    readable, unreadable = await services.connections.listed()
+    states: dict[str, list[Shard]] = {}
+    rows: list[dict[str, Any]] = []
+    for connection in readable:
         tenant = connection.tenant_id
         if tenant not in states:
             states[tenant] = await _states(services, tenant)
-        known = states[tenant].get(connection.connection_id, [])
-        synced = max((state.get("lastSyncAt") or "" for state in known), default="") or None
-        errors = sorted({state["errorMessage"] for state in known if state.get("errorMessage")})
-        listed.append(
-            {
-                "tenantId": tenant,
-                "connectionId": connection.connection_id,
-                "system": connection.system,
-                "instance": connection.instance,
-                "state": connection.status,
-                "error": connection.error_message or "; ".join(errors) or None,
-                "lastSyncAt": synced,
-                "lagSeconds": round((now - from_text(synced)).total_seconds()) if synced else None,
-                "firstLoad": _first_load(known),
-                "cursors": {
-                    state["metadata"]["objectType"]: state.get("cursor")
-                    for state in known
-                    if "objectType" in (state.get("metadata") or {})
-                },
-            }
-        )
-    return listed
+        rows.append(_row(connection, states[tenant], now))
+    rows += [
+        {
+            "tenantId": one.tenant_id,
+            "connectionId": one.connection_id,
+            "system": one.system,
+            "instance": "",
+            "state": "invalid",
+            "error": f"{one.problem}; connect it again",
+            "lastSyncAt": None,
+            "lagSeconds": None,
+            "firstLoad": None,
+            "purge": None,
+            "cursors": {},
+        }
+        for one in unreadable
+    ]
+    return sorted(rows, key=lambda row: (row["tenantId"], row["connectionId"]))
 
 
-def _first_load(states: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """How far the first load is, what is left of it, and what it waits for; None where none was asked for."""
-    told = [state["metadata"] for state in states if "beganAt" in (state.get("metadata") or {})]
-    if not told:
-        return None
-    notes = msgspec.convert(max(told, key=lambda notes: str(notes["beganAt"])), HistoryNotes)
-    left = remaining_seconds(notes)
+def _row(connection: Connection, states: list[Shard], now: datetime) -> dict[str, Any]:
+    """The row of a connection, whose states are among *states*."""
+    remembered = {
+        state.id: state.structured_data
+        for state in states
+        if state.structured_data.get("integrationId") == connection.connection_id
+    }
+    purging = remembered.pop(_state_id(connection, purge_key(connection)), {})
+    loads = {key: state for key, state in remembered.items() if "askedAt" in _metadata(state)}
+    of_work = [state for key, state in remembered.items() if key not in loads]
+    errors = {str(state["errorMessage"]) for state in of_work if state.get("errorMessage")}
+    synced = remembered.get(_state_id(connection, connection_key(connection)), {}).get("lastSyncAt")
+    told: dict[str, Any] = {"firstLoad": None, "purge": None}
+    try:
+        told["firstLoad"] = _first_load([_metadata(state) for state in loads.values()])
+        told["purge"] = _purge(_metadata(purging))
+    except msgspec.ValidationError as error:
+        errors.add(f"what is remembered of its loads is of another version: {error}")
     return {
+        "tenantId": connection.tenant_id,
+        "connectionId": connection.connection_id,
+        "system": connection.system,
+        "instance": connection.instance,
+        "state": connection.status,
+        "error": connection.error_message or "; ".join(sorted(errors)) or None,
+        "lastSyncAt": synced,
+        "lagSeconds": round((now - from_text(synced)).total_seconds()) if synced else None,
+        **told,
+        "cursors": {
+            _metadata(state)["objectType"]: state.get("cursor") for state in of_work if "objectType" in _metadata(state)
+        },
+    }
+
+
+def _state_id(connection: Connection, key: str) -> str:
+    return state_shard_id(connection.tenant_id, key)
+
+
+def _metadata(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = state.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _first_load(loads: list[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """How far the first load is, what is left of it, and what it waits for; None where none was asked for.
+
+    Where exports are loaded too, of the loads that are not finished the newest is told, else the newest.
+    """
+    if not loads:
+        return None
+    each = [msgspec.convert(load, HistoryNotes) for load in loads]
+    notes = max(each, key=lambda one: (one.finished_at is None, one.asked_at or ""))
+    left, rate = remaining_seconds(notes), records_per_second(notes)
+    return {
+        "askedAt": notes.asked_at,
         "beganAt": notes.began_at,
         "finishedAt": notes.finished_at,
         "records": notes.records,
         "total": notes.total,
         "estimated": notes.estimated,
+        "recordsPerSecond": None if rate is None else round(rate, 2),
         "secondsLeft": None if left is None else round(left),
+        "waitingFor": notes.waiting_for or (None if notes.began_at else "its turn"),
+    }
+
+
+def _purge(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How far the taking away of what the connection brought is; None where it was not asked for."""
+    notes = msgspec.convert(metadata, PurgeNotes)
+    if notes.began_at is None:
+        return None
+    return {
+        "beganAt": notes.began_at,
+        "finishedAt": notes.finished_at,
+        "records": notes.records,
         "waitingFor": notes.waiting_for,
     }
 
 
-async def _states(services: "Services", tenant_id: str) -> dict[str, list[dict[str, Any]]]:
-    """What each connection of the tenant remembers, by connection id."""
-    found: dict[str, list[dict[str, Any]]] = {}
+async def _states(services: "Services", tenant_id: str) -> list[Shard]:
+    """What is remembered of all connections of the tenant."""
+    found: list[Shard] = []
     cursor: str | None = None
     while True:
         query = ShardQuery(tenant_id, shard_type_ids=(STATE_TYPE,))
         page = await services.store.query(query, limit=STATES_AT_ONCE, cursor=cursor)
-        for shard in page.items:
-            data = shard.structured_data
-            found.setdefault(str(data.get("integrationId")), []).append(data)
+        found += page.items
         cursor = page.cursor
         if cursor is None:
             return found

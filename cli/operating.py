@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from api.tokens import LIFETIME
+from cli.connecting import description_in, refusing, the_connection
 from cli.filters import check_reason, known_queue
 from cli.home import (
     DEFAULT_DATA,
@@ -23,11 +24,14 @@ from cli.output import console, print_json, print_json_lines, table
 from composition import Services
 from connections.connection import Connection, InvalidConnectionError
 from connections.gdrive_connection import DriveConnection
+from connections.registry import UnreadableConnection
 from connections.salesforce_connection import SalesforceConnection
 from connections.slack_connection import SlackConnection
 from connections.stored_connection import connection_from
-from ingestion.work import ask_for_sweep
-from messaging import codec
+from ingestion import connecting
+from ingestion.purge import came_by
+from ingestion.work import NOT_ACTIVE, ask_for_sweep
+from messaging.queues import SOURCE_WORK
 from operations.dead_letters import drain
 from operations.reconciliation import reconcile as reconcile_now
 from operations.replay import ReplaySelection, select
@@ -137,7 +141,7 @@ def sweep(
     async def work(services: Services) -> dict[str, Any]:
         if tenant is not None:
             await the_tenant(services, tenant)
-        known = await (services.connections.of_tenant(tenant) if tenant else services.connections.all())
+        known, _ = await services.connections.listed(tenant)
         named = [one for one in known if connection in (None, one.connection_id)]
         if not named:
             there = ", ".join(sorted({one.connection_id for one in known})) or "none"
@@ -177,6 +181,15 @@ def connections(
         Path | None,
         typer.Option("--add", metavar="FILE", help="First register the connection in this JSON file, or change it."),
     ] = None,
+    pause: Annotated[
+        list[str] | None, typer.Option("--pause", metavar="ID", help="First have nothing asked of this one's source.")
+    ] = None,
+    resume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--resume", metavar="ID", help="First make this paused or failed one active, and poll it at once."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """The registered connections, their state, and what to do about a failing one."""
@@ -184,36 +197,63 @@ def connections(
         raise UsageError("--add needs --tenant: a connection belongs to one tenant")
     described = _described(add, tenant) if add and tenant else None
 
-    async def work(services: Services) -> list[Any]:
+    async def work(services: Services) -> tuple[list[Connection], list[UnreadableConnection], int]:
+        replayed = 0
         if described is not None:
-            await services.connections.save(described)
+            await connecting.register(described, services.ingestion)
         elif tenant is not None:
             await the_tenant(services, tenant)
-        return await (services.connections.of_tenant(tenant) if tenant else services.connections.all())
+        for one in [await the_connection(services, tenant, named) for named in pause or ()]:
+            await connecting.pause(one, services.ingestion)
+        for one in [await the_connection(services, tenant, named) for named in resume or ()]:
+            await connecting.resume(one, services.ingestion)
+            replayed += await _replay_what_waited(services, one)
+        return *await services.connections.listed(tenant), replayed
 
-    found = run(data, work)
+    found, unreadable, replayed = refusing(data, work)
     if json:
         print_json_lines(found)
-        return
-    console().print(
-        table(
-            "Connections",
-            ["tenant", "connection", "system", "instance", "reads", "every (s)", "state", "remedy"],
-            [
-                [
-                    known.tenant_id,
-                    known.connection_id,
-                    known.system,
-                    known.instance or "not known before the first poll",
-                    _what_is_read(known),
-                    known.schedule.poll_seconds,
-                    known.status,
-                    known.error_message or "",
-                ]
-                for known in found
-            ],
+        print_json_lines(
+            {
+                "tenantId": one.tenant_id,
+                "connectionId": one.connection_id,
+                "system": one.system,
+                "status": "invalid",
+                "errorMessage": one.problem,
+            }
+            for one in unreadable
         )
-    )
+        return
+    _show_connections(found, unreadable)
+    if replayed:
+        console().print(f"{replayed:,} parked messages that waited for the connection were replayed.")
+
+
+async def _replay_what_waited(services: Services, connection: Connection) -> int:
+    """Replay what was parked because *connection* was not active; how many messages."""
+    selection = ReplaySelection(connection.tenant_id, None, NOT_ACTIVE, SOURCE_WORK)
+    pages = [page async for page in select(services.replay, selection)]
+    waited = [[message for message in page if came_by(message.body, connection)] for page in pages]
+    return sum([await replay_messages(services.replay, page) for page in waited if page])
+
+
+def _show_connections(found: list[Connection], unreadable: list[UnreadableConnection]) -> None:
+    rows = [
+        [
+            known.tenant_id,
+            known.connection_id,
+            known.system,
+            known.instance or "not known before the first poll",
+            _what_is_read(known),
+            known.schedule.poll_seconds,
+            known.status,
+            known.error_message or "",
+        ]
+        for known in found
+    ]
+    rows += [[one.tenant_id, one.connection_id, one.system, "", "", "", "invalid", one.problem] for one in unreadable]
+    columns = ["tenant", "connection", "system", "instance", "reads", "every (s)", "state", "remedy"]
+    console().print(table("Connections", columns, rows))
 
 
 def _what_is_read(connection: Connection) -> str:
@@ -231,13 +271,7 @@ def _what_is_read(connection: Connection) -> str:
 
 def _described(file: Path, tenant_id: str) -> Connection:
     try:
-        content = codec.decode(file.read_bytes())
-    except codec.DecodeError as error:
-        raise CommandError(f"{file} is no JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise CommandError(f"{file} holds no JSON object")
-    try:
-        return connection_from(content, tenant_id)
+        return connection_from(description_in(file), tenant_id)
     except InvalidConnectionError as error:
         raise CommandError(f"{file}: {error}") from None
 

@@ -9,10 +9,12 @@ from api import reading
 from api.problems import ProblemError
 from api.requests import moment
 from api.status import pipeline_status
+from cli.connecting import standing
 from cli.filters import check_types, known_sources
 from cli.home import DEFAULT_DATA, DataOption, JsonOption, TenantOption, UsageError, run, the_tenant
 from cli.output import console, print_json, table
 from composition import Services
+from ingestion.first_load import HistoryNotes
 from shards.model import Shard, shard_document
 from shards.store import ShardQuery
 
@@ -60,7 +62,7 @@ def status(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
                     connection["connectionId"],
                     connection["system"],
                     connection["instance"],
-                    connection["state"],
+                    _state(connection),
                     connection["lastSyncAt"] or "never",
                     "" if connection["lagSeconds"] is None else connection["lagSeconds"],
                     _first_load(connection["firstLoad"]),
@@ -97,14 +99,28 @@ def status(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
 def _first_load(told: dict[str, Any] | None) -> str:
     if told is None:
         return ""
-    if told["finishedAt"]:
-        return f"{told['records']:,} records, finished"
-    words = f"{told['records']:,} records"
-    if told["total"]:
-        words += f" of {'about ' if told['estimated'] else ''}{told['total']:,}"
-    if told["secondsLeft"]:
-        words += f", some {told['secondsLeft']:,} s left"
-    return f"{words}; waiting for {told['waitingFor']}" if told["waitingFor"] else words
+    return standing(
+        HistoryNotes(
+            asked_at=told["askedAt"],
+            finished_at=told["finishedAt"],
+            records=told["records"],
+            total=told["total"],
+            estimated=told["estimated"],
+            seconds=told["records"] / told["recordsPerSecond"] if told["recordsPerSecond"] else 0,
+            waiting_for=told["waitingFor"],
+        )
+    )
+
+
+def _state(connection: dict[str, Any]) -> str:
+    """The connection's state, and how far the taking away of what it brought is."""
+    purge = connection["purge"]
+    if purge is None:
+        return str(connection["state"])
+    if purge["finishedAt"]:
+        return f"{connection['state']}, purged"
+    waiting = f"; waiting for {purge['waitingFor']}" if purge["waitingFor"] else ""
+    return f"{connection['state']}; {purge['records']:,} records taken away so far{waiting}"
 
 
 def search(

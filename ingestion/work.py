@@ -56,6 +56,9 @@ LONGEST_DELAY = timedelta(minutes=15)
 BUDGET_DELAY = timedelta(minutes=30)
 """After a login that was refused because the org's limit is reached."""
 
+NOT_ACTIVE = "connection-not-active"
+"""Why a push is parked that came while its connection waited for people."""
+
 LOST_AFTER = timedelta(minutes=15)
 """How long after its time a copy that should go on with the work is taken for lost."""
 
@@ -236,7 +239,7 @@ async def _take_push(  # noqa: PLR0911 - one an end
         return DONE
     if connection.status != "active":
         return Park(
-            "connection-not-active",
+            NOT_ACTIVE,
             f"connection {connection.connection_id} is {connection.status}: mend it, then replay",
         )
     try:
@@ -250,7 +253,7 @@ async def _take_push(  # noqa: PLR0911 - one an end
         return Later(BUSY_DELAY, "another worker has written what this one read")
     except CredentialError as error:
         await _fail(source, connection, error, ports)
-        return Park("connection-not-active", f"connection {connection.connection_id}: {error}; then replay")
+        return Park(NOT_ACTIVE, f"connection {connection.connection_id}: {error}; then replay")
     ports.at_work.worked(work)
     return DONE
 
