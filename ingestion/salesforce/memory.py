@@ -41,7 +41,7 @@ class RefreshNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     """Where the comparison of values that no stamp tells of stands.
 
     *fields* are those whose definition has changed since the last comparison ended; *wanted*: one is due for them now.
-    *after* is the last id compared in the one that *began_at*.
+    *after* is the last id compared in the one that *began_at*; *refreshed_due* is the due time of the last to end.
     """
 
     fields: tuple[str, ...] = ()
@@ -51,6 +51,7 @@ class RefreshNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     compared: int = 0
     drifted: int = 0
     last_refresh_at: str | None = None
+    refreshed_due: str | None = None
 
 
 class ObjectNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -32,7 +32,9 @@ from ingestion.salesforce.events import SYSTEM, page_events, stamp_text
 from ingestion.salesforce.memory import ObjectMemory, new_object_memory, object_key
 from ingestion.salesforce.reader import ObjectReader, ReadPage
 from ingestion.salesforce.session import PollingPorts, Session, opened
-from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK
+from messaging import tracing
+from messaging.contracts import SourceWork
+from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK, SOURCE_WORK
 from messaging.times import to_text
 from shards.store import ShardQuery, ShardStore
 
@@ -192,6 +194,20 @@ class _ObjectPoll:
             log.warning("connection %s: %s", self._connection.connection_id, error)
             self._report.error = str(error)
             await self._save(self._saved.value.cursor, "failed", str(error))
+        notes = self._saved.value.metadata
+        if notes.refresh.wanted and notes.schema_changes:
+            await self._ask_for_refresh(notes.schema_changes[-1].at)
+
+    async def _ask_for_refresh(self, due_at: str) -> None:
+        """Have records compared whose fields are defined otherwise now; asked again, it is the same request."""
+        work = SourceWork(
+            tenant_id=self._connection.tenant_id,
+            connection_id=self._connection.connection_id,
+            work="refresh",
+            due_at=due_at,
+            traceparent=tracing.new_trace(SOURCE_WORK, self._connection.tenant_id),
+        )
+        await self._ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)])
 
     async def _after_history(self, cursor: Cursor) -> Cursor:
         """The cursor; while a first load that has the object in it is under way, from that one's beginning on."""

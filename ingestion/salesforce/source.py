@@ -9,6 +9,7 @@ from ingestion.salesforce.export import CsvHistory
 from ingestion.salesforce.history import HistoryReader
 from ingestion.salesforce.poll import poll
 from ingestion.salesforce.record_reads import RecordReads
+from ingestion.salesforce.refresh import refresh
 from ingestion.salesforce.session import PollingPorts, opened
 from ingestion.salesforce.sweep import sweep
 from ingestion.source import Checked, Finding, HistoryPage, Pages, Position, Report
@@ -27,13 +28,19 @@ class SalesforceSource:
         self._history = HistoryReader(ports, {})
 
     def every(self, connection: SalesforceConnection) -> Mapping[Recurring, timedelta]:
-        """Polls by the second, sweeps by the hour."""
+        """Polls by the second, sweeps and refreshes by the hour."""
         schedule = connection.schedule
-        return {"poll": timedelta(seconds=schedule.poll_seconds), "sweep": timedelta(hours=schedule.sweep_hours)}
+        return {
+            "poll": timedelta(seconds=schedule.poll_seconds),
+            "sweep": timedelta(hours=schedule.sweep_hours),
+            "refresh": timedelta(hours=connection.refresh_hours),
+        }
 
     async def run(self, connection: SalesforceConnection, work: SourceWork, deadline: datetime) -> Report:
-        """A poll or a sweep."""
+        """A poll, a sweep or a refresh."""
         wanted = work.object_types
+        if work.work == "refresh":
+            return await refresh(connection, self._ports, self._store, deadline=deadline, due_at=work.due_at)
         if work.work == "sweep":
             return await sweep(connection, self._ports, self._store, object_types=wanted, deadline=deadline)
         return await poll(

@@ -86,6 +86,30 @@ def map_record(
     )
 
 
+def stored_values(object_type: str, fields: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    """What is stored of single *fields* of a record, by place in the structured data; None: nothing.
+
+    Fields that are left out have no place, and neither have values that would have their record parked.
+    """
+    table = TABLES.get(object_type)
+    rules: Mapping[str, Rule | None] = table.rules if table else {**dict.fromkeys(LEFT_OUT), **_OPEN_FIELDS}
+    settings = table.settings if table else ()
+    stored: dict[tuple[str, ...], Any] = {}
+    for field, value in fields.items():
+        rule = rules.get(field, _UNKNOWN)
+        if rule is None or (settings and field.startswith(settings)):
+            continue
+        try:
+            if rule is _UNKNOWN:
+                stored["customFields", field] = read_json(value, {}, field)
+            else:
+                name, read = rule
+                stored[name,] = None if value is None else read(value)
+        except ValueError:
+            continue
+    return stored
+
+
 def _record_id(payload: Mapping[str, Any], source_id: str | None) -> str:
     value = payload.get("Id") or payload.get("id") or source_id
     if not isinstance(value, str) or not value:

@@ -217,7 +217,7 @@ class PolledOrg:
                 shard_type_id=f"c_{object_type.lower()}",
                 revision=standing.revision + 1 if standing else 1,
                 status="deleted" if event.event_type == "delete" else "active",
-                structured_data={"name": str(event.record.get("Name"))},
+                structured_data=self.structured_data(event),
                 external_relationships=[
                     ExternalRelationship(
                         system="salesforce",
@@ -237,6 +237,10 @@ class PolledOrg:
             writes.append(ShardWrite(shard, standing.etag if standing else None))
         if writes:
             assert all(await self.store.write_many(writes))
+
+    def structured_data(self, event: IngestionEvent) -> dict[str, Any]:
+        """What is stored of a record."""
+        return {"name": str(event.record.get("Name"))}
 
     async def memory(self, object_type: str = "Contact") -> ObjectMemory:
         """What is remembered of an object."""

@@ -15,8 +15,9 @@ from ingestion.salesforce.webhook import receive
 from ingestion.webhooks import PushAnswer, PushRequest, WebhookPorts
 from ingestion.work import handle_source_work
 from messaging import codec
-from messaging.contracts import SourceWork
+from messaging.contracts import IngestionEvent, SourceWork
 from messaging.queues import SOURCE_WORK
+from processors.mapping import map_record
 from processors.outcome import Outcome, Park, PermanentError
 from shards.identity import link_id, shard_id
 from shards.model import InternalRelationship, Shard
@@ -80,6 +81,12 @@ class PushedOrg(PolledOrg):
         """What a push has asked for, once its bucket is over."""
         self.pass_time(timedelta(seconds=2.1))
         return await self.asked()
+
+    def structured_data(self, event: IngestionEvent) -> dict[str, Any]:
+        """What the chain stores of a record."""
+        mapped = map_record("salesforce", event.object_type, event.record, event.event_type, event.source_id)
+        stored: dict[str, Any] = codec.decode(codec.encode(mapped.structured_data))
+        return stored
 
     async def stored(self, object_type: str, record_id: str) -> Shard | None:
         """The stored shard of a record."""
