@@ -464,7 +464,9 @@ class SourceContract:
         ended = await rig.connection()
         kept = [one.id for one in await rig.states() if one.structured_data["integrationId"] == ended.connection_id]
         assert kept == [state_shard_id(TENANT, purge_key(ended))], "all that is remembered is that it is gone"
-        tombstones = (await rig.store.query(ShardQuery(TENANT, system=rig.system), limit=1000)).items
+        query = ShardQuery(TENANT, system=rig.system, include_deleted=True)
+        tombstones = (await rig.store.query(query, limit=1000)).items
+        assert {one.status for one in tombstones} == {"deleted"}
         assert all((one.structured_data, one.unstructured_data) == ({}, None) for one in tombstones)
         assert not any(f'"{ended.connection_id}"' in message.body for message in await rig.parked())
         assert await rig.texts(keys, OTHER_TENANT) == ["one", "two", "three"]

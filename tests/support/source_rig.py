@@ -392,13 +392,12 @@ class SourceRig(Rig, ABC):
         """The text that its record was made of."""
 
     async def live(self, tenant_id: str = TENANT) -> list[Shard]:
-        """All live shards of the source's records, and all that is remembered of its connections."""
-        records = await self._all(ShardQuery(tenant_id, system=self.system))
-        return [shard for shard in records if shard.is_live]
+        """All live shards of the source's records."""
+        return await self._all(ShardQuery(tenant_id, system=self.system))
 
     async def states(self, tenant_id: str = TENANT) -> list[Shard]:
         """All live states of work against connections."""
-        return [one for one in await self._all(ShardQuery(tenant_id, shard_type_ids=(STATE_TYPE,))) if one.is_live]
+        return await self._all(ShardQuery(tenant_id, shard_type_ids=(STATE_TYPE,)))
 
     async def _all(self, query: ShardQuery) -> list[Shard]:
         page = await self.store.query(query, limit=1000)
