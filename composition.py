@@ -20,6 +20,7 @@ from ingestion.gdrive.source import DriveSource
 from ingestion.salesforce.client import SalesforceClients
 from ingestion.salesforce.session import PollingPorts
 from ingestion.salesforce.source import SalesforceSource
+from ingestion.slack.source import SlackSource
 from ingestion.source import AnySource, SourcePorts
 from ingestion.webhooks import WebhookPorts
 from ingestion.work import IngestionPorts
@@ -122,7 +123,12 @@ class Services:
             extractor=self.extractor,
             metrics=self.telemetry.metrics,
         )
-        return {"salesforce": SalesforceSource(polling, self.store), "gdrive": drive}
+        slack = self.settings.slack_simulator
+        return {
+            "salesforce": SalesforceSource(polling, self.store),
+            "gdrive": drive,
+            "slack": SlackSource(self.source_ports, simulator=str(slack) if slack else None),
+        }
 
     @cached_property
     def extractor(self) -> ContentExtractor:

@@ -7,14 +7,15 @@ one method for one workspace: one that is closed keeps no other back.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
 from connections.slack_connection import SlackConnection
 from connections.state import StateMovedError, StateStore
-from ingestion.errors import TransientError
+from ingestion.errors import BudgetExhaustedError, TransientError
+from ingestion.patience import LONGEST_WAIT
 from messaging.times import Clock, to_milliseconds
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class CallBudget:
         """Take one call of *method*.
 
         Raises:
-            TransientError: none is left now; ``after`` says when one is.
+            TransientError, BudgetExhaustedError: none is left now; they say when one is.
         """
         async with self._turn:
             reserved, until = self._lots.get(method, (0, 0))
@@ -103,11 +104,12 @@ class CallBudget:
             lot = await self._update(method, lambda calls: self._reserve(method, calls))
             self._lots[method] = (lot - 1, self._now() + _LOT_FOR)
 
-    async def refused(self, method: str, after: timedelta) -> None:
-        """Slack refused a call of *method* for so long: no worker makes another until then."""
+    async def refused(self, method: str, after: timedelta) -> TransientError | BudgetExhaustedError:
+        """Slack refused a call of *method* for so long: no worker makes another until then. What to raise."""
         async with self._turn:
             self._lots.pop(method, None)
             await self._update(method, lambda calls: self._close(method, calls, after))
+        return pause(method, after, self._clock())
 
     def _now(self) -> int:
         return to_milliseconds(self._clock())
@@ -122,13 +124,13 @@ class CallBudget:
         interval = _MINUTE // rate or 1
         closed = calls.closed_until - now
         if closed > 0:
-            raise _wait(method, closed)
+            raise self._wait(method, closed)
         free_at = max(calls.free_at, now)
         for lot in (max(1, rate // _LOTS_A_MINUTE), 1):
             if free_at + lot * interval - now <= max(burst, interval):
                 calls.free_at = free_at + lot * interval
                 return lot
-        raise _wait(method, free_at + interval - now - max(burst, interval))
+        raise self._wait(method, free_at + interval - now - max(burst, interval))
 
     def _close(self, method: str, calls: MethodCalls, after: timedelta) -> int:
         now = self._now()
@@ -142,6 +144,9 @@ class CallBudget:
                 log.warning("Slack allows a call of %s a minute to %s: going by it for %s", method, self._key, length)
             calls.free_at = calls.closed_until
         return 0
+
+    def _wait(self, method: str, milliseconds: int) -> TransientError | BudgetExhaustedError:
+        return pause(method, timedelta(milliseconds=max(1, milliseconds)), self._clock())
 
     async def _update(self, method: str, change: Callable[[MethodCalls], int]) -> int:
         for _ in range(_SAVE_TRIES):
@@ -161,6 +166,7 @@ def _milliseconds(length: timedelta) -> int:
     return length // timedelta(milliseconds=1)
 
 
-def _wait(method: str, milliseconds: int) -> TransientError:
-    after = timedelta(milliseconds=max(1, milliseconds))
-    return TransientError(f"no call of {method} is left for {after.total_seconds():.0f} s", after)
+def pause(method: str, after: timedelta, now: datetime) -> TransientError | BudgetExhaustedError:
+    """What it means that *method* may be called no sooner than *after*: a pause, or that the work waits its turn."""
+    told = f"no call of {method} is left for {after.total_seconds():.0f} s"
+    return TransientError(told, after) if after <= LONGEST_WAIT else BudgetExhaustedError(told, now + after)

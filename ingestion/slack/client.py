@@ -49,7 +49,7 @@ class SlackClient:
 
         Raises:
             RefusedError: Slack refuses the call as it is.
-            TransientError, CredentialError: as they say.
+            TransientError, BudgetExhaustedError, CredentialError: as they say.
         """
         given = {name: value for name, value in arguments.items() if value is not None}
         return await patiently(f"Slack's {method}", lambda: self._call(method, given))
@@ -59,7 +59,7 @@ class SlackClient:
         walk anew, so what a page has may come again.
 
         Raises:
-            RefusedError, TransientError, CredentialError: as for :meth:`call`.
+            RefusedError, TransientError, BudgetExhaustedError, CredentialError: as for :meth:`call`.
         """
         cursor: str | None = None
         restarts = 0
@@ -103,9 +103,7 @@ class SlackClient:
         if "x-oauth-scopes" in headers:
             self.scopes = frozenset(scope.strip() for scope in headers["x-oauth-scopes"].split(",") if scope.strip())
         if status == 429 or body.get("error") in ("ratelimited", "rate_limited"):
-            after = retry_after(headers)
-            await self.budget.refused(method, after)
-            raise TransientError(f"{method}: Slack wants to be left alone for {after.total_seconds():.0f} s", after)
+            raise await self.budget.refused(method, retry_after(headers))
         if body.get("ok") is not True:
             raise error_of(method, status, body)
         return body

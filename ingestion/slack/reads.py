@@ -1,0 +1,241 @@
+"""Reading again by id: messages, channels, threads and users, and the history of a channel page by page."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
+
+from connections.slack_connection import SlackConnection
+from ingestion.slack.call_budget import RESTRICTED_PAGE
+from ingestion.slack.channel_ends import channel_unseen
+from ingestion.slack.client import next_cursor
+from ingestion.slack.errors import RefusedError
+from ingestion.slack.events import send_events
+from ingestion.slack.facts import ChannelFacts, JsonObject
+from ingestion.slack.workspace import UNSEEN, Workspace
+from ingestion.source import SourcePorts
+from messaging.contracts import IngestionEvent, SourceWork
+from messaging.queues import INGESTION_EVENTS_BULK, SOURCE_WORK
+from messaging.times import to_text
+from processors.mapping.slack import MESSAGE
+from processors.outcome import PermanentError
+from shards.ordering import version_key
+
+NO_CURSOR: Final = "-"
+IDS_AT_ONCE: Final = 50
+
+
+def history_request(channel_id: str, cursor: str | None = None) -> str:
+    """The id under ``history`` that asks for a page of a channel, the newest first."""
+    return f"{channel_id} {cursor or NO_CURSOR}"
+
+
+async def ask_to_read(
+    ports: SourcePorts, connection: SlackConnection, ids: Mapping[str, Sequence[str]], *, event_id: str | None
+) -> None:
+    """Ask for *ids*, by object type, to be read. The same *event_id* and ids ask once.
+
+    Raises:
+        BusUnavailableError: nothing was asked for.
+    """
+    works = [
+        SourceWork(
+            tenant_id=connection.tenant_id,
+            connection_id=connection.connection_id,
+            work="read",
+            due_at=to_text(ports.clock()),
+            ids={kind: list(named)},
+            event_id=f"{event_id or to_text(ports.clock())}|{kind}|{named[0]}",
+        )
+        for kind, named in ids.items()
+        if named
+    ]
+    await ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in works])
+
+
+class Reads:
+    """Reads by id for one piece of work."""
+
+    def __init__(self, workspace: Workspace, work: SourceWork) -> None:
+        self._workspace = workspace
+        self._client = workspace.client
+        self._ports = workspace.ports
+        self._work = work
+
+    async def take(self) -> int:
+        """Read what the work names; how many events were sent.
+
+        Raises:
+            PermanentError: it names something else.
+            TransientError, CredentialError: as they say.
+        """
+        takers = {
+            "channel": self._channel,
+            "user": self._user,
+            "message": self._message,
+            "thread": self._thread,
+            "history": self._history,
+        }
+        sent = 0
+        for kind, ids in self._work.ids.items():
+            take = takers.get(kind)
+            if take is None:
+                raise PermanentError(
+                    "invalid-message", f"{kind[:40]!r} can't be read by id; known: {', '.join(takers)}"
+                )
+            for one in ids:
+                sent += await take(one)
+        return sent
+
+    async def _sent(self, events: Sequence[IngestionEvent]) -> int:
+        met, self._workspace.met = self._workspace.met, []
+        return await send_events(self._ports.bus, [*met, *events])
+
+    async def _channel(self, channel_id: str) -> int:
+        self._workspace.forget_channel(channel_id)
+        try:
+            await self._workspace.read_channel(channel_id)
+        except RefusedError as error:
+            if error.code not in UNSEEN:
+                raise
+            return await channel_unseen(self._workspace, channel_id)
+        return await self._sent([])
+
+    async def _user(self, user_id: str) -> int:
+        asked_at = to_text(self._ports.clock())
+        answer = await self._client.call("users.info", user=user_id)
+        self._workspace.meet(answer["user"], asked_at)
+        return await self._sent([])
+
+    async def _message(self, external_id: str) -> int:
+        channel_id, _, ts = external_id.partition(":")
+        channel = await self._workspace.channel(channel_id)
+        if channel is None:
+            return 0
+        asked_at = to_text(self._ports.clock())
+        try:
+            message = await read_message(self._workspace, channel_id, ts)
+        except RefusedError as error:
+            if error.code not in UNSEEN:
+                raise
+            return await self._sent([])
+        if message is None:
+            return await self._sent(await self.gone(channel, external_id, asked_at))
+        return await self._sent(await self._workspace.messages(channel, [message], asked_at))
+
+    async def gone(self, channel: ChannelFacts, external_id: str, asked_at: str) -> list[IngestionEvent]:
+        """The end of a stored message that was not to be found at *asked_at*: whatever is newer wins over it."""
+        events = self._workspace.events
+        shard = await self._ports.store.get(
+            self._workspace.connection.tenant_id, events.shard_id(MESSAGE, external_id, channel.home)
+        )
+        if shard is None or not shard.is_live:
+            return []
+        version = max((one.source_version for one in shard.external_relationships), key=version_key)
+        return [events.gone(MESSAGE, external_id, channel.home, version, asked_at)]
+
+    async def _thread(self, external_id: str) -> int:
+        channel_id, _, root = external_id.partition(":")
+        channel = await self._workspace.channel(channel_id)
+        if channel is None:
+            return 0
+        sent = 0
+        try:
+            async for asked_at, messages in thread_pages(self._workspace, channel_id, root):
+                sent += await self._sent(await self._workspace.messages(channel, messages, asked_at))
+        except RefusedError as error:
+            if error.code not in UNSEEN | {"thread_not_found"}:
+                raise
+        return sent
+
+    async def _history(self, request: str) -> int:
+        """A page of a channel with its threads; the next is asked for by itself, behind what waits already."""
+        channel_id, _, cursor = request.partition(" ")
+        channel = await self._workspace.channel(channel_id)
+        if channel is None:
+            return 0
+        asked_at = to_text(self._ports.clock())
+        try:
+            page = await history_page(self._workspace, channel_id, cursor=None if cursor in ("", NO_CURSOR) else cursor)
+        except RefusedError as error:
+            if error.code == "invalid_cursor":
+                await self._ask_next({"history": [history_request(channel_id)]}, f"again {asked_at}")
+                return 0
+            if error.code not in UNSEEN:
+                raise
+            return await self._sent([])
+        messages = page.get("messages", [])
+        events = await self._workspace.messages(channel, messages, asked_at)
+        met, self._workspace.met = self._workspace.met, []
+        sent = await send_events(self._ports.bus, [*met, *events], INGESTION_EVENTS_BULK)
+        roots = [f"{channel_id}:{one['ts']}" for one in messages if has_replies(one)]
+        for start in range(0, len(roots), IDS_AT_ONCE):
+            await self._ask_next({"thread": roots[start : start + IDS_AT_ONCE]}, roots[start])
+        after = next_cursor(page)
+        if after is not None:
+            await self._ask_next({"history": [history_request(channel_id, after)]}, after)
+        return sent
+
+    async def _ask_next(self, ids: dict[str, list[str]], name: str) -> None:
+        root_id = (self._work.event_id or self._work.due_at).partition("||")[0]
+        await ask_to_read(self._ports, self._workspace.connection, ids, event_id=f"{root_id}||{name}")
+
+
+def has_replies(message: JsonObject) -> bool:
+    """Whether a message of a listing is the root of a thread."""
+    replies = message.get("reply_count")
+    return isinstance(replies, int) and replies > 0 and message.get("thread_ts", message.get("ts")) == message.get("ts")
+
+
+async def history_page(
+    workspace: Workspace, channel_id: str, *, cursor: str | None = None, oldest: str | None = None
+) -> JsonObject:
+    """A page of a channel's own messages, the newest first.
+
+    Raises:
+        RefusedError, TransientError, CredentialError: as for the call.
+    """
+    method = "conversations.history"
+    limit = workspace.client.budget.history_page(method)
+    return await workspace.client.call(method, channel=channel_id, cursor=cursor, oldest=oldest, limit=limit)
+
+
+async def thread_pages(workspace: Workspace, channel_id: str, root: str) -> AsyncIterator[tuple[str, list[JsonObject]]]:
+    """The pages of a thread with when each was asked for; the root, which Slack puts on every page, once.
+
+    Raises:
+        RefusedError, TransientError, CredentialError, BudgetExhaustedError: as for the calls.
+    """
+    method = "conversations.replies"
+    limit = workspace.client.budget.history_page(method)
+    asked_at = to_text(workspace.ports.clock())
+    seen: set[str] = set()
+    async for page in workspace.client.pages(method, channel=channel_id, ts=root, limit=limit):
+        messages = [one for one in page.get("messages", []) if one["ts"] not in seen]
+        seen.update(one["ts"] for one in messages)
+        yield asked_at, messages
+        asked_at = to_text(workspace.ports.clock())
+
+
+async def read_message(workspace: Workspace, channel_id: str, ts: str) -> JsonObject | None:
+    """One message as it is now, a reply too; None when it is not there.
+
+    Raises:
+        RefusedError, TransientError, CredentialError, BudgetExhaustedError: as for the calls.
+    """
+    window = {"channel": channel_id, "oldest": ts, "latest": ts, "inclusive": True}
+    page = await workspace.client.call("conversations.history", **window, limit=1)
+    found = _named(page, ts)
+    if found is not None:
+        return found
+    try:
+        async for page in workspace.client.pages("conversations.replies", **window, ts=ts, limit=RESTRICTED_PAGE):
+            found = _named(page, ts)
+            if found is not None:
+                return found
+    except RefusedError as error:
+        if error.code != "thread_not_found":
+            raise
+    return None
+
+
+def _named(page: JsonObject, ts: str) -> JsonObject | None:
+    return next((one for one in page.get("messages", []) if one.get("ts") == ts), None)

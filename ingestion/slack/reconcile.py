@@ -1,0 +1,252 @@
+"""A poll: the workspace compared with what is stored, for what its events have missed.
+
+Every channel is listed; of each that can be read, what was written since the last time. Now and then, and after Slack
+has dropped events, the whole of the last ``thread_days`` is gone through, since a late reply, or an edit of something
+old, shows nowhere else. Nothing is deleted here.
+"""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from connections.state import Saved
+from ingestion.slack.channel_ends import close
+from ingestion.slack.client import next_cursor
+from ingestion.slack.comparing import not_stored
+from ingestion.slack.errors import RefusedError
+from ingestion.slack.events import SYSTEM, moment_of, send_events, ts_of, ts_order
+from ingestion.slack.facts import ChannelFacts, JsonObject, is_private
+from ingestion.slack.listing import channel_pages, make_readable, team_of
+from ingestion.slack.reads import has_replies, history_page, thread_pages
+from ingestion.slack.workspace import UNSEEN, Workspace
+from ingestion.source import RunReport
+from messaging.contracts import IngestionEvent, SourceWork
+from messaging.times import from_text, to_text
+from processors.mapping.slack import CHANNEL, MESSAGE
+from shards.store import ShardQuery
+
+log = logging.getLogger(__name__)
+
+OVERLAP: Final = timedelta(minutes=10)
+"""How far before the newest message seen a listing begins: messages show up a little out of order."""
+DEEP_EVERY: Final = timedelta(hours=6)
+"""How often the whole of the last ``thread_days`` is gone through."""
+
+
+class Walk(msgspec.Struct, rename="camel", omit_defaults=True):
+    """A walk under way: channels that are left; *deep*: the whole of the last days; *of* the poll that began it."""
+
+    left: list[str] = msgspec.field(default_factory=list)
+    deep: bool = False
+    of: str = ""
+
+
+class ReconcileState(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What is remembered between polls: by channel, the newest message seen; when the last deep walk began."""
+
+    newest: dict[str, str] = msgspec.field(default_factory=dict)
+    deep_at: str | None = None
+    walk: Walk | None = None
+
+
+async def reconcile(workspace: Workspace, work: SourceWork, deadline: datetime) -> RunReport:
+    """Compare the workspace with what is stored, until all is or *deadline* is past.
+
+    Raises:
+        TransientError, BudgetExhaustedError, CredentialError, StateMovedError: as they say; what was done stays done.
+        BusUnavailableError, StoreUnavailableError: ask again.
+    """
+    run = _Reconcile(workspace, work)
+    return await run.until(deadline)
+
+
+class _Reconcile:
+    def __init__(self, workspace: Workspace, work: SourceWork) -> None:
+        self._workspace = workspace
+        self._connection = workspace.connection
+        self._client = workspace.client
+        self._ports = workspace.ports
+        self._work = work
+        self._report = RunReport(instance=self._connection.instance)
+        self._key = f"{self._connection.connection_id}/slack"
+
+    async def until(self, deadline: datetime) -> RunReport:
+        report, calls = self._report, self._client.calls
+        saved = await self._ports.states.load(self._connection.tenant_id, self._key, ReconcileState())
+        state = saved.value
+        forced = bool(self._work.ids.get("since"))
+        if state.walk is None or (forced and not (state.walk.deep and state.walk.of == self._work.due_at)):
+            state.walk = await self._begin(state, deep=forced or self._is_deep_due(state))
+            saved = await self._save(saved, state)
+        walk = state.walk
+        while walk.left and self._ports.clock() < deadline:
+            channel_id = walk.left[0]
+            try:
+                newest = await self._channel(channel_id, state.newest.get(channel_id), deep=walk.deep)
+            except RefusedError as error:
+                if error.code not in UNSEEN:
+                    report.errors[channel_id] = str(error)
+                newest = None
+            if newest is not None:
+                state.newest[channel_id] = newest
+            walk.left.pop(0)
+            saved = await self._save(saved, state)
+        report.finished = not walk.left
+        if report.finished:
+            state.walk = None
+            await self._save(saved, state)
+        report.calls = self._client.calls - calls
+        return report
+
+    def _is_deep_due(self, state: ReconcileState) -> bool:
+        return state.deep_at is None or from_text(state.deep_at) + DEEP_EVERY <= self._ports.clock()
+
+    async def _save(self, saved: Saved[ReconcileState], state: ReconcileState) -> Saved[ReconcileState]:
+        return await self._ports.states.save(self._connection.tenant_id, self._key, saved, state)
+
+    async def _begin(self, state: ReconcileState, *, deep: bool) -> Walk:
+        """List the channels; a walk through those that can be read."""
+        if deep:
+            state.deep_at = to_text(self._ports.clock())
+        listed: set[str] = set()
+        readable: dict[str, None] = {}
+        async for page in channel_pages(self._client, team_id=team_of(self._connection)):
+            self._report.rows += len(page)
+            for raw in page:
+                listed.add(raw["id"])
+                if await self._listed(raw):
+                    readable[raw["id"]] = None
+        await self._send([])
+        await self._look_for_unlisted(listed)
+        state.newest = {one: ts for one, ts in state.newest.items() if one in readable}
+        return Walk(list(readable), deep, self._work.due_at)
+
+    async def _listed(self, raw: JsonObject) -> bool:
+        """Take a listed channel for what it says; whether its messages can be read.
+
+        A private one needs its members too, which the walk asks for.
+        """
+        if not is_private(raw):
+            facts = await self._workspace.read_channel(raw["id"], raw=raw)
+            if facts is None:
+                return False
+        return await make_readable(self._connection, self._client, raw)
+
+    async def _look_for_unlisted(self, listed: set[str]) -> None:
+        """Close channels that are stored and can't be seen any more.
+
+        That proves no deletion: a private channel that the bot was removed from looks the same.
+        """
+        query = ShardQuery(
+            self._connection.tenant_id,
+            shard_type_ids=("c_channel",),
+            system=SYSTEM,
+            object_type=CHANNEL,
+            connection_id=self._connection.connection_id,
+        )
+        cursor: str | None = None
+        while True:
+            page = await self._ports.store.query(query, limit=200, cursor=cursor)
+            for shard in page.items:
+                source = shard.external_relationships[0]
+                if source.external_id in listed or not shard.acl.principals:
+                    continue
+                try:
+                    await self._workspace.read_channel(source.external_id)
+                except RefusedError as error:
+                    if error.code not in UNSEEN:
+                        raise
+                    log.info("channel %s can't be seen any more: it is closed", source.external_id)
+                    await close(self._workspace, source.external_id)
+            cursor = page.cursor
+            if cursor is None:
+                break
+        await self._send([])
+
+    async def _channel(self, channel_id: str, newest: str | None, *, deep: bool) -> str | None:
+        """Send what was missed of a channel; the newest message of it."""
+        channel = await self._workspace.channel(channel_id)
+        if channel is not None and channel.is_private:
+            channel = await self._workspace.read_channel(channel_id)
+        if channel is None:
+            return None
+        now = self._ports.clock()
+        first = now - timedelta(days=self._connection.thread_days)
+        oldest = ts_of(first) if deep or newest is None else _before(newest, OVERLAP)
+        began_at = ts_of(now)
+        cursor: str | None = None
+        restarted = False
+        while True:
+            asked_at = to_text(self._ports.clock())
+            try:
+                page = await history_page(self._workspace, channel_id, cursor=cursor, oldest=oldest)
+            except RefusedError as error:
+                if error.code != "invalid_cursor" or restarted:
+                    raise
+                cursor, restarted = None, True
+                continue
+            messages: list[JsonObject] = page.get("messages", [])
+            self._report.rows += len(messages)
+            changed = await self._send(await self._workspace.messages(channel, messages, asked_at))
+            for root in await self._incomplete(channel, [one for one in messages if has_replies(one)], changed):
+                await self._thread(channel, root)
+            if messages:
+                newest = max([*([newest] if newest else []), *(one["ts"] for one in messages)], key=ts_order)
+            cursor = next_cursor(page)
+            if cursor is None:
+                return newest or began_at
+
+    async def _incomplete(
+        self, channel: ChannelFacts, roots: Sequence[JsonObject], changed: Sequence[IngestionEvent]
+    ) -> list[str]:
+        """Those of the listed *roots* that have replies which are not stored."""
+        events, store, tenant_id = self._workspace.events, self._ports.store, self._connection.tenant_id
+        latest = {
+            one["ts"]: events.shard_id(MESSAGE, f"{channel.id}:{one['latest_reply']}", channel.home)
+            for one in roots
+            if isinstance(one.get("latest_reply"), str)
+        }
+        stored = await store.get_many(tenant_id, list(latest.values())) if latest else {}
+        moved = {event.source_id.partition(":")[2] for event in changed}
+        found: list[str] = []
+        for one in roots:
+            ts = one["ts"]
+            missing = ts not in latest or latest[ts] not in stored
+            if not missing and ts in moved:
+                missing = await self._count_replies(channel, ts) < one["reply_count"]
+            if missing:
+                found.append(ts)
+        return found
+
+    async def _count_replies(self, channel: ChannelFacts, root: str) -> int:
+        target = self._workspace.events.shard_id(MESSAGE, f"{channel.id}:{root}", channel.home)
+        count, cursor = 0, None
+        while True:
+            page = await self._ports.store.incoming(self._connection.tenant_id, target, limit=500, cursor=cursor)
+            count += sum(link.link.relationship_type == "replies_to" for link in page.items)
+            cursor = page.cursor
+            if cursor is None:
+                return count
+
+    async def _thread(self, channel: ChannelFacts, root: str) -> None:
+        try:
+            async for asked_at, messages in thread_pages(self._workspace, channel.id, root):
+                self._report.rows += len(messages)
+                await self._send(await self._workspace.messages(channel, messages, asked_at))
+        except RefusedError as error:
+            if error.code != "thread_not_found":
+                raise
+
+    async def _send(self, events: Sequence[IngestionEvent]) -> list[IngestionEvent]:
+        """Send what was met and what of *events* is not stored so; the latter."""
+        met, self._workspace.met = self._workspace.met, []
+        changed = await not_stored(events, self._ports.store)
+        self._report.events += await send_events(self._ports.bus, [*await not_stored(met, self._ports.store), *changed])
+        return changed
+
+
+def _before(ts: str, by: timedelta) -> str:
+    return ts_of(from_text(moment_of(ts)) - by)

@@ -1,0 +1,276 @@
+"""The workspace as the connection knows it: people and channels, from what is stored, else from Slack."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from connections.slack_connection import SlackConnection
+from ingestion.slack.client import SlackClient
+from ingestion.slack.errors import RefusedError
+from ingestion.slack.events import SYSTEM, SlackEvents, moment_of
+from ingestion.slack.facts import (
+    ChannelFacts,
+    JsonObject,
+    Person,
+    home_of,
+    is_conversation,
+    is_private,
+    is_wanted,
+    person_of,
+    stored_channel,
+    stored_person,
+)
+from ingestion.slack.resharing import ResharingPorts, reshare_messages
+from ingestion.source import SourcePorts
+from messaging.contracts import IngestionEvent
+from messaging.times import to_text
+from processors.mapping.slack import CHANNEL, USER
+from processors.mapping.slack_text import named_ids, written_text
+from shards.model import TENANT_PRINCIPAL, Acl
+
+PERSON_KEPT: Final = timedelta(minutes=10)
+CHANNEL_KEPT: Final = timedelta(seconds=30)
+"""A channel that turns private must be known soon: its messages would be written for all until then."""
+HOMES_KEPT: Final = timedelta(minutes=5)
+MEMBERS_A_PAGE: Final = 1000
+_MOST_KEPT: Final = 20_000
+
+UNSEEN: Final = frozenset({"channel_not_found", "not_in_channel", "method_not_supported_for_channel_type"})
+"""Slack's words for a channel that is not there, or not for this app to see."""
+_UNKNOWN_USER: Final = frozenset({"user_not_found", "user_not_visible", "users_not_found"})
+
+
+@dataclass(slots=True)
+class KnownWorkspace:
+    """What this process remembers of one connection's workspace, each with when it ends."""
+
+    people: dict[str, tuple[datetime, Person]] = field(default_factory=dict)
+    channels: dict[str, tuple[datetime, ChannelFacts]] = field(default_factory=dict)
+    homes: dict[str, str] = field(default_factory=dict)
+    """Of channels that another workspace hosts."""
+    siblings: tuple[datetime, frozenset[str]] | None = None
+
+
+class Workspace:
+    """One piece of work's view of the workspace.
+
+    ``met`` collects events of users and channels that were not stored yet, or have changed: to be sent before what
+    names them, so that nothing is read by somebody who may not.
+    """
+
+    def __init__(
+        self, connection: SlackConnection, client: SlackClient, ports: SourcePorts, known: KnownWorkspace
+    ) -> None:
+        self.connection = connection
+        self.client = client
+        self.ports = ports
+        self.events = SlackEvents(connection)
+        self.met: list[IngestionEvent] = []
+        self._known = known
+
+    async def people(self, ids: Iterable[str]) -> dict[str, Person]:
+        """Those people by id; one whom Slack does not show has no name.
+
+        Raises:
+            TransientError, CredentialError: Slack can't be asked.
+        """
+        now = self.ports.clock()
+        wanted = dict.fromkeys(one for one in ids if one)
+        found = {one: kept[1] for one in wanted if (kept := self._known.people.get(one)) and kept[0] > now}
+        missing = [one for one in wanted if one not in found]
+        if not missing:
+            return found
+        shards = {self.events.shard_id(USER, one): one for one in missing}
+        stored = await self.ports.store.get_many(self.connection.tenant_id, list(shards))
+        for shard_id, user_id in shards.items():
+            shard = stored.get(shard_id)
+            if shard is not None and shard.is_live:
+                person = stored_person(user_id, shard)
+            else:
+                person = await self._asked_person(user_id)
+            self._keep_person(person)
+            found[user_id] = person
+        return found
+
+    async def _asked_person(self, user_id: str) -> Person:
+        asked_at = to_text(self.ports.clock())
+        try:
+            answer = await self.client.call("users.info", user=user_id)
+        except RefusedError as error:
+            if error.code in _UNKNOWN_USER:
+                return Person(user_id, None, None)
+            raise
+        return self.meet(answer["user"], asked_at)
+
+    def meet(self, raw: Mapping[str, Any], read_at: str, event_id: str | None = None) -> Person:
+        """Take a whole user object for what it says."""
+        person = person_of(raw)
+        self._keep_person(person)
+        self.met.append(self.events.user(raw, read_at, event_id))
+        return person
+
+    def _keep_person(self, person: Person) -> None:
+        if len(self._known.people) >= _MOST_KEPT:
+            self._known.people.clear()
+        self._known.people[person.id] = (self.ports.clock() + PERSON_KEPT, person)
+
+    async def channel(self, channel_id: str) -> ChannelFacts | None:
+        """The channel; None when it is not this connection's to read.
+
+        One that Slack does not show is closed: its messages are kept, and nobody reads them before more is known.
+
+        Raises:
+            TransientError, CredentialError: Slack can't be asked.
+        """
+        if not is_wanted(self.connection, channel_id):
+            return None
+        kept = self._known.channels.get(channel_id)
+        if kept is not None and kept[0] > self.ports.clock():
+            return kept[1]
+        home = self.home(channel_id)
+        shard = await self.ports.store.get(self.connection.tenant_id, self.events.shard_id(CHANNEL, channel_id, home))
+        if shard is not None and shard.is_live:
+            facts = stored_channel(channel_id, home, shard)
+            self._keep_channel(facts)
+            return facts
+        try:
+            return await self.read_channel(channel_id)
+        except RefusedError as error:
+            if error.code not in UNSEEN:
+                raise
+            return ChannelFacts(channel_id, channel_id, home, is_private=True, readers=None)
+
+    def home(self, channel_id: str) -> str:
+        """The workspace that hosts a channel, as far as it is known."""
+        return self._known.homes.get(channel_id, self.connection.instance)
+
+    async def read_channel(
+        self, channel_id: str, *, raw: JsonObject | None = None, event_id: str | None = None
+    ) -> ChannelFacts | None:
+        """The channel as Slack has it now, met anew; None when it is not this connection's to read.
+
+        *raw* is its object, where a listing has just given it.
+
+        Raises:
+            RefusedError: Slack does not show it.
+            TransientError, CredentialError: Slack can't be asked.
+        """
+        asked_at = self.ports.clock()
+        if raw is None:
+            answer = await self.client.call("conversations.info", channel=channel_id, include_num_members=True)
+            raw = dict(answer["channel"])
+        if is_conversation(raw) or not is_wanted(self.connection, channel_id):
+            return None
+        home = home_of(raw, self.connection)
+        if home != self.connection.instance:
+            self._known.homes[channel_id] = home
+            if home in await self._siblings():
+                # The connection to its home reads it.
+                return None
+        members: list[str] | None = None
+        readers: list[str] | None = None
+        if is_private(raw):
+            members = await self.members(channel_id)
+            people = await self.people(members)
+            readers = sorted({f"user:{one.email}" for one in people.values() if one.email and not one.is_bot})
+        name = str(raw.get("name") or channel_id)
+        facts = ChannelFacts(channel_id, name, home, is_private(raw), readers)
+        await self._follow_privacy(facts)
+        self.met.append(self.events.channel(raw, facts, members, asked_at, event_id))
+        self._keep_channel(facts)
+        return facts
+
+    async def members(self, channel_id: str) -> list[str]:
+        """The ids of a channel's members.
+
+        Raises:
+            RefusedError, TransientError, CredentialError: as for the calls.
+        """
+        found: dict[str, None] = {}
+        async for page in self.client.pages("conversations.members", channel=channel_id, limit=MEMBERS_A_PAGE):
+            found.update(dict.fromkeys(one for one in page.get("members", []) if isinstance(one, str)))
+        return list(found)
+
+    async def _follow_privacy(self, facts: ChannelFacts) -> None:
+        """Share the messages of a channel that has turned private or public as they are to be from now on.
+
+        Before the channel itself: until that says who its members are, nobody reads any of it.
+        """
+        tenant_id = self.connection.tenant_id
+        shard_id = self.events.shard_id(CHANNEL, facts.id, facts.home)
+        stored = await self.ports.store.get(tenant_id, shard_id)
+        if stored is None or not stored.is_live:
+            return
+        closed = stored.acl.scope == facts.scope and not stored.structured_data.get("isPrivate")
+        if bool(stored.structured_data.get("isPrivate")) == facts.is_private and not closed:
+            return
+        acl = Acl(facts.scope, (), inherited=True) if facts.is_private else Acl.of(TENANT_PRINCIPAL)
+        ports = ResharingPorts(self.ports.store, self.ports.bus, self.ports.clock)
+        await reshare_messages(tenant_id, shard_id, acl, ports)
+
+    def _keep_channel(self, facts: ChannelFacts) -> None:
+        if len(self._known.channels) >= _MOST_KEPT:
+            self._known.channels.clear()
+        self._known.channels[facts.id] = (self.ports.clock() + CHANNEL_KEPT, facts)
+
+    def forget_channel(self, channel_id: str) -> None:
+        """Ask anew what the channel is."""
+        self._known.channels.pop(channel_id, None)
+
+    async def _siblings(self) -> frozenset[str]:
+        """The workspaces that the tenant has other connections to."""
+        now = self.ports.clock()
+        if self._known.siblings is None or self._known.siblings[0] <= now:
+            others = await self.ports.registry.of_tenant(self.connection.tenant_id, system=SYSTEM)
+            instances = frozenset(
+                one.instance
+                for one in others
+                if one.connection_id != self.connection.connection_id and one.status == "active" and one.instance
+            )
+            self._known.siblings = (now + HOMES_KEPT, instances - {self.connection.instance})
+        return self._known.siblings[1]
+
+    async def messages(
+        self,
+        channel: ChannelFacts,
+        messages: Iterable[Mapping[str, Any]],
+        read_at: str,
+        event_id: str | None = None,
+    ) -> list[IngestionEvent]:
+        """Events of whole messages of *channel*, with the people that they name; the app's own are left out.
+
+        Raises:
+            TransientError, CredentialError: Slack can't be asked.
+        """
+        wanted = [one for one in messages if self._is_of_others(one)]
+        named = [one for message in wanted for one in named_ids(written_text(message))]
+        authors = [str(message["user"]) for message in wanted if isinstance(message.get("user"), str)]
+        people = await self.people([*authors, *(one for one in named if one[:1] in "UW")])
+        names = await self._channel_names([one for one in named if one[:1] in "CG"])
+        return [self.events.message(channel, one, people, names, read_at=read_at, event_id=event_id) for one in wanted]
+
+    def _is_of_others(self, message: Mapping[str, Any]) -> bool:
+        mine = self.connection
+        if mine.bot_id is not None and message.get("bot_id") == mine.bot_id:
+            return False
+        return mine.bot_user is None or message.get("user") != mine.bot_user
+
+    async def _channel_names(self, ids: list[str]) -> dict[str, str]:
+        """The names of channels that are known; what is private is not told by another channel's message."""
+        shards = {self.events.shard_id(CHANNEL, one, self.home(one)): one for one in ids}
+        stored = await self.ports.store.get_many(self.connection.tenant_id, list(shards)) if shards else {}
+        return {
+            shards[shard_id]: shard.name
+            for shard_id, shard in stored.items()
+            if shard.is_live and not shard.structured_data.get("isPrivate")
+        }
+
+
+def pushed_at(event: Mapping[str, Any], fallback: str) -> str:
+    """When a pushed event happened."""
+    ts = event.get("event_ts") or event.get("ts")
+    try:
+        return moment_of(ts) if isinstance(ts, str) else fallback
+    except (ValueError, OverflowError):
+        return fallback
