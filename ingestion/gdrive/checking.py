@@ -6,7 +6,7 @@ from connections.gdrive_connection import DriveConnection
 from ingestion.errors import CredentialError
 from ingestion.gdrive import fields
 from ingestion.gdrive.client import SELF, DriveClient, DriveClients, subjects_of
-from ingestion.gdrive.errors import FileRefusedError, NotFoundError, RequestRefusedError
+from ingestion.gdrive.errors import FileRefusedError, NotFoundError, RequestRefusedError, SubjectError
 from ingestion.gdrive.events import FOLDER, instance_of
 from ingestion.gdrive.poll import BASE_URL
 from ingestion.source import Checked, Finding
@@ -63,10 +63,15 @@ class Checking:
         try:
             user = (await client.about()).get("user", {})
         except CredentialError as error:
-            self.findings.append(_refused(f"login of {who}", str(error)))
+            problem, remedy = (
+                (error.problem, error.remedy)
+                if isinstance(error, SubjectError)
+                else ("the service account's login is refused", str(error))
+            )
+            self.findings.append(Finding(f"login of {who}", "error", problem, remedy))
             return
         except FileRefusedError as error:
-            self.findings.append(_refused(f"login of {who}", f"{error}: allow the scope drive.readonly"))
+            self.findings.append(Finding(f"login of {who}", "error", str(error), "allow the scope drive.readonly"))
             return
         self.findings.append(Finding(f"login of {who}", "ok", f"as {user.get('emailAddress', who)}"))
         if client.subject == SELF:
@@ -129,8 +134,3 @@ class Checking:
                 continue
             return True
         return False
-
-
-def _refused(what: str, told: str) -> Finding:
-    detail, _, remedy = told.rpartition(": ")
-    return Finding(what, "error", detail or told, remedy if detail else "")

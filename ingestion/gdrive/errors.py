@@ -56,7 +56,12 @@ class ContentTooLargeError(SourceError):
 
 
 class SubjectError(CredentialError):
-    """Google gives no token for this user; others may go on."""
+    """Google gives no token for this user; others may go on. *problem* says what is wrong, *remedy* what to do."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}: {remedy}")
+        self.problem = problem
+        self.remedy = remedy
 
 
 def of_response(  # noqa: PLR0911 - one an error
@@ -101,21 +106,25 @@ def of_login(told: object, *, retryable: bool, subject: str, scope: str) -> Sour
     said = f"Google gives no token for {who} ({word or 'no reason told'}: {text})"
     if retryable or not word:
         return TransientError(said)
+    return SubjectError(said, _login_remedy(word, text.lower(), scope))
+
+
+def _login_remedy(word: str, text: str, scope: str) -> str:
     if word == "unauthorized_client":
-        return SubjectError(
-            f"{said}: in the Admin console under Security, API controls, Domain-wide delegation, allow the service "
-            f"account's client id exactly this scope: {scope}"
+        return (
+            "in the Admin console under Security, API controls, Domain-wide delegation, allow the service account's "
+            f"client id exactly this scope: {scope}"
         )
-    if word == "invalid_grant" and "signature" in text.lower():
-        return SubjectError(f"{said}: the key is not, or no longer, one of this service account: store a new one")
-    if word == "invalid_grant" and "timeframe" in text.lower():
-        return SubjectError(f"{said}: the clock of this machine is wrong: set it")
-    if word == "invalid_grant":
-        return SubjectError(
-            f"{said}: the user is suspended, deleted or misspelt, or the service account is gone: restore the user, or "
-            "take them out of the connection's subjects"
-        )
-    return SubjectError(f"{said}: an administrator's policy stands in the way; let the service account have Drive")
+    if word != "invalid_grant":
+        return "a policy stands in the way; let the service account have Drive in the Admin console"
+    if "signature" in text:
+        return "the key is not, or no longer, one of this service account: store a new one"
+    if "timeframe" in text:
+        return "the clock of this machine is wrong: set it"
+    return (
+        "the user is suspended, deleted or misspelt, or the service account is gone: restore the user, or take them "
+        "out of the connection's subjects"
+    )
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:

@@ -8,6 +8,7 @@ and without a call, and opened again by that reading.
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from connections.gdrive_connection import DriveConnection
 from ingestion.gdrive.client import DriveClient
@@ -20,7 +21,7 @@ from ingestion.gdrive.read_requests import ReadNotes, close_request, read_reques
 from ingestion.source import SourcePorts
 from messaging.contracts import IngestionEvent, SourceWork
 from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
-from messaging.times import to_text
+from messaging.times import from_text, to_text
 from shards.model import Shard
 
 log = logging.getLogger(__name__)
@@ -55,28 +56,31 @@ class Following:
             await self._ask(read, await self._children(read), notes)
         elif notes.below or (known.path, known.principals) != (now.path, now.principals):
             if not notes.below and not set(known.principals) <= set(now.principals):
-                closed = await self.close_below([read.file_id])
+                # As of just before the folder was read: whatever is read from then on stands.
+                closed = await self.close_below([read.file_id], _before(read.read_at))
             await self._ask(read, await self._children(read), notes)
         if known is None or _as_of(known, now) != now:
             await keep_folder(self.connection, read.file_id, now, self.ports)
         return closed
 
-    async def close_below(self, folder_ids: Sequence[str]) -> int:
-        """Close all that is stored below folders; how many that were. What is too much goes on in another message."""
+    async def close_below(self, folder_ids: Sequence[str], read_at: str) -> int:
+        """Close all that was read below folders before *read_at*; how many that were.
+
+        What is too much for one message goes on in another.
+        """
         waiting = list(folder_ids)
         met: set[str] = set()
         closed = 0
         while waiting:
             if closed >= CLOSED_AT_ONCE:
-                now = to_text(self.ports.clock())
-                asked = close_request(self.connection, waiting, due_at=now, because=now)
+                asked = close_request(self.connection, waiting, due_at=read_at, because=to_text(self.ports.clock()))
                 await self.ports.bus.send(SOURCE_WORK, [asked.to_message(SOURCE_WORK)])
                 return closed
             folder_id = waiting.pop(0)
             async for shards in self._stored_pages(folder_id):
                 fresh = [shard for shard in shards if shard.id not in met]
                 met.update(shard.id for shard in fresh)
-                events = self._closed(fresh)
+                events = self._closed(fresh, read_at)
                 if events:
                     messages = [event.to_message(INGESTION_EVENTS) for event in events]
                     await self.ports.bus.send(INGESTION_EVENTS, messages)
@@ -89,8 +93,7 @@ class Following:
                 ]
         return closed
 
-    def _closed(self, shards: Iterable[Shard]) -> list[IngestionEvent]:
-        read_at = to_text(self.ports.clock())
+    def _closed(self, shards: Iterable[Shard], read_at: str) -> list[IngestionEvent]:
         events = [closed_event(self.connection, shard, read_at=read_at) for shard in shards]
         return [event for event in events if event is not None]
 
@@ -150,6 +153,10 @@ class Following:
             cursor = page.cursor
             if cursor is None:
                 return
+
+
+def _before(moment: str) -> str:
+    return to_text(from_text(moment) - timedelta(milliseconds=1))
 
 
 def _as_of(known: KnownFolder, now: KnownFolder) -> KnownFolder:

@@ -51,7 +51,7 @@ class Taking:
         sent = 0
         following = Following(self.connection, self.ports)
         if folders := work.ids.get(FOLDERS_TO_CLOSE):
-            sent += await following.close_below(folders)
+            sent += await following.close_below(folders, work.due_at)
         ids = work.ids.get(FILE, [])
         if ids:
             sent += await self._read(work, list(dict.fromkeys(ids)), following)

@@ -1,0 +1,197 @@
+"""Lost tokens, sweeps, scopes, drives that come and go: what keeps the shards as Drive is, whatever was missed."""
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from drive_rig import ADMIN, ANN, BOB, DriveRig, given
+
+from connections.gdrive_connection import GoogleAuth
+from ingestion.gdrive import file_reader
+from ingestion.gdrive.client import DriveClient
+from ingestion.work import handle_source_work
+from messaging.bus import BusUnavailableError
+from messaging.contracts import SourceWork
+from messaging.queues import SOURCE_WORK
+
+
+def wanted(rig: DriveRig, **changes: Any) -> None:
+    rig.made = msgspec.structs.replace(rig.made, **changes)
+
+
+@pytest.mark.parametrize("fault", [None, "gone-page-token"])
+async def test_a_lost_token_leads_to_a_listing_and_loses_nothing(rig: DriveRig, fault: str | None) -> None:
+    kept = rig.drive.create_file("kept.txt", "Kept.")
+    gone = rig.drive.create_file("gone.txt", "Gone.")
+    renamed = rig.drive.create_file("old.txt", "Renamed.")
+    await rig.begin()
+    rig.forget_calls()
+    rig.drive.delete(gone)
+    rig.drive.rename(renamed, "new.txt")
+    fresh = rig.drive.create_file("fresh.txt", "Fresh.")
+    if fault is None:
+        rig.drive.lose_change_tokens()
+    else:
+        rig.simulator.api.faults.add(fault)
+    await rig.catch_up()
+    assert await rig.paths() == ["/fresh.txt", "/kept.txt", "/new.txt"]
+    assert await rig.is_gone(gone)
+    assert (await rig.live(kept)).revision == 1
+    assert rig.contents_fetched() == 1
+    assert "relisting" not in (await rig.states())[f"changes of {ADMIN}"]["metadata"]
+    rig.drive.rename(fresh, "later.txt")
+    await rig.catch_up()
+    assert await rig.path(fresh) == "/later.txt"
+
+
+async def test_a_listing_goes_on_where_time_ran_out_and_changes_during_it_are_not_lost(
+    rig: DriveRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = [rig.drive.create_file(f"{number}.txt", "Text.") for number in range(6)]
+    wanted(rig, page_size=2)
+    await rig.begin()
+    rig.drive.delete(notes[0])
+    rig.drive.lose_change_tokens()
+    list_page = DriveClient.files
+
+    async def slow(self: DriveClient, *args: Any, **options: Any) -> Any:
+        rig.wait(20)
+        return await list_page(self, *args, **options)
+
+    monkeypatch.setattr(DriveClient, "files", slow)
+    rig.wait(61)
+    await rig.tick()
+    await rig.work(most=1)
+    state = (await rig.states())[f"changes of {ADMIN}"]["metadata"]
+    assert state["relisting"]["listed"] in (2, 4), "old token and listing stand beside each other"
+    assert state["token"] != state["relisting"]["startToken"]
+    rig.drive.rename(notes[5], "during.txt")
+    rig.simulator.api.listing.lose_tokens()
+    await rig.settle()
+    await rig.catch_up()
+    assert await rig.path(notes[5]) == "/during.txt"
+    assert await rig.is_gone(notes[0])
+
+
+async def test_a_sweep_finds_what_no_log_told(rig: DriveRig) -> None:
+    folder = rig.drive.create_folder("Here")
+    kept = rig.drive.create_file("kept.txt", "Kept.", parent=folder)
+    gone = rig.drive.create_file("gone.txt", "Gone.")
+    await rig.begin()
+    del rig.drive.items[gone]
+    rig.drive.items[kept].version += 1
+    rig.drive.items[kept].name = "found.txt"
+    await rig.catch_up()
+    assert await rig.paths() == ["/Here", "/Here/kept.txt", "/gone.txt"]
+    await rig.sweep()
+    assert await rig.paths() == ["/Here", "/Here/found.txt"]
+
+
+async def test_only_the_folders_wanted_are_read_and_moves_across_their_border_follow(rig: DriveRig) -> None:
+    inside = rig.drive.create_folder("Inside")
+    secret = rig.drive.create_folder("Secret", parent=inside)
+    outside = rig.drive.create_folder("Outside")
+    moved = rig.drive.create_folder("Moved", parent=outside)
+    note = rig.drive.create_file("note.txt", "Text.", parent=moved)
+    kept = rig.drive.create_file("kept.txt", "Kept.", parent=inside)
+    rig.drive.create_file("hidden.txt", "Hidden.", parent=secret)
+    wanted(rig, folders=(inside,), left_out=(secret,))
+    await rig.begin()
+    assert await rig.paths() == ["/Inside", "/Inside/kept.txt"]
+    rig.drive.move(moved, inside)
+    await rig.catch_up()
+    assert await rig.path(note) == "/Inside/Moved/note.txt"
+    rig.drive.move(kept, secret)
+    rig.drive.move(moved, outside)
+    await rig.catch_up()
+    assert await rig.paths() == ["/Inside"]
+    assert await rig.is_gone(note)
+    assert await rig.is_gone(kept)
+
+
+async def test_a_file_that_moves_into_a_shared_drive_stays_the_same_file(rig: DriveRig) -> None:
+    drive_id = rig.drive.create_drive("Deals")
+    note = rig.drive.create_file("note.txt", "Text.")
+    await rig.begin()
+    rig.drive.move(note, drive_id)
+    await rig.catch_up()
+    assert await rig.path(note) == "/Deals/note.txt"
+    assert rig.contents_fetched() == 1
+    rig.drive.delete_drive(drive_id)
+    await rig.catch_up()
+    assert await rig.paths() == []
+
+
+async def test_a_user_who_is_added_later_has_their_drive_listed(rig: DriveRig) -> None:
+    note = rig.drive.create_file("note.txt", "Text.", owner=ANN)
+    await rig.begin()
+    assert await rig.paths() == []
+    auth = GoogleAuth(service_account=rig.made.auth.service_account, subjects=(ADMIN, ANN))
+    await rig.services.connections.save(msgspec.structs.replace(await rig.connection(), auth=auth))
+    await rig.catch_up()
+    await rig.catch_up()
+    assert await rig.path(note) == "/note.txt"
+
+
+async def test_a_file_that_goes_before_it_is_stored_does_not_stay(rig: DriveRig) -> None:
+    await rig.begin()
+    note = rig.drive.create_file("note.txt", "Text.")
+    await rig.poll()
+    await rig.work()
+    rig.drive.delete(note)
+    await rig.poll()
+    await rig.work()
+    await rig.settle()
+    assert not await rig.is_gone(note), "what was read of it was on its way"
+    rig.wait(400)
+    await rig.settle()
+    assert await rig.is_gone(note)
+
+
+async def test_a_broken_bus_moves_no_token(rig: DriveRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.begin()
+    note = rig.drive.create_file("note.txt", "Text.")
+    send = rig.services.bus.send
+
+    async def broken(queue: str, messages: Any, *, delay: timedelta | None = None) -> None:
+        if queue == SOURCE_WORK and messages:
+            raise BusUnavailableError("away")
+        await send(queue, messages, delay=delay)
+
+    rig.wait(61)
+    await rig.tick()
+    with monkeypatch.context() as broke:
+        broke.setattr(rig.services.bus, "send", broken)
+        [received] = await rig.receive(SOURCE_WORK, max_messages=1)
+        work = SourceWork.from_bytes(received.body)
+        with pytest.raises(BusUnavailableError):
+            await handle_source_work(work, rig.services.ingestion)
+        await rig.bus.abandon([received])
+    await rig.settle()
+    assert await rig.path(note) == "/note.txt"
+
+
+async def test_one_file_that_fails_is_tried_by_itself_and_holds_up_no_other(
+    rig: DriveRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.begin()
+    notes = [rig.drive.create_file(f"{number}.txt", "Text.") for number in range(4)]
+    rig.simulator.api.faults.add("backend-error", path=notes[1], times=4)
+    await rig.poll()
+    await rig.work()
+    await rig.drain()
+    assert [await rig.file(note) is not None for note in notes] == [True, False, True, True]
+    await rig.settle()
+    assert await rig.path(notes[1]) == "/1.txt"
+
+
+async def test_permissions_are_asked_of_few(rig: DriveRig) -> None:
+    assert file_reader.ASKED_FOR_PERMISSIONS <= 10
+    auth = GoogleAuth(service_account=rig.made.auth.service_account, subjects=(ANN, BOB))
+    rig.made = msgspec.structs.replace(rig.made, auth=auth)
+    note = rig.drive.create_file("note.txt", "Text.", owner=ADMIN)
+    rig.drive.share(note, given("user", ANN))
+    rig.drive.share(note, given("user", BOB, "writer"))
+    await rig.begin()
+    assert await rig.readers(note) == [f"user:{ADMIN}", f"user:{ANN}", f"user:{BOB}"]
