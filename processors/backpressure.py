@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from messaging.bus import MessageBus, QueueDepth
-from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, SHARD_EMISSION
+from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS, SHARD_EMISSION
 
 MOST_UNFINISHED = 2_000
 """Messages behind normalization at which the bulk lane waits: what is live then finds little in front of it."""
@@ -32,13 +32,23 @@ def unfinished(depths: Mapping[str, QueueDepth], queues: Iterable[str]) -> int:
     return sum(depth.active + depth.locked + depth.scheduled for depth in waiting)
 
 
+def is_full(depths: Mapping[str, QueueDepth]) -> bool:
+    """Whether the bulk lane had better wait: for the stages behind normalization, or for what is live before it.
+
+    A live lane so long holds a flood that is still to be moved out of the others' way.
+    """
+    live = depths.get(INGESTION_EVENTS)
+    waits = live is not None and ("active" in live.at_least or live.active + live.locked >= MOST_UNFINISHED)
+    return waits or unfinished(depths, STAGES) >= MOST_UNFINISHED
+
+
 async def until_the_chain_digests(bus: MessageBus) -> None:
-    """Return when the stages behind normalization have room, or after :data:`LONGEST_WAIT`.
+    """Return when the chain has room for what can wait, or after :data:`LONGEST_WAIT`.
 
     Raises:
         BusUnavailableError: the bus does not tell.
     """
     waited = timedelta(0)
-    while waited < LONGEST_WAIT and unfinished(await bus.depths(), STAGES) >= MOST_UNFINISHED:
+    while waited < LONGEST_WAIT and is_full(await bus.depths()):
         await asyncio.sleep(LOOK_EVERY.total_seconds())
         waited += LOOK_EVERY

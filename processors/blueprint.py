@@ -19,7 +19,7 @@ from processors.change_feed import prepare_changes
 from processors.delivery import consume
 from processors.embedding import embed
 from processors.enrichment import enrich
-from processors.live_lane import normalize_live
+from processors.live_lane import AboveRate
 from processors.normalization import normalize
 from processors.preparation import prepare
 from shards.request_charges import charged, yielding
@@ -38,8 +38,9 @@ and messages no longer pair up, and every message of the batch fails with the on
 async def normalize_events(messages: List[func.ServiceBusMessage]) -> None:
     """Events of live changes become shards."""
     app = services()
-    process = partial(normalize_live, ports=app.normalization, rates=app.live_rates)
-    await consume(messages, INGESTION_EVENTS, IngestionEvent, process, app.delivery)
+    process = partial(normalize, ports=app.normalization)
+    above = AboveRate(app.live_rates)
+    await consume(messages, INGESTION_EVENTS, IngestionEvent, process, app.delivery, diversion=above)
 
 
 @blueprint.service_bus_queue_trigger("messages", CONNECTION, INGESTION_EVENTS_BULK, cardinality="many", data_type=BYTES)

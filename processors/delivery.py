@@ -58,6 +58,17 @@ class Delivery(Generic[C]):
 Process = Callable[[Sequence[Delivery[C]]], Awaitable[Sequence[Outcome]]]
 
 
+class Diversion(Protocol):
+    """Says which messages of a batch are another queue's."""
+
+    @property
+    def queue(self) -> str:
+        """That queue."""
+
+    def takes(self, message: IncomingMessage) -> bool:
+        """Whether *message* goes there; it is asked about once."""
+
+
 class Meter(Protocol):
     """Counts what passes through the queues."""
 
@@ -90,9 +101,17 @@ def backoff(attempt: int) -> timedelta:
 
 
 async def consume(
-    received: Sequence[HostMessage], queue: str, contract: type[C], process: Process[C], ports: DeliveryPorts
+    received: Sequence[HostMessage],
+    queue: str,
+    contract: type[C],
+    process: Process[C],
+    ports: DeliveryPorts,
+    *,
+    diversion: Diversion | None = None,
 ) -> list[Outcome]:
     """Give each message of *received* its end and return what became of it, in their order.
+
+    What *diversion* takes is sent on as it is, and is none of *received* any more.
 
     A batch in which any message comes a second time runs one message at a time, so that the one which broke the
     batch can't take the others along; a message at its last delivery but one is parked before it is tried. What has
@@ -105,6 +124,8 @@ async def consume(
     started = perf_counter()
     messages = incoming(received, queue)
     times = _Times(ports.clock, ports.clock(), QUEUES[queue].lock_duration)
+    if diversion is not None:
+        messages = await _divert(messages, diversion, ports.bus, times)
     outcomes: dict[int, Outcome] = {}
     deliveries: dict[int, Delivery[C]] = {}
     contracts: list[C | None] = []
@@ -161,6 +182,31 @@ class _Times:
                 log.warning("the bus is away (%s); trying again in %.1f s", error, pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
+
+
+async def _divert(
+    messages: Sequence[IncomingMessage], diversion: Diversion, bus: MessageBus, times: _Times
+) -> list[IncomingMessage]:
+    """Send what *diversion* takes to its queue; what stays.
+
+    Raises:
+        BusUnavailableError: the bus stayed away.
+    """
+    staying: list[IncomingMessage] = []
+    leaving: list[Message] = []
+    for message in messages:
+        if diversion.takes(message):
+            properties = _properties(message)
+            leaving.append(Message(message.body, message.message_id, message.correlation_id, properties))
+        else:
+            staying.append(message)
+    if leaving:
+        try:
+            await times.patiently(partial(bus.send, diversion.queue, leaving))
+        except StoreUnavailableError as error:
+            log.warning("%d messages can't be moved to %s and stay: %s", len(leaving), diversion.queue, error)
+            return list(messages)
+    return staying
 
 
 def _receive(message: IncomingMessage, queue: str, contract: type[C]) -> Delivery[C] | Park:

@@ -4,39 +4,43 @@ What the app itself sends is told apart as it is sent (:mod:`messaging.lanes`); 
 queue, and for what several processes send together.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from messaging.contracts import IngestionEvent
+from messaging import codec
 from messaging.lanes import TenantRates
 from messaging.queues import INGESTION_EVENTS_BULK
-from processors.delivery import Delivery
-from processors.normalization import NormalizationPorts, normalize
-from processors.outcome import DONE, Outcome
+from processors.incoming import IncomingMessage
+
+TENANT: Final = "tenantId"
+"""A property of every message that the app sends, and a field of every body."""
 
 
-async def normalize_live(
-    deliveries: Sequence[Delivery[IngestionEvent]], ports: NormalizationPorts, rates: TenantRates
-) -> list[Outcome]:
-    """As :func:`~processors.normalization.normalize`, of what is within its tenant's rate; the rest is moved.
+@dataclass(frozen=True, slots=True)
+class AboveRate:
+    """Diverts what is above its tenant's rate to the bulk lane.
 
-    Copies and replays stay: under the id they would have in the bulk lane, the bus may have seen the first of them.
-
-    Raises:
-        BusUnavailableError: what is to be moved could not be.
+    What is delivered again stays: a broken try may have written without emitting, and that is known here alone.
     """
-    moved = [
-        index
-        for index, delivery in enumerate(deliveries)
-        if not delivery.redelivered and not rates.allows(delivery.value.tenant_id)
-    ]
-    if moved:
-        messages = [deliveries[index].value.to_message(INGESTION_EVENTS_BULK) for index in moved]
-        await ports.bus.send(INGESTION_EVENTS_BULK, messages)
-    leaving = set(moved)
-    staying = [index for index in range(len(deliveries)) if index not in leaving]
-    outcomes: list[Outcome] = [DONE] * len(deliveries)
-    if staying:
-        done = await normalize([deliveries[index] for index in staying], ports)
-        for index, outcome in zip(staying, done, strict=True):
-            outcomes[index] = outcome
-    return outcomes
+
+    rates: TenantRates
+    queue: str = INGESTION_EVENTS_BULK
+
+    def takes(self, message: IncomingMessage) -> bool:
+        """Whether *message* goes on in the bulk lane. Each is to be asked about once: it counts."""
+        if message.delivery_count > 1:
+            return False
+        tenant = _tenant(message)
+        return tenant is not None and not self.rates.allows(tenant)
+
+
+def _tenant(message: IncomingMessage) -> str | None:
+    """Whose the message is; None where it does not tell, and is parked in a moment."""
+    tenant = message.application_properties.get(TENANT)
+    if tenant is None:
+        try:
+            content = codec.decode(message.get_body())
+        except codec.DecodeError:
+            return None
+        tenant = content.get(TENANT) if isinstance(content, dict) else None
+    return tenant if isinstance(tenant, str) else None
