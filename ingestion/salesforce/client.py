@@ -326,9 +326,10 @@ class SalesforceClients:
     """The clients of a process, one a connection, so that a poll needs no login of its own."""
 
     def __init__(self, secrets: SecretStore, *, simulator: str | None = None, clock: Clock = utc_now) -> None:
-        self._secrets = secrets
         self._simulator = simulator
         self._clock = clock
+        self.secrets = secrets
+        """Where the clients' secrets come from."""
         self._clients: dict[tuple[str, str], tuple[tuple[SalesforceAuth, str], SalesforceClient]] = {}
 
     def of(self, connection: SalesforceConnection) -> SalesforceClient:
@@ -340,7 +341,7 @@ class SalesforceClients:
             return known[1]
         if known is not None:
             known[1].close()
-        client = SalesforceClient(connection, self._secrets, simulator=self._simulator, clock=self._clock)
+        client = SalesforceClient(connection, self.secrets, simulator=self._simulator, clock=self._clock)
         self._clients[key] = (settings, client)
         return client
 

@@ -56,6 +56,8 @@ def choose(
         ObjectError: the object can't be polled.
     """
     name = str(describe.get("name"))
+    if not isinstance(describe.get("fields"), list):
+        raise ObjectError(f"{name}: its describe lists no fields")
     described = {
         str(field["name"]): field
         for field in describe.get("fields", ())

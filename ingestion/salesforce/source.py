@@ -5,14 +5,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from connections.salesforce_connection import SalesforceConnection
+from ingestion.salesforce.check import check
 from ingestion.salesforce.export import CsvHistory
 from ingestion.salesforce.history import HistoryReader
 from ingestion.salesforce.poll import poll
 from ingestion.salesforce.record_reads import RecordReads
 from ingestion.salesforce.refresh import refresh
-from ingestion.salesforce.session import PollingPorts, opened
+from ingestion.salesforce.session import PollingPorts
 from ingestion.salesforce.sweep import sweep
-from ingestion.source import Checked, Finding, HistoryPage, Pages, Position, Report
+from ingestion.source import Checked, HistoryPage, Pages, Position, Report
 from messaging.contracts import Recurring, SourceWork
 from processors.outcome import PermanentError
 from shards.store import ShardStore
@@ -66,9 +67,8 @@ class SalesforceSource:
         return CsvHistory(connection, paths).page
 
     async def check(self, connection: SalesforceConnection) -> Checked:
-        """Log in."""
-        async with opened(connection, self._ports) as session:
-            return Checked(session.instance, session.client.base_url, [Finding("login", "ok")])
+        """See :meth:`ingestion.source.Source.check`."""
+        return await check(connection, self._ports)
 
     async def stop(self, connection: SalesforceConnection) -> None:
         """Nothing runs at Salesforce for a connection."""

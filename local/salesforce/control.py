@@ -23,11 +23,15 @@ is ``{"error": …}`` with status 400, 403 or 404. Times are ISO 8601; durations
     ``{dailyLimit?, pageCap?, usedCalls?, sessionSeconds?, replicationIdLimit?}``
 ``POST /_control/visibility``
     ``{object, hide: [field, …] | true}`` hides, ``{object, hide: false}`` shows all again
+``POST /_control/pushes``, ``DELETE /_control/pushes``
+    ``{url, style?, objects?, scale?}``: post changes there from now on, as Outbound Messages (``outbound``) or as
+    change events (``changes``), see :mod:`local.salesforce.pushes`; stop
 ``POST /_control/epoch``
     ``{epoch: n}`` sets the scene n of the hostile cursor, where that is what is served
 """
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -37,6 +41,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from local.salesforce.org import Org, OrgError
+from local.salesforce.pushes import Pushes, Style
 from local.salesforce.rest import RestApi
 from local.salesforce.values import read_datetime
 from local.simulator_process import is_from_this_machine
@@ -53,6 +58,7 @@ class ControlRoute:
         self._api = api
         self._org = api.org
         self._set_epoch = set_epoch
+        self._pushes: list[Pushes] = []
 
     async def __call__(self, request: Request) -> Response:
         """Answer a control call."""
@@ -80,6 +86,8 @@ class ControlRoute:
             ("POST", "/cursors/expire"): lambda _: _do(self._api.drop_cursors),
             ("POST", "/settings"): self._set_settings,
             ("POST", "/visibility"): self._set_visibility,
+            ("POST", "/pushes"): self._push,
+            ("DELETE", "/pushes"): lambda _: self._push_no_more(),
             ("POST", "/epoch"): self._change_epoch,
         }
         handler = handlers.get((method, path.removeprefix("/_control")))
@@ -100,7 +108,27 @@ class ControlRoute:
             "logins": self._api.login.logins,
             "usedCalls": self._api.used_calls(),
             "objects": objects,
+            "pushes": {
+                "waiting": sum(one.waiting for one in self._pushes),
+                "delivered": sum(one.delivered for one in self._pushes),
+                "dropped": sum(one.dropped for one in self._pushes),
+            },
         }
+
+    def _push(self, given: Any) -> dict[str, object]:
+        style: Style = "changes" if given.get("style") == "changes" else "outbound"
+        scale = float(given.get("scale", 1.0))
+        pushes = Pushes(self._org, str(given["url"]), style, given.get("objects", ()), scale=scale)
+        pushes.start()
+        self._pushes.append(pushes)
+        return {"url": pushes.url, "style": style}
+
+    def _push_no_more(self) -> dict[str, object]:
+        for pushes in self._pushes:
+            # From another thread: this one holds the lock that the last delivery may wait for.
+            threading.Thread(target=pushes.stop, daemon=True).start()
+        self._pushes.clear()
+        return {"ok": True}
 
     def _calls(self) -> dict[str, object]:
         calls = self._api.calls

@@ -25,6 +25,9 @@ Stamps = Literal["all", "system", "none"]
 """What an update moves: LastModifiedDate and SystemModstamp, as a user's save does; SystemModstamp alone, as system
 processes do; nothing, as a formula's new value does."""
 
+ChangeKind = Literal["CREATE", "UPDATE", "DELETE", "UNDELETE"]
+"""What change events call a change."""
+
 DELETED_WINDOW = timedelta(days=15)
 UPDATED_WINDOW = timedelta(days=30)
 REPLICATION_ID_LIMIT = 600_000
@@ -121,6 +124,8 @@ class Org:
         self._open: list[Transaction] = []
         self._deleted_with: dict[tuple[str, str], tuple[str, str]] = {}
         self._made = 0
+        self.watchers: list[Callable[[ChangeKind, str, str], None]] = []
+        """Called under the lock for each change that commits: its kind, the object and the record's id."""
         self.delete_log: dict[str, list[Deletion]] = {
             name: [
                 Deletion(str(record["Id"]), str(record["SystemModstamp"]))
@@ -204,6 +209,7 @@ class Org:
             if record["Id"] in table.records:
                 raise OrgError(f"there is a {object_name} {record['Id']} already")
             table.put(record)
+            self._tell("CREATE", object_name, str(record["Id"]))
 
     def update(
         self,
@@ -225,6 +231,8 @@ class Org:
             if stamps != "none" and "SystemModstamp" not in values:
                 changed["SystemModstamp"] = time
             table.put(changed)
+            if stamps != "none":
+                self._tell("UPDATE", object_name, str(record["Id"]))
 
     def drift(self, object_name: str, record_id: str, values: Mapping[str, object]) -> None:
         """Give formulas and roll-ups of a record other values: nobody saves it, so no stamp moves."""
@@ -273,6 +281,7 @@ class Org:
             if not record["IsDeleted"]:
                 raise OrgError(f"{object_name} {record_id} is not in the recycle bin")
             table.put({**record, "IsDeleted": False, "SystemModstamp": self.now_text()})
+            self._tell("UNDELETE", object_name, str(record["Id"]))
             self._deleted_with.pop((object_name, str(record["Id"])), None)
             owner = (object_name, str(record["Id"]))
             for child_name, child_id in [child for child, parent in self._deleted_with.items() if parent == owner]:
@@ -306,6 +315,7 @@ class Org:
                     moved: Record = {name: winner["Id"] for name in fields if child[name] in lost}
                     if moved:
                         child_table.put({**child, **moved, "LastModifiedDate": time, "SystemModstamp": time})
+                        self._tell("UPDATE", child_table.name, str(child["Id"]))
             for loser in losers:
                 self._bin(table, {**table.records[str(loser["Id"])], "MasterRecordId": winner["Id"]}, time)
             self.update(object_name, winner_id, {})
@@ -324,6 +334,11 @@ class Org:
         self.check_free(table.name, str(record["Id"]))
         table.put({**record, "IsDeleted": True, "SystemModstamp": time})
         self.delete_log.setdefault(table.name, []).append(Deletion(str(record["Id"]), time))
+        self._tell("DELETE", table.name, str(record["Id"]))
+
+    def _tell(self, kind: ChangeKind, object_name: str, record_id: str) -> None:
+        for watcher in self.watchers:
+            watcher(kind, object_name, record_id)
 
     def _stamp_text(self, stamp: datetime | str | None) -> str:
         if stamp is None:

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from polled_org import CONNECTION, TENANT, PolledOrg
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from connections.directory import ConnectionDirectory
 from connections.salesforce_connection import SalesforceConnection
@@ -14,6 +18,7 @@ from connections.secrets import EnvironmentSecrets, environment_variable
 from ingestion.salesforce.webhook import receive
 from ingestion.webhooks import PushAnswer, PushRequest, WebhookPorts
 from ingestion.work import handle_source_work
+from local.simulator_process import ServedSimulator
 from messaging import codec
 from messaging.contracts import IngestionEvent, SourceWork
 from messaging.queues import SOURCE_WORK
@@ -113,6 +118,30 @@ class PushedOrg(PolledOrg):
             )
         ]
         assert all(await self.store.write_many([ShardWrite(shard, shard.etag)]))
+
+
+class HttpDoor(ServedSimulator):
+    """The webhook of *org* as an address on loopback; :meth:`receive` runs where the test does."""
+
+    def __init__(self, org: PushedOrg) -> None:
+        self._org = org
+        self._loop = asyncio.get_running_loop()
+        self.answers: list[PushAnswer] = []
+        path = "/api/webhooks/salesforce/{connectionId}/{secret}"
+        super().__init__(Starlette(routes=[Route(path, self._answer, methods=["POST"])]))
+
+    @property
+    def url(self) -> str:
+        """The connection's secret address."""
+        return f"{self.base_url}/api/webhooks/salesforce/{CONNECTION}/{SECRET}"
+
+    async def _answer(self, request: Request) -> Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        pushed = PushRequest(headers, await request.body(), dict(request.path_params))
+        done = asyncio.run_coroutine_threadsafe(receive(pushed, self._org.door), self._loop)
+        answer = await asyncio.wrap_future(done)
+        self.answers.append(answer)
+        return Response(answer.body, answer.status, headers=dict(answer.headers), media_type=answer.content_type)
 
 
 def as_of(org_id: str, text: bytes, old: bytes) -> bytes:
