@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from connections.connection import Connection
 from connections.state import STATE_TYPE, state_shard_id
 from ingestion.connection_memory import connection_key
-from ingestion.first_load import HistoryNotes, records_per_second, remaining_seconds
+from ingestion.first_load import HistoryNotes, is_history, records_per_second, remaining_seconds
 from ingestion.purge import PurgeNotes, purge_key
 from messaging.times import from_text, to_text
 from shards.model import Shard
@@ -114,7 +114,7 @@ def _row(connection: Connection, states: list[Shard], now: datetime) -> dict[str
         if state.structured_data.get("integrationId") == connection.connection_id
     }
     purging = remembered.pop(_state_id(connection, purge_key(connection)), {})
-    loads = {key: state for key, state in remembered.items() if "askedAt" in _metadata(state)}
+    loads = {key: state for key, state in remembered.items() if is_history(state)}
     of_work = [state for key, state in remembered.items() if key not in loads]
     errors = {str(state["errorMessage"]) for state in of_work if state.get("errorMessage")}
     synced = remembered.get(_state_id(connection, connection_key(connection)), {}).get("lastSyncAt")

@@ -517,7 +517,9 @@ def _connect(
         _tell(call.data, described, checked, established, backfill=backfill)
     if not checked.is_usable:
         problems = "; ".join(
-            f"{one.what}: {one.remedy or one.detail}" for one in checked.findings if one.state == "error"
+            ": ".join(filter(None, (one.what, one.detail, one.remedy)))
+            for one in checked.findings
+            if one.state == "error"
         )
         raise CommandError(f"{described.connection_id} can't be used: {problems}")
 

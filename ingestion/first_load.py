@@ -37,6 +37,8 @@ PAUSE = timedelta(minutes=2)
 
 WRITE_TRIES = 5
 
+_NAME_END = ": first load"
+
 
 class HistoryNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Where a first load stands.
@@ -101,11 +103,16 @@ def history_key(connection: Connection) -> str:
 def new_history_memory(connection: Connection) -> HistoryMemory:
     """The memory of a first load that has not begun."""
     return HistoryMemory(
-        name=f"{connection.name or connection.connection_id}: first load",
+        name=f"{connection.name or connection.connection_id}{_NAME_END}",
         integration_id=connection.connection_id,
         integration_type=connection.system,
         last_sync_status="pending",
     )
+
+
+def is_history(state: Mapping[str, object]) -> bool:
+    """Whether what is remembered is a :class:`HistoryMemory`."""
+    return str(state.get("name")).endswith(_NAME_END)
 
 
 async def load_memory(connection: Connection, states: StateStore, *, key: str | None = None) -> HistoryMemory:
