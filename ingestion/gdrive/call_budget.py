@@ -8,19 +8,22 @@ import msgspec
 from connections.state import StateMovedError, StateStore
 from ingestion.connection_memory import SyncStatus
 from ingestion.errors import BudgetExhaustedError, TransientError
-from messaging.times import Clock, from_milliseconds, to_milliseconds, to_text
+from messaging.times import Clock, from_milliseconds, from_text, to_milliseconds, to_text
 
-LOTS = 20
+LOTS = 60
 """Into so many lots the calls of a minute are parted: a worker asks the store once for each."""
+LOT_HOLDS = timedelta(seconds=5)
+"""How long a lot holds, so that a worker soon hears of a pause that another was told."""
 TRIES = 8
 MINUTE = timedelta(minutes=1)
 
 
 class CallsOfMinute(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """*minute* is when it begins; *taken* of its calls were taken by workers."""
+    """*minute* is when it begins; *taken* of its calls were taken by workers. Until *refused_until* there are none."""
 
     minute: str = ""
     taken: int = 0
+    refused_until: str | None = None
 
 
 class CallMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -46,6 +49,7 @@ class CallBudget:
         self._most = most
         self._clock = clock
         self._minute = datetime.min.replace(tzinfo=UTC)
+        self._holds_until = self._minute
         self._left = 0
 
     async def take(self) -> None:
@@ -53,19 +57,40 @@ class CallBudget:
 
         Raises:
             BudgetExhaustedError: the calls of this minute are taken.
+            TransientError: Drive has asked for a pause.
         """
         now = self._clock()
         minute = from_milliseconds(to_milliseconds(now) // 60_000 * 60_000)
-        if minute != self._minute or self._left < 1:
-            self._left = await self._reserved(minute)
-            self._minute = minute
+        if minute != self._minute or self._left < 1 or now >= self._holds_until:
+            self._left = await self._reserved(minute, now)
+            self._minute, self._holds_until = minute, now + LOT_HOLDS
         self._left -= 1
 
-    async def _reserved(self, minute: datetime) -> int:
+    async def refuse(self, pause: timedelta) -> None:
+        """Let no worker call as this user for so long: Drive has asked for that."""
+        until = to_text(self._clock() + pause)
+        self._left = 0
+        for _ in range(TRIES):
+            saved = await self._states.load(self._tenant_id, self._key, self._empty)
+            stood = saved.value.metadata
+            if stood.refused_until is not None and stood.refused_until >= until:
+                return
+            try:
+                value = msgspec.structs.replace(
+                    saved.value, metadata=msgspec.structs.replace(stood, refused_until=until)
+                )
+                await self._states.save(self._tenant_id, self._key, saved, value)
+            except StateMovedError:
+                continue
+            return
+
+    async def _reserved(self, minute: datetime, now: datetime) -> int:
         most = self._most()
         for _ in range(TRIES):
             saved = await self._states.load(self._tenant_id, self._key, self._empty)
             stood = saved.value.metadata
+            if stood.refused_until is not None and (until := from_text(stood.refused_until)) > now:
+                raise TransientError("Drive has asked for a pause", until - now)
             taken = stood.taken if stood.minute == to_text(minute) else 0
             lot = min(max(most // LOTS, 1), most - taken)
             if lot < 1:

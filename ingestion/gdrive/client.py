@@ -18,7 +18,7 @@ from ingestion.errors import CredentialError, RepeatError, TransientError
 from ingestion.gdrive import fields
 from ingestion.gdrive.call_budget import CallBudget, CallMemory
 from ingestion.gdrive.errors import LostTokenError, NotFoundError
-from ingestion.patience import patiently
+from ingestion.patience import LONGEST_WAIT, patiently
 from ingestion.source import SourcePorts
 from messaging.times import Clock
 
@@ -269,6 +269,10 @@ class DriveClient:
             self.calls += 1
             try:
                 return await asyncio.to_thread(self._in_thread, library, call)
+            except TransientError as error:
+                if error.after is not None and error.after > LONGEST_WAIT:
+                    await self._budget.refuse(error.after)
+                raise
             except CredentialError:
                 # The key may have been changed since it was read.
                 if not await self._key_changed(library):

@@ -85,8 +85,9 @@ class FileReader:
             self.places.note(file, client)
         place = await self.places.of(file, client)
         if file.get("trashed") or not place.wanted:
-            live = stored is not None and stored.is_live
-            event = gone_event(self.connection, file_id, str(file["version"]), read_at=read_at) if live else None
+            # What was read of it before may be on its way to the store; but what is never wanted leaves no trace.
+            told = place.wanted or (stored is not None and stored.is_live)
+            event = gone_event(self.connection, file_id, str(file["version"]), read_at=read_at) if told else None
             return ReadFile(file_id, read_at, event, there=False, found=True, folder=folder, client=client)
         return await self._there(file, client, stored, place, read_at)
 

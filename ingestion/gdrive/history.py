@@ -106,7 +106,7 @@ class History:
         read_at = to_text(self.ports.clock())
         events = []
         for file in files:
-            if self._is_of_another(file, here):
+            if self._is_of_another(file, here, notes):
                 continue
             read = await self._told(file, here, reader, stored.get(str(file["id"])), read_at)
             if read is not None and read.event is not None:
@@ -123,8 +123,10 @@ class History:
             # Gone since it was listed: the change log tells.
             return None
 
-    def _is_of_another(self, file: File, here: Log) -> bool:
-        """Whether a file that was shared with this user is told of with its owner's own."""
+    def _is_of_another(self, file: File, here: Log, notes: DriveNotes) -> bool:
+        """Whether a file that was shared with this user is told of with its owner's own, or with its shared drive's."""
+        if here.drive_id is None and file.get("driveId") in notes.drives:
+            return True
         owners = file.get("owners")
         owner = str(owners[0].get("emailAddress") or "").lower() if isinstance(owners, list) and owners else ""
         return here.drive_id is None and owner != here.subject and owner in subjects_of(self.connection)

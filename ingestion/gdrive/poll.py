@@ -162,7 +162,7 @@ class Polling:
         try:
             if saved.value.metadata.token is None:
                 await changes.begin()
-                if first_load.began_at is None or (one.drive_id is not None and not self.connection.folders):
+                if first_load.pages == 0 or (one.drive_id is not None and not self.connection.folders):
                     # The first load brings what there is; a drive that came later is read from its top.
                     return False
                 await self._listing(one, key, changes.saved).begin(start_token=None)

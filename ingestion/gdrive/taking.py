@@ -81,7 +81,7 @@ class Taking:
                     raise TransientError(str(error), after) from error
                 await self._later(again(work, [file_id]), after or TRANSIENT_PAUSE)
                 continue
-            if not read.found:
+            if not read.found or (read.event is None and notes.after_gone == 0):
                 missing.append(file_id)
         await self._look_again(work, notes, missing, stored)
         return sent
