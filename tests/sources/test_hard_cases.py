@@ -18,6 +18,7 @@ from slack_source_rig import SlackSourceRig
 from source_rig import AFTER_A_KILL, POLL, TENANT, Key
 
 from connections.salesforce_connection import PolledObject, SalesforceConnection
+from ingestion.slack.reconcile import DEEP_EVERY
 from operations.replay import replay
 from shards.model import Shard
 from shards.store import SearchQuery, ShardQuery
@@ -73,8 +74,8 @@ async def test_slack_a_reply_to_a_thread_that_is_60_days_old(slack: SlackSourceR
         await slack.settle()
     else:
         await slack.pushes()
+        slack.wait(DEEP_EVERY.total_seconds())
         await slack.catch_up()
-        await slack.reconcile()
     assert await slack.texts([root, reply]) == ["the question", "the answer"]
     await slack.drain()
     [stored, thread] = [await whole(slack, reply), await whole(slack, root)]

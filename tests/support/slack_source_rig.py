@@ -130,8 +130,7 @@ class SlackSourceRig(SourceRig):
         return await receive(request, self.webhooks)
 
     def text_of(self, shard: Shard) -> str:
-        assert shard.unstructured_data is not None
-        return str(shard.unstructured_data.text)
+        return str(shard.structured_data["content"])
 
     async def close(self) -> None:
         await super().close()
