@@ -1,71 +1,117 @@
 """How much of one process a connection may take: a source that hangs or fails must not hold what others wait for."""
 
 import random
-from collections import Counter
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from messaging.contracts import SourceWork
 
-MOST_AT_ONCE = 4
-"""Pieces of work of one connection that run at once in a process, of the 16 that the host gives it (host.json)."""
+PLACES = 16
+"""Pieces of work that a process does at once: ``maxConcurrentCalls`` of host.json."""
 
-BUSY_FOR = timedelta(seconds=1)
+SLOW_AFTER = timedelta(seconds=5)
+"""A connection one of whose pieces takes longer gets no further places until it has come to its end."""
+
+BUSY_FOR = timedelta(seconds=0.5)
+LONGEST_TURN = timedelta(seconds=0.5)
+"""Between two pieces that wait for a place, at most: what takes longer may be on its last."""
+
 FIRST_REST = timedelta(seconds=5)
 LONGEST_REST = timedelta(minutes=5)
 
+_FIRST_GUESS = 0.2
+"""Seconds that a piece takes, before any has been seen."""
+
 _Connection = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _Standing:
+    """A connection in this process. *began*: when each running piece did. *turn*: when the last that waits comes back.
+
+    *failures* in a row, and *until* when nobody takes what is pushed.
+    """
+
+    began: list[float] = field(default_factory=list)
+    seconds: float = _FIRST_GUESS
+    turn: datetime | None = None
+    failures: int = 0
+    until: datetime | None = None
 
 
 @dataclass(slots=True)
 class AtWork:
     """What a process does for each connection now, and which ones rest after failures in a row."""
 
-    _running: Counter[_Connection] = field(default_factory=Counter)
-    _failures: dict[_Connection, tuple[int, datetime]] = field(default_factory=dict)
-    """Failures in a row, and until when nobody asks again."""
+    monotonic: Callable[[], float] = time.monotonic
+    _standings: dict[_Connection, _Standing] = field(default_factory=dict)
+    _busy: int = 0
+    """Connections with a piece that runs."""
 
     def rests(self, work: SourceWork, now: datetime) -> timedelta | None:
         """How long *work* had better wait; None when it may be done now.
 
-        Those that wait come back spread over half as much again, or they would meet again.
+        What waits for a place comes back when its turn is, as far as that can be told: a thousand pieces that ask
+        every second would themselves be a flood.
         """
         key = (work.tenant_id, work.connection_id)
-        if self._running[key] >= MOST_AT_ONCE:
-            return BUSY_FOR * random.uniform(1, 2)  # noqa: S311 - spreading
-        failures = self._failures.get(key)
-        if failures is not None and now < failures[1]:
-            return (failures[1] - now) * random.uniform(1, 1.5)  # noqa: S311 - spreading
+        standing = self._standings.setdefault(key, _Standing())
+        if len(standing.began) >= self._places(standing):
+            gap = min(timedelta(seconds=standing.seconds / PLACES), LONGEST_TURN)
+            soonest = now + BUSY_FOR * random.uniform(1, 2)  # noqa: S311 - spreading
+            standing.turn = max(standing.turn + gap, soonest) if standing.turn else soonest
+            return standing.turn - now
+        if work.work in ("push", "read") and standing.until is not None and now < standing.until:
+            # Spread over half as much again, or they would meet again.
+            return (standing.until - now) * random.uniform(1, 1.5)  # noqa: S311 - spreading
         return None
+
+    def _places(self, standing: _Standing) -> int:
+        """How many places a connection may have: as many as each other one at work, and as many for a newcomer.
+
+        One that has failed is tried with one piece, and one that keeps a piece waiting gets none on top.
+        """
+        if standing.failures:
+            return 1
+        if standing.began and self.monotonic() - min(standing.began) > SLOW_AFTER.total_seconds():
+            return 1
+        others = self._busy - bool(standing.began)
+        return max(1, PLACES // (others + 2))
 
     @contextmanager
     def doing(self, work: SourceWork) -> Iterator[None]:
         """Count *work* while it is done."""
-        key = (work.tenant_id, work.connection_id)
-        self._running[key] += 1
+        standing = self._standings.setdefault((work.tenant_id, work.connection_id), _Standing())
+        began = self.monotonic()
+        self._busy += not standing.began
+        standing.began.append(began)
         try:
             yield
         finally:
-            self._running[key] -= 1
-            if not self._running[key]:
-                del self._running[key]
+            standing.began.remove(began)
+            self._busy -= not standing.began
+            standing.seconds += (self.monotonic() - began - standing.seconds) / 8
 
     def failed(self, work: SourceWork, now: datetime, after: timedelta | None) -> timedelta:
         """The source did not answer as it should; how long *work* waits.
 
         What said itself *after* how long it is to be asked again is a limit on some of its calls: the others go on.
-        Otherwise the whole connection rests.
+        Otherwise nothing that is pushed to the connection is taken for a while. Pieces that ran side by side when it
+        failed tell of one failure.
         """
         if after is not None:
             return after
-        key = (work.tenant_id, work.connection_id)
-        count = self._failures.get(key, (0, now))[0] + 1
-        rest = min(FIRST_REST * 2.0 ** min(count - 1, 10), LONGEST_REST)
-        self._failures[key] = (count, now + rest)
-        return rest
+        standing = self._standings.setdefault((work.tenant_id, work.connection_id), _Standing())
+        if standing.until is None or now >= standing.until:
+            standing.failures += 1
+            standing.until = now + min(FIRST_REST * 2.0 ** min(standing.failures - 1, 10), LONGEST_REST)
+        return (standing.until - now) * random.uniform(1, 1.5)  # noqa: S311 - spreading
 
     def worked(self, work: SourceWork) -> None:
         """The source answered."""
-        self._failures.pop((work.tenant_id, work.connection_id), None)
+        standing = self._standings.get((work.tenant_id, work.connection_id))
+        if standing is not None:
+            standing.failures, standing.until = 0, None

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from ingestion.at_work import FIRST_REST, LONGEST_REST, MOST_AT_ONCE, AtWork
+from ingestion.at_work import FIRST_REST, LONGEST_REST, PLACES, AtWork
 from messaging.contracts import SourceWork
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -15,7 +15,7 @@ def work(connection_id: str, tenant_id: str = "acme") -> SourceWork:
 
 def test_a_connection_has_its_share_of_a_process_and_no_more() -> None:
     at_work = AtWork()
-    doing = [at_work.doing(work("slow")) for _ in range(MOST_AT_ONCE)]
+    doing = [at_work.doing(work("slow")) for _ in range(PLACES // 2)]
     for one in doing:
         assert at_work.rests(work("slow"), NOW) is None
         one.__enter__()
