@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 LARGEST_REQUEST: Final = 1024 * 1024
 """A message has 40,000 characters at most; with its blocks, and the one before an edit, it stays far below."""
-LARGEST_UNADDRESSED: Final = 64 * 1024
-"""Bytes of a request that names no team and is tried with every secret there is."""
+LARGEST_UNADDRESSED: Final = 8 * 1024
+"""Bytes of a request that names no team and is tried with every secret there is: Slack's challenges have 200."""
 PARSED_ASIDE: Final = 128 * 1024
 """Bytes from which a body is parsed in a thread, so that others are answered meanwhile."""
 KEPT_SECONDS: Final = 60.0
@@ -132,7 +132,8 @@ class _Trial:
 
 async def _signers(trial: _Trial, content: Any, ports: WebhookPorts) -> list[SlackConnection]:
     """The connections whose secret has signed the body, among those that it can be meant for."""
-    candidates = await _candidates(content, len(trial.body), ports.directory)
+    addressed = await _addressed(content, ports.directory)
+    candidates = addressed or await _anyone(content, len(trial.body), ports.directory)
     if not candidates:
         return []
     memory = _memories.setdefault(ports.directory, _Memory())
@@ -143,7 +144,7 @@ async def _signers(trial: _Trial, content: Any, ports: WebhookPorts) -> list[Sla
     away: SecretsUnavailableError | None = None
     for key, connections in by_secret.items():
         try:
-            if await _fits(trial, key, memory, ports):
+            if await _fits(trial, key, memory, ports, may_read_fresh=bool(addressed)):
                 signers += connections
         except SecretsUnavailableError as error:
             away = error
@@ -152,16 +153,23 @@ async def _signers(trial: _Trial, content: Any, ports: WebhookPorts) -> list[Sla
     return signers
 
 
-async def _candidates(content: Any, size: int, directory: ConnectionDirectory) -> list[SlackConnection]:
-    """Whom a request may be meant for: connections of the teams that it names, else, of a small one, all there are."""
-    teams = set(_teams(content)) if isinstance(content, dict) else set()
-    found = [one for team in teams for one in await directory.of_instance("slack", team)]
-    enterprise = _text(content, "enterprise_id") if isinstance(content, dict) else None
+async def _addressed(content: Any, directory: ConnectionDirectory) -> list[SlackConnection]:
+    """The connections of the teams and of the organisation that a request names."""
+    if not isinstance(content, dict):
+        return []
+    found = [one for team in set(_teams(content)) for one in await directory.of_instance("slack", team)]
+    enterprise = _text(content, "enterprise_id")
     if enterprise is not None:
         found += [one for one in await directory.of_system("slack") if getattr(one, "enterprise", None) == enterprise]
-    elif not teams and size <= LARGEST_UNADDRESSED:
-        found = await directory.of_system("slack")
     return list({(one.tenant_id, one.connection_id): one for one in found if isinstance(one, SlackConnection)}.values())
+
+
+async def _anyone(content: Any, size: int, directory: ConnectionDirectory) -> list[SlackConnection]:
+    """All connections there are, for a small request that names nobody: a challenge."""
+    names_someone = isinstance(content, dict) and (_teams(content) or _text(content, "enterprise_id"))
+    if names_someone or size > LARGEST_UNADDRESSED:
+        return []
+    return [one for one in await directory.of_system("slack") if isinstance(one, SlackConnection)]
 
 
 def _teams(content: Mapping[str, Any]) -> list[str]:
@@ -178,8 +186,13 @@ def _text(content: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-async def _fits(trial: _Trial, key: tuple[str, str], memory: _Memory, ports: WebhookPorts) -> bool:
-    """Whether the secret of *key* signed the body: the one that is kept, else the one that there is now."""
+async def _fits(
+    trial: _Trial, key: tuple[str, str], memory: _Memory, ports: WebhookPorts, *, may_read_fresh: bool
+) -> bool:
+    """Whether the secret of *key* signed the body: the one that is kept, else the one that there is now.
+
+    What names nobody is tried with what is kept alone, or each such request would have every secret read.
+    """
     now = ports.monotonic()
     read_at, secret = memory.secrets.get(key, (None, None))
     if read_at is None or now >= read_at + KEPT_SECONDS:
@@ -187,7 +200,7 @@ async def _fits(trial: _Trial, key: tuple[str, str], memory: _Memory, ports: Web
         memory.secrets[key] = (now, secret)
     if trial.fitted_by(secret):
         return True
-    if now < memory.fresh.get(key, float("-inf")) + FRESH_EVERY:
+    if not may_read_fresh or now < memory.fresh.get(key, float("-inf")) + FRESH_EVERY:
         return False
     memory.fresh[key] = now
     newest = await _secret(key, ports.secrets, fresh=True)
