@@ -369,6 +369,8 @@ class _Run:
             await _fail(self.source, connection, error, ports)
             return DONE, self._scheduled(self._told(memory, "failed", str(error)), again=False)
         errors = report.errors
+        if not report.failed:
+            ports.at_work.worked(self.work)
         if not report.finished:
             return Later(timedelta(0), "there is more to read"), self._postponed(memory, timedelta(0))
         status: SyncStatus = "success" if not errors else "failed" if report.failed else "partial"
