@@ -60,8 +60,9 @@ class MethodCalls(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 class TeamCalls(msgspec.Struct, rename="camel"):
-    """The calls of a workspace by method."""
+    """The calls of a workspace by method. *integration_id* is the connection's."""
 
+    integration_id: str
     methods: dict[str, MethodCalls] = msgspec.field(default_factory=dict)
 
 
@@ -70,6 +71,7 @@ class CallBudget:
 
     def __init__(self, connection: SlackConnection, states: StateStore, clock: Clock) -> None:
         self._tenant_id = connection.tenant_id
+        self._integration_id = connection.connection_id
         self._key = f"slack/{connection.instance or connection.connection_id}/calls"
         self._rates = connection.calls_per_minute
         self._history_page = connection.history_page
@@ -150,7 +152,7 @@ class CallBudget:
 
     async def _update(self, method: str, change: Callable[[MethodCalls], int]) -> int:
         for _ in range(_SAVE_TRIES):
-            saved = await self._states.load(self._tenant_id, self._key, TeamCalls())
+            saved = await self._states.load(self._tenant_id, self._key, TeamCalls(self._integration_id))
             calls = saved.value.methods.setdefault(method, MethodCalls())
             self._known[method] = calls
             result = change(calls)

@@ -43,6 +43,18 @@ def ts_order(ts: str) -> tuple[int, int]:
     return int(seconds), int(micros[:6].ljust(6, "0") or 0)
 
 
+def message_version(message: Mapping[str, Any]) -> str:
+    """A message's version: when it was written or last edited. Slack cuts the time of an edit to whole seconds, so one
+    made in the second in which the message was written does not count: there, who was told last knows best."""
+    ts = str(message["ts"])
+    edited = message.get("edited")
+    edited_ts = edited.get("ts") if isinstance(edited, Mapping) else None
+    try:
+        return max(ts, edited_ts, key=ts_order) if isinstance(edited_ts, str) else ts
+    except ValueError:
+        return ts  # the mapping says what is wrong with it
+
+
 class SlackEvents:
     """Makes events for one connection. *event_id* is that of the push they come from; listings have none."""
 
@@ -75,14 +87,12 @@ class SlackEvents:
             told["seenFrom"] = self._connection.instance
         payload = {name: value for name, value in message.items() if name not in ("previous_message", "event_ts")}
         payload |= {"channel": channel.id, "shardline": told}
-        edited = message.get("edited")
-        version = edited.get("ts") if isinstance(edited, Mapping) else None
         ts = str(message["ts"])
         return self._event(
             MESSAGE,
             f"{channel.id}:{ts}",
             channel.home,
-            str(version or ts),
+            message_version(message),
             read_at=read_at,
             payload=payload,
             event_id=event_id,

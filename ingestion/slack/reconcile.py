@@ -45,41 +45,46 @@ class Walk(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 class ReconcileState(msgspec.Struct, rename="camel", omit_defaults=True):
-    """What is remembered between polls: by channel, the newest message seen; when the last deep walk began."""
+    """What is remembered between polls: by channel, the newest message seen; when the last deep walk began.
 
+    *integration_id* is the connection's.
+    """
+
+    integration_id: str
     newest: dict[str, str] = msgspec.field(default_factory=dict)
     deep_at: str | None = None
     walk: Walk | None = None
 
 
-async def reconcile(workspace: Workspace, work: SourceWork, deadline: datetime) -> RunReport:
-    """Compare the workspace with what is stored, until all is or *deadline* is past.
+async def reconcile(workspace: Workspace, work: SourceWork, deadline: datetime, *, deep: bool = False) -> RunReport:
+    """Compare the workspace with what is stored, until all is or *deadline* is past; *deep*: a walk by itself that goes
+    through all of the last ``thread_days``.
 
     Raises:
         TransientError, BudgetExhaustedError, CredentialError, StateMovedError: as they say; what was done stays done.
         BusUnavailableError, StoreUnavailableError: ask again.
     """
-    run = _Reconcile(workspace, work)
+    run = _Reconcile(workspace, work, deep=deep)
     return await run.until(deadline)
 
 
 class _Reconcile:
-    def __init__(self, workspace: Workspace, work: SourceWork) -> None:
+    def __init__(self, workspace: Workspace, work: SourceWork, *, deep: bool) -> None:
         self._workspace = workspace
         self._connection = workspace.connection
         self._client = workspace.client
         self._ports = workspace.ports
         self._work = work
         self._report = RunReport(instance=self._connection.instance)
-        self._key = f"{self._connection.connection_id}/slack"
+        self._key = f"{self._connection.connection_id}/{'slack-deep' if deep else 'slack'}"
+        self._forced = deep or bool(work.ids.get("since"))
 
     async def until(self, deadline: datetime) -> RunReport:
         report, calls = self._report, self._client.calls
-        saved = await self._ports.states.load(self._connection.tenant_id, self._key, ReconcileState())
+        saved = await self._ports.states.load(self._connection.tenant_id, self._key, self._nothing())
         state = saved.value
-        forced = bool(self._work.ids.get("since"))
-        if state.walk is None or (forced and not (state.walk.deep and state.walk.of == self._work.due_at)):
-            state.walk = await self._begin(state, deep=forced or self._is_deep_due(state))
+        if state.walk is None or (self._forced and not (state.walk.deep and state.walk.of == self._work.due_at)):
+            state.walk = await self._begin(state, deep=self._forced or self._is_deep_due(state))
             saved = await self._save(saved, state)
         walk = state.walk
         while walk.left and self._ports.clock() < deadline:
@@ -100,6 +105,9 @@ class _Reconcile:
             await self._save(saved, state)
         report.calls = self._client.calls - calls
         return report
+
+    def _nothing(self) -> ReconcileState:
+        return ReconcileState(self._connection.connection_id)
 
     def _is_deep_due(self, state: ReconcileState) -> bool:
         return state.deep_at is None or from_text(state.deep_at) + DEEP_EVERY <= self._ports.clock()

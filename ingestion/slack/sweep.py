@@ -1,4 +1,4 @@
-"""A sweep: users as they are now, and messages of the last days that are gone without an event having said so.
+"""A sweep: users as they are now, late replies that no event told, and messages of the last days that are gone untold.
 
 A message is taken for gone only where its channel's window was listed to the end without it, and Slack, asked for it
 by itself, does not have it either.
@@ -17,6 +17,7 @@ from ingestion.slack.errors import RefusedError
 from ingestion.slack.events import SYSTEM, send_events, ts_of, ts_order
 from ingestion.slack.listing import USERS_A_PAGE, team_of
 from ingestion.slack.reads import history_page, read_message
+from ingestion.slack.reconcile import reconcile
 from ingestion.slack.workspace import UNSEEN, Workspace
 from ingestion.source import RunReport
 from messaging.contracts import SourceWork
@@ -32,8 +33,11 @@ ASKED_AT_MOST: Final = 50
 
 
 class SweepState(msgspec.Struct, rename="camel", omit_defaults=True):
-    """A sweep under way: the due time it is of, and the channels that are done."""
+    """A sweep under way: the due time it is of, whether all was gone through, and the channels whose messages were
+    looked for. *integration_id* is the connection's."""
 
+    integration_id: str
+    walked: bool = False
     of: str = ""
     done: list[str] = msgspec.field(default_factory=list)
 
@@ -48,11 +52,20 @@ async def sweep(workspace: Workspace, work: SourceWork, deadline: datetime) -> R
     connection, ports, client = workspace.connection, workspace.ports, workspace.client
     report, calls = RunReport(instance=connection.instance), client.calls
     key = f"{connection.connection_id}/slack-sweep"
-    saved = await ports.states.load(connection.tenant_id, key, SweepState())
+    saved = await ports.states.load(connection.tenant_id, key, SweepState(connection.connection_id))
     state = saved.value
     if state.of != work.due_at:
         await _users(workspace, report)
-        state = SweepState(of=work.due_at)
+        state = SweepState(connection.connection_id, of=work.due_at)
+        saved = await ports.states.save(connection.tenant_id, key, saved, state)
+    if not state.walked:
+        walk = await reconcile(workspace, work, deadline, deep=True)
+        report.rows, report.events = report.rows + walk.rows, report.events + walk.events
+        report.errors |= walk.errors
+        if not walk.finished:
+            report.finished, report.calls = False, client.calls - calls
+            return report
+        state.walked = True
         saved = await ports.states.save(connection.tenant_id, key, saved, state)
     window_from = ports.clock() - WINDOW
     for channel_id, stored in (await _stored_messages(workspace, window_from)).items():

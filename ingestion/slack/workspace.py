@@ -258,9 +258,12 @@ class Workspace:
 
     async def _channel_names(self, ids: list[str]) -> dict[str, str]:
         """The names of channels that are known; what is private is not told by another channel's message."""
+        kept = [self._known.channels[one][1] for one in ids if one in self._known.channels]
+        names = {one.id: one.name for one in kept if not one.is_private}
+        ids = [one for one in ids if one not in self._known.channels]
         shards = {self.events.shard_id(CHANNEL, one, self.home(one)): one for one in ids}
         stored = await self.ports.store.get_many(self.connection.tenant_id, list(shards)) if shards else {}
-        return {
+        return names | {
             shards[shard_id]: shard.name
             for shard_id, shard in stored.items()
             if shard.is_live and not shard.structured_data.get("isPrivate")

@@ -25,6 +25,7 @@ from processors.mapping.record import INVALID_RECORD, UNKNOWN_OBJECT_TYPE, Mappe
 from processors.mapping.slack_text import SlackText, in_words, own_attachments, written_text
 from processors.mapping.values import Reader, read_boolean, read_integer, read_json, read_text
 from shards.model import TENANT_PRINCIPAL, Acl
+from shards.ordering import version_key
 from shards.types import fitting_name, shard_type
 
 CHANNEL, MESSAGE, USER = "channel", "message", "user"
@@ -339,7 +340,8 @@ def _message(payload: Mapping[str, Any], source_id: str | None, deleted: bool) -
         created_at=sent_at,
         deleted=deleted,
         merged_into_external_id=found.text("movedTo") if deleted else None,
-        source_version=edited or ts,
+        # Of an edit Slack tells whole seconds, which may lie before the message.
+        source_version=max(edited or ts, ts, key=version_key),
     )
 
 
