@@ -119,7 +119,7 @@ var alerts = [
     name: 'expiring'
     severity: 2
     description: 'A secret, or a watch on a source, expires in less than ${fewestDaysLeft} days; after it the connection fails. Put a new version of the secret into the vault, or renew the watch. ${page}#expiring.'
-    query: 'AppMetrics | ${ours} | where Name == "shardline.expiry.left" | extend Tenant = tostring(Properties["shardline.tenant_id"]), Kind = tostring(Properties["shardline.kind"]), Item = tostring(Properties["shardline.name"]) | summarize arg_max(TimeGenerated, Sum) by Tenant, Kind, Item | project Tenant, Kind, Item, Value = Sum'
+    query: 'AppMetrics | ${ours} | where Name == "shardline.expiry.left" | extend Tenant = tostring(Properties["shardline.tenant_id"]), Kind = tostring(Properties["shardline.kind"]), Item = tostring(Properties["shardline.name"]) | summarize arg_max(TimeGenerated, Sum) by Tenant, Kind, Item | project Tenant, Kind, Item, Value = Sum | where Kind != "watch" or Value < 1'
     dimensions: ['Tenant', 'Kind', 'Item']
     aggregation: 'Minimum'
     operator: 'LessThan'
