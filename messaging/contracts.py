@@ -225,8 +225,8 @@ class SourceWork(Contract):
     """Work against a source that must run outside an HTTP call or a timer tick.
 
     ``push`` has what the source pushed, as it came, in *push*; ``read`` names in *ids* what is to be read, by object
-    type, and in *push* what the source notes of it for itself; ``history`` asks for the next pages of the first load, ``purge`` takes away all that the connection brought.
-    *event_id* tells a push apart from every other.
+    type, and in *push* what the source notes of it for itself; ``history`` asks for the next pages of the first load,
+    ``purge`` takes away all that the connection brought. *event_id* tells a push apart from every other.
     """
 
     connection_id: str = Field(min_length=1)
