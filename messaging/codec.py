@@ -47,6 +47,30 @@ def decode(data: bytes | str) -> Any:
         raise DecodeError(f"{type(error).__name__}: {error}") from None
 
 
+def decode_shallow(data: bytes, deepest: int) -> Any:
+    """The JSON value in *data*, as others send it: what just about can be read could not be written again, which takes
+    more of the stack.
+
+    Raises:
+        DecodeError: *data* is no JSON, or has lists and objects in more than *deepest* levels.
+    """
+    value = decode(data)
+    # What has no more brackets can't be deeper, and that is seen without a look at each value.
+    if data.count(b"[") + data.count(b"{") > deepest and _is_deeper(value, deepest):
+        raise DecodeError(f"it is nested in more than {deepest} levels")
+    return value
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels + 1):
+        holders = [one.values() if isinstance(one, dict) else one for one in layer if isinstance(one, dict | list)]
+        if not holders:
+            return False
+        layer = [inner for one in holders for inner in one]
+    return True
+
+
 def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
     """A decoder of JSON that must be a *kind* (a struct or dataclass); make it once and keep it."""
     return msgspec.json.Decoder(kind, float_hook=Decimal)

@@ -32,6 +32,8 @@ LARGEST_REQUEST: Final = 1024 * 1024
 """A message has 40,000 characters at most; with its blocks, and the one before an edit, it stays far below."""
 LARGEST_UNADDRESSED: Final = 8 * 1024
 """Bytes of a request that names no team and is tried with every secret there is: Slack's challenges have 200."""
+DEEPEST: Final = 100
+"""Levels that a body may nest in; blocks of rich text have a dozen."""
 PARSED_ASIDE: Final = 128 * 1024
 """Bytes from which a body is parsed in a thread, so that others are answered meanwhile."""
 KEPT_SECONDS: Final = 60.0
@@ -105,7 +107,9 @@ def _challenge(content: Mapping[str, Any]) -> PushAnswer:
 async def _parsed(body: bytes) -> Any:
     """The JSON value of *body*; None when it is none, or one nested too deep."""
     try:
-        return await asyncio.to_thread(codec.decode, body) if len(body) > PARSED_ASIDE else codec.decode(body)
+        if len(body) > PARSED_ASIDE:
+            return await asyncio.to_thread(codec.decode_shallow, body, DEEPEST)
+        return codec.decode_shallow(body, DEEPEST)
     except codec.DecodeError:
         return None
 
@@ -223,18 +227,21 @@ async def _secret(key: tuple[str, str], secrets: SecretStore, *, fresh: bool) ->
 def _meant(content: Mapping[str, Any], verified: Sequence[SlackConnection]) -> list[SlackConnection]:
     """Those of the connections that the event is of. One app, and so one secret, may be installed in many teams.
 
-    A team of an organisation is that team of that organisation alone; an event of no team is for all of its teams.
+    A team of an organisation is that team of that organisation alone; an event of no team is for all of its teams. One
+    that names neither is of whoever alone has this secret.
     """
     teams = set(_teams(content))
     enterprises = {_text(content, "enterprise_id")}
     authorizations = content.get("authorizations")
     if isinstance(authorizations, list):
         enterprises |= {_text(one, "enterprise_id") for one in authorizations[:2] if isinstance(one, dict)}
-    return [
-        one
-        for one in verified
-        if (one.enterprise is None or one.enterprise in enterprises) and (one.instance in teams or not teams)
-    ]
+    enterprises.discard(None)
+    if teams:
+        named = [one for one in verified if one.instance in teams]
+        return [one for one in named if one.enterprise is None or one.enterprise in enterprises]
+    if enterprises:
+        return [one for one in verified if one.enterprise in enterprises]
+    return list(verified) if len(verified) == 1 else []
 
 
 async def _queue(
