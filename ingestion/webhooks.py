@@ -52,6 +52,6 @@ def push_request(req: func.HttpRequest) -> PushRequest:
 
 def push_response(answer: PushAnswer) -> func.HttpResponse:
     """The answer as the host takes it."""
-    return func.HttpResponse(
-        answer.body, status_code=answer.status, headers=dict(answer.headers), mimetype=answer.content_type
-    )
+    # As a header, not as the mimetype, which would be given a character set once more.
+    headers = {**answer.headers, "Content-Type": answer.content_type}
+    return func.HttpResponse(answer.body, status_code=answer.status, headers=headers)
