@@ -19,6 +19,7 @@ from source_rig import AFTER_A_KILL, POLL, TENANT, Key
 
 from connections.salesforce_connection import PolledObject, SalesforceConnection
 from ingestion.slack.reconcile import DEEP_EVERY
+from local.salesforce.schema import Field
 from operations.replay import replay
 from shards.model import Shard
 from shards.store import SearchQuery, ShardQuery
@@ -160,20 +161,23 @@ async def test_salesforce_a_record_is_emptied_from_the_recycle_bin(org: Salesfor
 
 
 async def test_salesforce_the_value_of_a_formula_changes(org: SalesforceSourceRig) -> None:
+    org.org.add_field(POLLED, Field("Health__c", "string", calculated=True))
     made = await org.connect()
     assert isinstance(made, SalesforceConnection)
     keys = [await org.create(f"row {number}") for number in range(3)]
+    for key in keys:
+        org.org.update(POLLED, key.external_id, {"Health__c": "good"}, stamps="none")
     for _ in range(2):
-        # Each poll reads a little of what was before: the record is out of its sight once newer ones are read.
+        # Each poll reads a little of what was before: the records are out of its sight once newer ones are read.
         org.wait(made.look_back_seconds + made.settle_lag_seconds)
         await org.create("newer")
         await org.catch_up()
-    org.org.update(POLLED, keys[1].external_id, {"Name": "computed anew"}, stamps="none")
+    org.org.update(POLLED, keys[1].external_id, {"Health__c": "bad"}, stamps="none")
     await org.catch_up()
-    assert await org.texts(keys) == ["row 0", "row 1", "row 2"], "no stamp tells of it"
+    assert await health(org, keys) == ["good", "good", "good"], "no stamp tells of it"
     org.wait(timedelta(hours=made.refresh_hours).total_seconds())
     await org.catch_up()
-    assert await org.texts(keys) == ["row 0", "computed anew", "row 2"]
+    assert await health(org, keys) == ["good", "bad", "good"]
 
 
 async def test_salesforce_the_daily_limit_is_reached(org: SalesforceSourceRig) -> None:
@@ -376,6 +380,11 @@ async def whole(rig: SlackSourceRig | SalesforceSourceRig | DriveSourceRig, key:
     shard = await rig.stored(key)
     assert shard is not None, key
     return shard
+
+
+async def health(org: SalesforceSourceRig, keys: list[Key]) -> list[object]:
+    """What the formula said when each record was read."""
+    return [(await whole(org, key)).structured_data["customFields"]["Health__c"] for key in keys]
 
 
 def links(shard: Shard) -> set[tuple[str, str]]:
