@@ -20,6 +20,8 @@ from ingestion.gdrive.call_budget import CallBudget, CallMemory
 from ingestion.gdrive.errors import LostTokenError, NotFoundError
 from ingestion.patience import LONGEST_WAIT, patiently
 from ingestion.source import SourcePorts
+from ingestion.vendor_threads import in_vendor_thread
+from ingestion.vendor_threads import in_vendor_thread
 from messaging.times import Clock
 
 if TYPE_CHECKING:
@@ -268,7 +270,7 @@ class DriveClient:
             await self._budget.take()
             self.calls += 1
             try:
-                return await asyncio.to_thread(self._in_thread, library, call)
+                return await in_vendor_thread(self._in_thread, library, call)
             except TransientError as error:
                 if error.after is not None and error.after > LONGEST_WAIT:
                     await self._budget.refuse(error.after)
@@ -283,7 +285,7 @@ class DriveClient:
     async def _opened(self) -> "GoogleLibrary":
         if self._library is None:
             secret = await self._secret(fresh=False)
-            self._library = await asyncio.to_thread(_library, secret, self.subject, self._simulator, self._ports.clock)
+            self._library = await in_vendor_thread(_library, secret, self.subject, self._simulator, self._ports.clock)
         return self._library
 
     async def _key_changed(self, library: "GoogleLibrary") -> bool:

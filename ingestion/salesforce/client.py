@@ -32,6 +32,7 @@ from connections.salesforce_connection import SalesforceAuth, SalesforceConnecti
 from connections.secrets import Secret, SecretError, SecretStore, SecretsUnavailableError
 from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
 from ingestion.salesforce.errors import SessionExpiredError, http_date, of_login, of_response
+from ingestion.vendor_threads import in_vendor_thread
 from messaging import codec
 from messaging.times import Clock, to_text, utc_now
 from shards.identity import InvalidExternalIdError, salesforce_id
@@ -200,7 +201,7 @@ class SalesforceClient:
                 )
             budget.count_call(now)
         try:
-            return await asyncio.to_thread(self._translated, call, object_type)
+            return await in_vendor_thread(self._translated, call, object_type)
         except BudgetExhaustedError as error:
             until = self._clock() + REFUSED_FOR
             if budget is not None:
@@ -255,13 +256,13 @@ class SalesforceClient:
         if self._library is None:
             values = await self._secret_values(fresh)
             try:
-                self._library = await asyncio.to_thread(self._log_in, values)
+                self._library = await in_vendor_thread(self._log_in, values)
             except CredentialError:
                 # They may have been changed since they were read; refused ones are not tried twice.
                 newest = values if fresh else await self._secret_values(fresh=True)
                 if newest == values:
                     raise
-                self._library = await asyncio.to_thread(self._log_in, newest)
+                self._library = await in_vendor_thread(self._log_in, newest)
         return self._library
 
     async def _secret_values(self, fresh: bool) -> dict[str, Secret]:

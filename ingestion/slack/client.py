@@ -1,6 +1,5 @@
 """Slack's Web API, called within its limits, with errors by what has to be done about them."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from ingestion.errors import CredentialError, TransientError
 from ingestion.patience import patiently
 from ingestion.slack.call_budget import CallBudget
 from ingestion.slack.errors import NoJsonError, RefusedError, error_of, retry_after
+from ingestion.vendor_threads import in_vendor_thread
 from messaging.times import Clock
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class SlackClient:
         web = self._web or await self._client(fresh=False)
         self.calls += 1
         try:
-            status, headers, body = await asyncio.to_thread(web.ask, method, arguments)
+            status, headers, body = await in_vendor_thread(web.ask, method, arguments)
         except NoJsonError as error:
             raise TransientError(f"{method}: Slack answers {error}") from None
         except RefusedDestinationError as error:
