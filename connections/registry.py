@@ -145,14 +145,18 @@ class ConnectionRegistry:
         return await self._update(connection.tenant_id, connection.connection_id, change)
 
     async def set_instance(self, connection: Connection, instance: str, base_url: str) -> Connection | None:
-        """Record where a login leads: the instance, and where people open it; None when the connection was removed."""
-        return await self._update(
-            connection.tenant_id,
-            connection.connection_id,
-            lambda standing: (
-                msgspec.structs.replace(standing, instance=instance, base_url=base_url) if standing else None
-            ),
-        )
+        """Record where a login leads: the instance, and where people open it; None when the connection was removed, or
+        can't be read."""
+        try:
+            return await self._update(
+                connection.tenant_id,
+                connection.connection_id,
+                lambda standing: (
+                    msgspec.structs.replace(standing, instance=instance, base_url=base_url) if standing else None
+                ),
+            )
+        except InvalidConnectionError:
+            return None
 
     async def facts(self, tenant_id: str, connection_id: str) -> SourceFacts:
         """What the connection tells of its records; nothing when the tenant has none of this id.

@@ -18,8 +18,9 @@ from connections.state import Saved, StateMovedError, StateStore
 from ingestion.connection_memory import SyncStatus
 from ingestion.errors import BudgetExhaustedError, TransientError
 from ingestion.source import HistoryPage, Pages, Position
-from messaging.bus import MessageBus, QueueDepth
+from messaging.bus import Message, MessageBus, QueueDepth
 from messaging.contracts import IngestionEvent
+from messaging.message_ids import message_id
 from messaging.queues import INGESTION_EVENTS_BULK
 from messaging.times import Clock, from_text, to_text, utc_now
 from processors.backpressure import MOST_UNFINISHED, STAGES, unfinished
@@ -263,6 +264,13 @@ class _Load:
         except StateMovedError:
             log.warning("the lease on the first load of %s ran out", self.connection.connection_id)
 
+    def _message(self, event: IngestionEvent) -> Message:
+        """The event's message under an id of this load: what an earlier load has sent may have been purged since."""
+        message = event.to_message(INGESTION_EVENTS_BULK)
+        asked_at = round(from_text(str(self._notes().asked_at)).timestamp())
+        own_id = message_id(INGESTION_EVENTS_BULK, message.message_id, "load", asked_at)
+        return msgspec.structs.replace(message, message_id=own_id)
+
     async def _room(self, sent: tuple[str, ...] | None = None) -> int:
         """How many events may be sent now; where there are none, *sent* of the page are remembered."""
         unfinished = unfinished_events(await self.ports.bus.depths())
@@ -284,9 +292,7 @@ class _Load:
         start = 0
         while start < len(left):
             part = left[start : start + min(SLICE, room)]
-            await self.ports.bus.send(
-                INGESTION_EVENTS_BULK, [event.to_message(INGESTION_EVENTS_BULK) for event in part]
-            )
+            await self.ports.bus.send(INGESTION_EVENTS_BULK, [self._message(event) for event in part])
             start += len(part)
             room -= len(part)
             if start < len(left) and room <= 0:

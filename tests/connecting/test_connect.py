@@ -182,6 +182,7 @@ async def test_what_is_wanted_anew_is_loaded_anew(rig: SourceRig, shardline: Com
     await rig.settle()
     assert not await tells(rig, "in the other channel")
 
+    rig.wait(5)
     assert (await shardline("connect", "slack", "--tenant", TENANT, "--channel", "")).code == 0
     await rig.settle()
     assert await tells(rig, "in the other channel")

@@ -1,0 +1,266 @@
+"""Pausing and resuming a connection, ending it, taking away what it brought, and connecting it again."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+from commands_of_rig import CommandsOfRig, complaint
+from source_rig import POLL, TENANT, SourceRig
+
+from connections.connection import CONNECTION_TYPE
+from ingestion.errors import CredentialError, SourceError
+from ingestion.first_load import FirstLoadPorts, load_pages, note_asked
+from ingestion.purge import PurgePorts, note_purge, purge
+from ingestion.source import HistoryPage, Position
+from ingestion.work import NOT_ACTIVE
+from messaging.contracts import SourceWork
+from messaging.queues import SOURCE_WORK
+from messaging.times import to_text
+from shards.store import ShardQuery, ShardWrite
+
+ONE_SOURCE = pytest.mark.parametrize("rig", ["salesforce"], indirect=True)
+SOON = timedelta(minutes=5)
+
+
+async def names(rig: SourceRig) -> str:
+    """All that the live shards of the source tell."""
+    return " ".join(str(shard.structured_data) for shard in await rig.live())
+
+
+async def begun(rig: SourceRig, *texts: str) -> str:
+    """A connection that has read records of *texts*; its id."""
+    for text in texts:
+        await rig.create(text)
+        rig.wait(1)
+    connection = await rig.connect()
+    await rig.load_history()
+    await rig.catch_up()
+    told = await names(rig)
+    assert all(text in told for text in texts)
+    return connection.connection_id
+
+
+async def test_a_paused_connection_reads_nothing_and_a_resumed_one_at_once(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    of = await begun(rig, "before")
+    assert (await shardline("connections", "--pause", of)).code == 0
+    assert (await shardline.status())[of]["state"] == "paused"
+    await rig.create("meanwhile")
+    # The poll that was asked for before the pause comes to nothing, and its due time stays the same.
+    rig.wait(POLL.total_seconds())
+    calls = rig.calls()
+    await rig.tick()
+    await rig.settle()
+    assert rig.calls() == calls
+
+    rig.wait(1)
+    answer = await shardline("connections", "--resume", of)
+    assert answer.code == 0, answer.error
+    await rig.settle(within=timedelta(seconds=10))
+    assert rig.calls() > calls
+    if rig.system != "slack":  # whose polls compare what events missed, and the event itself is told below
+        assert "meanwhile" in await names(rig)
+
+
+@ONE_SOURCE
+async def test_what_was_pushed_to_a_paused_connection_waits_and_comes_with_it(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    of = await begun(rig, "before")
+    await rig.deliver()
+    await rig.settle()
+    await shardline("connections", "--pause", of)
+    rig.wait(60)
+    await rig.create("pushed")
+    assert await rig.deliver() > 0
+    await rig.settle()
+    assert {message.reason for message in await rig.parked()} == {NOT_ACTIVE}
+
+    answer = await shardline("connections", "--resume", of)
+    assert "1 parked messages that waited for the connection were replayed" in answer.out
+    await rig.settle()
+    assert await rig.parked() == []
+    assert "pushed" in await names(rig)
+
+
+async def test_a_failed_connection_says_why_and_goes_on_once_it_is_mended(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    of = await begun(rig, "before")
+    rig.revoke_credentials()
+    await rig.catch_up()
+    row = (await shardline.status())[of]
+    assert row["state"] == "failed"
+    assert row["error"]
+    said = complaint(await shardline("backfill", of), 1)
+    assert row["error"] in said
+    rig.restore_credentials()
+    rig.wait(30)
+    assert (await shardline("connections", "--resume", of)).code == 0
+    await rig.settle()
+    await rig.catch_up()
+    row = (await shardline.status())[of]
+    assert (row["state"], row["error"]) == ("active", None)
+
+
+@ONE_SOURCE
+async def test_a_first_load_that_a_pause_broke_off_goes_on(rig: SourceRig, shardline: CommandsOfRig) -> None:
+    of = await begun(rig, "before")
+    connection, services = await rig.connection(), rig.services
+    await note_asked(connection, FirstLoadPorts(services.bus, services.states, services.clock), anew=True)
+    await shardline("connections", "--pause", of)
+    assert (await shardline.status())[of]["firstLoad"]["waitingFor"] == "its turn"
+    rig.wait(5)
+    await shardline("connections", "--resume", of)
+    await rig.settle()
+    assert (await shardline.status())[of]["firstLoad"]["finishedAt"]
+
+
+async def test_a_purge_takes_away_all_and_only_its_own_and_it_can_be_connected_again(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    of = await begun(rig, "first", "second")
+    other = msgspec.structs.replace(await rig.connection(), connection_id="other", instance="")
+    await rig.services.connections.save(msgspec.structs.replace(other, status="paused"))
+    parked = SourceWork(tenant_id=TENANT, connection_id="other", work="push", due_at=to_text(rig.now), event_id="p")
+    await rig.services.bus.send(SOURCE_WORK, [parked.to_message(SOURCE_WORK)])
+    await rig.settle()
+
+    assert "--yes" in complaint(await shardline("disconnect", of, "--purge"), 2)
+    assert (await shardline("disconnect", of, "--purge", "--yes")).code == 0
+    row = (await shardline.status())[of]
+    assert (row["state"], row["purge"]["finishedAt"], row["purge"]["waitingFor"]) == ("disconnected", None, "its turn")
+    assert "taken away so far" in (await shardline("status")).out
+    again = await shardline("connections", "--tenant", TENANT, "--resume", of)
+    assert "is disconnected" in complaint(again, 1)
+    connection = next(one for one in await rig.services.connections.of_tenant(TENANT) if one.connection_id == of)
+    words = ["connect", rig.system, "--tenant", TENANT, "--id", of, "--backfill"]
+    assert "still being taken away" in complaint(await shardline(*words), 1)
+
+    await rig.settle(within=SOON)
+    await rig.drain()
+    assert await rig.live() == []
+    row = (await shardline.status())[of]
+    assert row["purge"]["finishedAt"]
+    assert row["purge"]["records"] >= 2
+    assert row["firstLoad"] is None
+    assert [message.reason for message in await rig.parked()] == [NOT_ACTIVE], "of the other connection"
+
+    rig.wait(1)
+    assert (await shardline(*words)).code == 0
+    await rig.settle()
+    assert "first" in await names(rig)
+    assert "second" in await names(rig)
+    row = (await shardline.status())[of]
+    assert (row["state"], row["purge"]) == ("active", None)
+    assert connection.instance == row["instance"]
+
+
+@ONE_SOURCE
+async def test_what_another_connection_reads_too_comes_back(rig: SourceRig, shardline: CommandsOfRig) -> None:
+    of = await begun(rig, "shared")
+    twin = msgspec.structs.replace(await rig.connection(), connection_id="twin")
+    await rig.services.connections.save(twin)
+    await shardline("disconnect", of, "--purge", "--yes")
+    await rig.settle(within=SOON)
+    assert "shared" in await names(rig)
+    [shard] = await rig.live()
+    assert {relationship.connection_id for relationship in shard.external_relationships} == {"twin"}
+
+
+@ONE_SOURCE
+async def test_a_purge_waits_for_the_work_that_was_under_way_and_goes_on_where_it_was(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    of = await begun(rig, "one")
+    connection, services = await rig.connection(), rig.services
+
+    async def page(position: Position | None) -> HistoryPage:
+        # In the middle of a first load the connection is ended, and its purge is tried.
+        await shardline("disconnect", of, "--purge", "--yes")
+        ended = await services.connections.get(TENANT, of)
+        assert ended is not None
+        ports = PurgePorts(services.bus, services.store, services.states, services.store, rig.clock)
+        step = await purge(ended, ports, deadline=rig.now)
+        assert step.again_in is not None
+        assert "under way" in str(step.notes.waiting_for)
+        return HistoryPage([], None)
+
+    loading = FirstLoadPorts(services.bus, services.states, services.clock)
+    await note_asked(connection, loading, anew=True)
+    await load_pages(connection, page, loading, deadline=rig.now + timedelta(seconds=5))
+    await rig.settle(within=SOON)
+    assert await rig.live() == []
+
+
+async def test_nothing_is_left_running_at_the_source(rig: SourceRig, shardline: CommandsOfRig) -> None:
+    of = await begun(rig, "before")
+    answer = await shardline("disconnect", of, "--json")
+    assert answer.json == {"tenantId": TENANT, "connectionId": of, "purge": False, "left": None}
+    await rig.create("afterwards")
+    rig.wait(2)
+    if rig.system == "gdrive":
+        assert await rig.pushes() == [], "its channels are stopped"
+    await rig.catch_up()
+    assert "afterwards" not in await names(rig)
+    assert "before" in await names(rig)
+
+
+@ONE_SOURCE
+async def test_it_is_ended_though_the_source_is_out_of_reach(
+    rig: SourceRig, shardline: CommandsOfRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = await begun(rig, "before")
+
+    async def stop(*_: object) -> None:
+        raise CredentialError("the channel x stays until it expires")
+
+    monkeypatch.setattr("ingestion.salesforce.source.SalesforceSource.stop", stop)
+    answer = await shardline("disconnect", of)
+    assert answer.code == 0
+    assert "Left at the source: the channel x stays" in answer.out
+    assert (await shardline.status())[of]["state"] == "disconnected"
+    assert issubclass(CredentialError, SourceError)
+
+
+@ONE_SOURCE
+async def test_a_connection_that_cannot_be_read_hides_no_other_and_can_be_connected_anew(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    of = await begun(rig, "before")
+    connection = await rig.connection()
+    await rig.services.connections.save(msgspec.structs.replace(connection, connection_id="sound"))
+    [stored] = [
+        shard
+        for shard in (await rig.store.query(ShardQuery(TENANT, shard_type_ids=(CONNECTION_TYPE,)), limit=9)).items
+        if shard.id == connection.shard_id
+    ]
+    broken = {**stored.structured_data, "pollIntervalSeconds": "often"}
+    await rig.store.write_many([ShardWrite(msgspec.structs.replace(stored, structured_data=broken), stored.etag)])
+
+    rows = await shardline.status()
+    assert {name: row["state"] for name, row in rows.items()} == {of: "invalid", "sound": "active"}
+    assert "pollSeconds" in rows[of]["error"]
+    listed = await shardline("connections", "--tenant", TENANT, "--json")
+    assert {one["connectionId"]: one["status"] for one in listed.lines} == {of: "invalid", "sound": "active"}
+    assert "connect it again" in complaint(await shardline("disconnect", of), 1)
+    words = ["--flow", "client-credentials", "--domain", "acme.my", "--consumer-secret", "sf-consumer"]
+    key = connection.auth.consumer_key  # type: ignore[attr-defined]  # Salesforce's
+    again = await shardline("connect", "salesforce", "--tenant", TENANT, "--id", of, *words, "--consumer-key", key)
+    assert again.code == 0, again.error
+    assert (await shardline.status())[of]["state"] == "active"
+
+
+@ONE_SOURCE
+async def test_which_connection_is_meant_is_told_apart_by_tenant(rig: SourceRig, shardline: CommandsOfRig) -> None:
+    of = await begun(rig, "before")
+    await rig.connect("beta")
+    assert f"name one with --tenant ({TENANT}, beta)" in complaint(await shardline("disconnect", of), 2)
+    assert f"there are: {of}" in complaint(await shardline("connections", "--pause", "nope"), 2)
+    assert (await shardline("disconnect", of, "--tenant", "beta")).code == 0
+    connection = await rig.services.connections.get("beta", of)
+    assert connection is not None
+    assert connection.status == "disconnected"
+    assert (await rig.connection()).status == "active"
+    await note_purge(connection, rig.services.states, rig.now)
