@@ -12,6 +12,7 @@ from queue import Empty, Queue
 from typing import Any
 
 import requests
+from part_of_sample import part_of_sample
 from shardline_command import Answer, command_environment, command_line, shardline
 
 from messaging import codec
@@ -63,11 +64,12 @@ class RunningApp:
 
 @contextmanager
 def running_app(data: Path) -> Iterator[RunningApp]:
-    """``shardline up`` with the sample company ingested; stopped as with Ctrl-C."""
+    """``shardline up`` with what the sample company has in Salesforce ingested; stopped as with Ctrl-C."""
+    company = part_of_sample(data.parent / "company")
     log = data.parent / f"{data.name}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
-            command_line("up", "--data", data, "--port", "0"),
+            command_line("up", "--data", data, "--port", "0", "--company", company),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
