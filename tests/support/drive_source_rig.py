@@ -84,6 +84,9 @@ class DriveSourceRig(SourceRig):
         self.simulator.api.faults.add("too-many-requests", times=None, headers={"Retry-After": str(seconds)})
         return timedelta(seconds=seconds)
 
+    def answer_with_html(self) -> None:
+        self.simulator.api.faults.add("bad-gateway-html", times=None)
+
     def end_faults(self) -> None:
         self.simulator.api.faults.clear()
 

@@ -22,6 +22,7 @@ from shards.model import Shard
 OBJECTS = ("Account", "Contact", "Opportunity", "User")
 POLLED = "Account"
 ADDRESS_SECRET = "planted-address-Q3v9"
+SESSION = "00D000000000001!planted.session.R7t2"
 
 
 class SalesforceSourceRig(SourceRig):
@@ -43,6 +44,7 @@ class SalesforceSourceRig(SourceRig):
 
     def new_connection(self, tenant_id: str) -> Connection:
         credentials = self.simulator.credentials
+        self.planted.append(SESSION)
         return SalesforceConnection(
             connection_id="sf",
             tenant_id=tenant_id,
@@ -78,6 +80,9 @@ class SalesforceSourceRig(SourceRig):
         # Salesforce names no time: the count of the last 24 hours eases bit by bit, and is looked at again after this.
         self.simulator.api.faults.add("request-limit", times=None)
         return RECHECK
+
+    def answer_with_html(self) -> None:
+        self.simulator.api.faults.add("unavailable-html", times=None)
 
     def end_faults(self) -> None:
         self.simulator.api.faults.clear()
@@ -115,6 +120,7 @@ class SalesforceSourceRig(SourceRig):
             'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body>'
             '<notifications xmlns="http://soap.sforce.com/2005/09/outbound">'
             f"<OrganizationId>{self.org.org_id}</OrganizationId><ActionId>04k000000000001AAA</ActionId>"
+            f"<SessionId>{SESSION}</SessionId>"
             f"<Notification><Id>{notification}</Id>"
             f'<sObject xsi:type="sf:{POLLED}" xmlns:sf="urn:sobject.enterprise.soap.sforce.com">'
             f"<sf:Id>{record_id}</sf:Id><sf:Name>{name}</sf:Name></sObject></Notification>"

@@ -81,6 +81,9 @@ class SlackSourceRig(SourceRig):
         self.simulator.api.faults.add("ratelimited", times=None, headers={"Retry-After": str(seconds)})
         return timedelta(seconds=seconds)
 
+    def answer_with_html(self) -> None:
+        self.simulator.api.faults.add("unavailable-html", times=None)
+
     def end_faults(self) -> None:
         self.simulator.api.faults.clear()
 

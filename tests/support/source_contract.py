@@ -209,6 +209,23 @@ class SourceContract:
             await other.close()
         assert await rig.texts([key]) == ["while the limit lasts"]
 
+    async def test_error_pages_are_waited_out(self, rig: SourceRig) -> None:
+        await self.begun(rig)
+        rig.answer_with_html()
+        [key] = await self.created(rig, "on a bad day")
+        await rig.deliver()
+        await rig.catch_up()
+        connection, memory = await rig.connection(), await rig.memory()
+        assert connection.status == "active", "what passes by itself needs nobody"
+        assert memory.last_sync_status == "failed"
+        assert memory.error_message
+        assert "<" not in memory.error_message
+        rig.end_faults()
+        await rig.settle(within=timedelta(minutes=30))
+        await rig.catch_up()
+        assert (await rig.memory()).error_message is None
+        assert await rig.texts([key]) == ["on a bad day"]
+
     # Deletes
 
     async def test_what_was_deleted_is_deleted(self, rig: SourceRig) -> None:

@@ -226,6 +226,10 @@ class SourceRig(Rig, ABC):
         """Refuse every call because there were too many, and name *seconds*; how long nobody may ask by that."""
 
     @abstractmethod
+    def answer_with_html(self) -> None:
+        """Answer every call with an error page for browsers, as the vendor's edge does on bad days."""
+
+    @abstractmethod
     def end_faults(self) -> None:
         """Answer as ever."""
 
