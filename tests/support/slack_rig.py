@@ -108,7 +108,7 @@ class SlackRig(Rig):
         asked = SourceWork(
             tenant_id=TENANT,
             connection_id=self.connection.connection_id,
-            work=work,  # type: ignore[arg-type]  # tests ask for what there is
+            work=work,
             due_at=to_text(self.now),
             **fields,
         )
