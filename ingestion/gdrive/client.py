@@ -21,7 +21,6 @@ from ingestion.gdrive.errors import LostTokenError, NotFoundError
 from ingestion.patience import LONGEST_WAIT, patiently
 from ingestion.source import SourcePorts
 from ingestion.vendor_threads import in_vendor_thread
-from ingestion.vendor_threads import in_vendor_thread
 from messaging.times import Clock
 
 if TYPE_CHECKING:
