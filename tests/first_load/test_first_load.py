@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connections.slack_connection import SlackAuth, SlackConnection
-from connections.state import StateStore
+from connections.state import StateMovedError, StateStore
 from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
 from ingestion.first_load import (
     FirstLoadPorts,
@@ -133,6 +133,34 @@ async def test_fewer_than_two_thousand_events_are_ever_unfinished(loading: Loadi
     assert step.notes.waiting_for is None
     assert (await loading.load(history)).again_in is None
     assert await loading.digest() == []
+
+
+async def test_a_page_larger_than_the_room_there_ever_is_comes_to_its_end(loading: Loading) -> None:
+    history = History(records=4500, size=4500)
+    taken: list[str] = []
+    for _ in range(4):
+        step = await loading.load(history)
+        taken += await loading.digest()
+        if step.again_in is None:
+            break
+    assert step.again_in is None
+    assert sorted(taken) == sorted(f"C1:{number}" for number in range(4500))
+    assert history.asked == [0, 0, 0]
+    assert step.notes.sent == ()
+
+
+async def test_a_load_that_is_asked_for_anew_overtakes_the_one_under_way(loading: Loading) -> None:
+    class Overtaken(History):
+        async def __call__(self, position: Position | None) -> HistoryPage:
+            if position is not None:
+                await note_asked(CONNECTION, loading.ports, anew=True)
+            return await super().__call__(position)
+
+    with pytest.raises(StateMovedError):
+        await loading.load(Overtaken(20, 10))
+    notes = (await load_memory(CONNECTION, loading.ports.states)).metadata
+    assert (notes.records, notes.position, notes.began_at) == (0, None, None)
+    assert notes.asked_at is not None
 
 
 async def test_later_stages_count_as_unfinished_too(loading: Loading) -> None:
