@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from polled_org import CONNECTION, TENANT, PolledOrg
 
-ROWS, PAGE, KILLS = 1500, 25, 4
+ROWS, PAGE, KILLS = 1000, 25, 3
 SCRIPT = Path(__file__).with_name("polling_process.py")
 ROOT = Path(__file__).parents[2]
 
