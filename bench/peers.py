@@ -16,7 +16,7 @@ PACKAGES: Final = {
     "dlt": ("dlt[duckdb]", "pyarrow"),
     "airbyte": ("airbyte-cdk",),
     "singer": ("singer-sdk[msgspec]",),
-    "bolt": ("slack-bolt", "starlette", "uvicorn"),
+    "bolt": ("slack-bolt", "aiohttp", "starlette", "uvicorn"),
 }
 """What each environment gets. The newest versions: a peer is measured as a newcomer would find it."""
 
