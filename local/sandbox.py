@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_urlsafe
 
 from connections.connection import Connection, Schedule
 from connections.gdrive_connection import DriveConnection, GoogleAuth
@@ -31,6 +32,8 @@ POLL_SECONDS = 5
 """How soon a change in a simulator is asked for; loopback calls cost nothing."""
 RECONCILE_SECONDS = 300
 """How soon Slack is asked for what its events missed."""
+SALESFORCE_HOOK = "salesforce-sandbox-hook"
+"""The name of the secret in the address that the Salesforce simulator pushes to."""
 PUSH_HOST = "https://sandbox.shardline.example"
 """Where the Drive simulator believes to push to: Google takes https addresses alone."""
 
@@ -64,6 +67,11 @@ class Sandbox:
         app = f"http://127.0.0.1:{port}"
         if slack := self.simulators.get("slack"):
             slack.control("/subscription", {"url": f"{app}/api/webhooks/slack"})
+        if salesforce := self.simulators.get("salesforce"):
+            secret = self.secrets[environment_variable(self.tenant_id, SALESFORCE_HOOK)]
+            address = f"{app}/api/webhooks/salesforce/{connection_id('salesforce')}/{secret}"
+            salesforce.control("/pushes", method="DELETE")
+            salesforce.control("/pushes", {"url": address, "style": "changes"})
         if gdrive := self.simulators.get("gdrive"):
             gdrive.control("/push", {"deliver_to": app})
 
@@ -108,6 +116,7 @@ def play(
                     connection_id=connection_id("salesforce"),
                     tenant_id=tenant_id,
                     name="Salesforce sandbox",
+                    instance=org["orgId"],
                     auth=SalesforceAuth(
                         flow="client-credentials",
                         domain=SANDBOX_DOMAIN,
@@ -115,6 +124,7 @@ def play(
                         consumer_secret=keep("salesforce-sandbox", salesforce.credentials.consumer_secret),
                     ),
                     objects=tuple(PolledObject(name=name) for name in (*DEFAULT_OBJECTS, *others)),
+                    webhook_secrets=(keep(SALESFORCE_HOOK, token_urlsafe(24)),),
                     schedule=Schedule(poll_seconds=POLL_SECONDS),
                 )
             )
