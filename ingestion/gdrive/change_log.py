@@ -47,11 +47,6 @@ class ChangeLog:
     first_load: HistoryNotes
     drives_changed: bool = field(default=False)
 
-    async def begin(self) -> None:
-        """Take the token that the log is read on from: before any listing, or what changes meanwhile would be lost."""
-        token = await self.client.start_token(self.drive_id)
-        await self.keep(LogNotes(token=token))
-
     async def read_on(self, token: str, deadline: datetime, report: RunReport) -> bool:
         """Read to the end of the log, or until *deadline*; whether the end was reached.
 

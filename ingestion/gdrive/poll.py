@@ -161,12 +161,10 @@ class Polling:
         before = client.calls
         try:
             if saved.value.metadata.token is None:
-                await changes.begin()
-                if first_load.pages == 0 or (one.drive_id is not None and not self.connection.folders):
-                    # The first load brings what there is; a drive that came later is read from its top.
+                await self._begin(one, saved, first_load)
+                saved = changes.saved = await self._memory(one, key)
+                if saved.value.metadata.relisting is None:
                     return False
-                await self._listing(one, key, changes.saved).begin(start_token=None)
-                saved = await self._memory(one, key)
             token = saved.value.metadata.token
             if saved.value.metadata.relisting is None and token is not None:
                 try:
@@ -188,6 +186,16 @@ class Polling:
             return False
         finally:
             self.report.calls += client.calls - before
+
+    async def _begin(self, one: Log, saved: Saved[LogMemory], first_load: HistoryNotes) -> None:
+        """Take a log's first token: before anything that it is about is listed, or what changes meanwhile is lost."""
+        key = log_key(self.connection, one.name)
+        token = await self.clients.of(self.connection, one.subject).start_token(one.drive_id)
+        value = msgspec.structs.replace(saved.value, metadata=LogNotes(token=token), error_message=None)
+        saved = await self.ports.states.save(self.connection.tenant_id, key, saved, value)
+        # The first load brings what there is; a drive that came later is read from its top.
+        if first_load.began_at is not None and (one.drive_id is None or self.connection.folders):
+            await self._listing(one, key, saved).begin(start_token=None)
 
     def _listing(self, one: Log, key: str, saved: Saved[LogMemory]) -> ListingOfLog:
         client = self.clients.of(self.connection, one.subject)
@@ -272,6 +280,12 @@ class Polling:
             for drive_id in sorted({*notes.drives, *found})
             if notes.drives.get(drive_id, KnownDrive()).name != found.get(drive_id, KnownDrive()).name
         ]
+        first_load = (await load_memory(self.connection, self.ports.states)).metadata
+        for drive_id in sorted(found.keys() - notes.drives.keys()):
+            one = Log(found[drive_id].members[0], drive_id)
+            saved = await self._memory(one, log_key(self.connection, one.name))
+            if saved.value.metadata.token is None and one in logs_of(self.connection, DriveNotes(drives=found)):
+                await self._begin(one, saved, first_load)
         because = f"drives.{asked_at}"
         asked = read_requests(
             self.connection,

@@ -195,3 +195,26 @@ async def test_permissions_are_asked_of_few(rig: DriveRig) -> None:
     rig.drive.share(note, given("user", BOB, "writer"))
     await rig.begin()
     assert await rig.readers(note) == [f"user:{ADMIN}", f"user:{ANN}", f"user:{BOB}"]
+
+
+async def test_what_comes_into_a_new_drive_while_it_is_first_read_is_not_lost(rig: DriveRig) -> None:
+    await rig.begin()
+    drive_id = rig.drive.create_drive("Deals")
+    early = rig.drive.create_file("early.txt", "Text.", parent=drive_id)
+    await rig.catch_up()
+    late = rig.drive.create_file("late.txt", "Text.", parent=drive_id)
+    await rig.catch_up()
+    assert [await rig.path(early), await rig.path(late)] == ["/Deals/early.txt", "/Deals/late.txt"]
+
+
+async def test_a_drive_whose_tokens_were_taken_once_loses_nothing_when_it_comes_again(rig: DriveRig) -> None:
+    drive_id = rig.drive.create_drive("Deals")
+    note = rig.drive.create_file("note.txt", "Text.", parent=drive_id)
+    await rig.begin()
+    rig.drive.remove_member(drive_id, ADMIN)
+    await rig.catch_up()
+    assert await rig.is_gone(note)
+    rig.drive.add_member(drive_id, given("user", ADMIN, "organizer"))
+    await rig.catch_up()
+    await rig.catch_up()
+    assert await rig.path(note) == "/Deals/note.txt"
