@@ -1,6 +1,6 @@
 """Prepare: a shard's text in chunks. Only chunks that changed go on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from messaging.bus import MessageBus
@@ -38,6 +38,7 @@ class _Plan:
 
     shard: Shard
     job: EnrichmentJob
+    hashes: list[str]
     write: list[Chunk]
     stale: list[str]
     without_vector: list[ChunkReference]
@@ -95,6 +96,7 @@ async def _prepare_together(tenant_id: str, work: Sequence[_Work], ports: Prepar
     while work:
         plans = await _write_chunks(tenant_id, work, ports, unreadable)
         overtaken = await _overtaken(tenant_id, plans, ports.store)
+        overtaken |= await _outgrown(plans, overtaken.keys(), ports)
         done.extend(plan for plan in plans if plan.shard.id not in overtaken)
         shards = await ports.store.get_many(tenant_id, list(overtaken))
         work = [(shard, _once_more(overtaken[shard.id].job, ports.clock)) for shard in shards.values()]
@@ -151,6 +153,29 @@ async def _overtaken(tenant_id: str, plans: Sequence[_Plan], store: ShardStore) 
     }
 
 
+async def _outgrown(plans: Sequence[_Plan], overtaken: Collection[str], ports: PreparationPorts) -> dict[str, _Plan]:
+    """The plans of threads whose text is another by now: a root's revision does not tell that it got a reply.
+
+    Of two replies prepared at once, each by its own worker, one may have been read before the other was written, and
+    its chunks be put last. Both replies are written before they are prepared, so who puts the last chunks sees here
+    what they lack.
+    """
+    now = to_text(ports.clock())
+    outgrown: dict[str, _Plan] = {}
+    for plan in plans:
+        shard = plan.shard
+        if (
+            shard.id in overtaken
+            or not (plan.write or plan.stale)
+            or shard_type(shard.shard_type_id).chunking != "thread"
+        ):
+            continue
+        chunks = await shard_chunks(shard, now, ports.store, ports.blobs)
+        if [chunk.hash for chunk in chunks] != plan.hashes:
+            outgrown[shard.id] = plan
+    return outgrown
+
+
 def _once_more(job: EnrichmentJob, clock: Clock) -> EnrichmentJob:
     """The job under a generation of its own.
 
@@ -165,7 +190,7 @@ def _finished(shard: Shard) -> tuple[str, str, int]:
 
 
 def _plan(shard: Shard, job: EnrichmentJob, chunks: Sequence[Chunk], stored: dict[str, ChunkState]) -> _Plan:
-    plan = _Plan(shard, job, write=[], stale=[], without_vector=[])
+    plan = _Plan(shard, job, [chunk.hash for chunk in chunks], write=[], stale=[], without_vector=[])
     wanted = set()
     for chunk in chunks:
         wanted.add(chunk.id)
