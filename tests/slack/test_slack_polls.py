@@ -1,0 +1,321 @@
+"""Polls, sweeps, the first load and exports, against the simulator through the vendor's own SDK."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chain_rig import TENANT
+from slack_rig import TEAM, SlackRig
+
+from connections.slack_connection import SlackAuth, SlackConnection
+from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
+from ingestion.slack.errors import RefusedError, error_of
+from messaging.contracts import IngestionEvent, SourceWork
+from messaging.queues import INGESTION_EVENTS
+from messaging.times import to_text
+
+EXPORT = Path(__file__).parents[1] / "samples" / "slack" / "export" / "slack_export_traveling-sailor.zip"
+
+
+async def load(rig: SlackRig) -> list[IngestionEvent]:
+    """All pages of the history, in order."""
+    events: list[IngestionEvent] = []
+    page = await rig.source.history(rig.connection, None)
+    while True:
+        events += page.events
+        if page.next_position is None:
+            assert not page.estimated
+            return events
+        page = await rig.source.history(rig.connection, page.next_position)
+
+
+def untold(rig: SlackRig) -> None:
+    """Let the app hear of nothing."""
+    rig.simulator.sender.lose_next(1_000_000)
+
+
+async def contents(rig: SlackRig, *messages: tuple[str, str]) -> list[str | None]:
+    shards = [await rig.slack_shard("message", f"{channel}:{ts}") for channel, ts in messages]
+    return [shard.structured_data.get("content") if shard else None for shard in shards]
+
+
+async def test_a_poll_finds_what_no_event_has_told(rig: SlackRig, deal: str) -> None:
+    untold(rig)
+    slack = rig.workspace
+    first = slack.post(deal, "first", user="U0ANN")
+    await rig.ask("poll")
+    assert await contents(rig, (deal, first)) == ["first"]
+    second, reply = slack.post(deal, "second", user="U0BOB"), slack.post(deal, "reply", user="U0BOB", thread_ts=first)
+    slack.edit(deal, first, "first, edited")
+    slack.rename_channel(deal, "deal-renamed")
+    await rig.ask("poll")
+    found = await contents(rig, (deal, first), (deal, second), (deal, reply))
+    assert found == ["first, edited", "second", "reply"]
+    assert (await rig.channel(deal)).name == "deal-renamed"
+    assert await rig.parked() == []
+
+
+async def test_a_poll_that_finds_nothing_new_sends_and_writes_nothing(rig: SlackRig, deal: str) -> None:
+    root = rig.workspace.post(deal, "root", user="U0ANN")
+    rig.workspace.post(deal, "reply", user="U0BOB", thread_ts=root)
+    await rig.deliver()
+    await rig.ask("poll")
+    shards = [await rig.channel(deal), await rig.message(deal, root)]
+    calls = len(rig.simulator.api.calls)
+    await rig.ask("poll")
+    assert [await rig.channel(deal), await rig.message(deal, root)] == shards
+    made = [call.method for call in rig.simulator.api.calls][calls:]
+    assert made == ["conversations.list", "conversations.history"]
+
+
+async def test_dropped_events_are_caught_up_with_from_their_minute_on(rig: SlackRig, deal: str) -> None:
+    slack = rig.workspace
+    old = slack.post(deal, "old root", user="U0ANN", ts=f"{int(rig.now.timestamp()) - 60 * 86_400}.000100")
+    await rig.deliver()
+    await rig.ask("poll")
+    rig.simulator.sender.lose_next(2)
+    lost, late = slack.post(deal, "lost", user="U0ANN"), slack.post(deal, "late", user="U0BOB", thread_ts=old)
+    rig.simulator.sender.send_rate_limited()
+    await rig.deliver()
+    assert await contents(rig, (deal, lost)) == [None], "the minute is not over"
+    rig.wait(180)
+    await rig.settle()
+    assert await contents(rig, (deal, lost), (deal, late)) == ["lost", "late"]
+
+
+async def test_public_channels_are_joined_where_the_connection_says_so(rig: SlackRig) -> None:
+    channel = rig.workspace.create_channel("open", user="U0ANN").id
+    ts = rig.workspace.post(channel, "before the bot came", user="U0ANN")
+    await rig.deliver()
+    await rig.ask("poll")
+    assert (await rig.channel(channel)).name == "open", "a channel is known before it is read"
+    assert await contents(rig, (channel, ts)) == [None]
+    await rig.connect(join_public=True)
+    await rig.ask("poll")
+    assert await contents(rig, (channel, ts)) == ["before the bot came"]
+
+
+async def test_a_channel_that_is_listed_no_more_is_closed_and_not_deleted(rig: SlackRig, deal: str) -> None:
+    ts = rig.workspace.post(deal, "figures", user="U0ANN")
+    await rig.deliver()
+    untold(rig)
+    channel = rig.workspace.channels.pop(deal)
+    await rig.ask("poll")
+    shard, message = await rig.channel(deal), await rig.message(deal, ts)
+    assert (shard.status, shard.acl.principals, message.status) == ("active", (), "active")
+    assert await rig.store.readable_scopes(TENANT, [message.acl.scope], frozenset({"tenant"})) == set()
+    rig.workspace.channels[deal] = channel
+    await rig.ask("poll")
+    message = await rig.message(deal, ts)
+    assert await rig.store.readable_scopes(TENANT, [message.acl.scope], frozenset({"tenant"})) == {message.acl.scope}
+
+
+async def test_a_membership_that_no_event_told_is_found(rig: SlackRig) -> None:
+    slack = rig.workspace
+    channel = slack.create_channel("board", user="U0ANN", members=["U0BOB", slack.bot_user_id], private=True).id
+    await rig.deliver()
+    await rig.ask("poll")
+    assert "user:bob@acme.example" in (await rig.channel(channel)).acl.principals
+    untold(rig)
+    slack.leave(channel, "U0BOB")
+    await rig.ask("poll")
+    assert (await rig.channel(channel)).acl.principals == ("user:ann@acme.example",)
+
+
+async def test_a_sweep_finds_messages_that_are_gone(rig: SlackRig, deal: str) -> None:
+    slack = rig.workspace
+    kept, gone = slack.post(deal, "kept", user="U0ANN"), slack.post(deal, "gone", user="U0ANN")
+    root = slack.post(deal, "root", user="U0ANN")
+    reply = slack.post(deal, "reply", user="U0ANN", thread_ts=root)
+    await rig.deliver()
+    untold(rig)
+    slack.delete_message(deal, gone)
+    await rig.ask("sweep")
+    assert await contents(rig, (deal, kept), (deal, root), (deal, reply)) == ["kept", "root", "reply"]
+    assert (await rig.message(deal, gone)).status == "deleted"
+    assert (await rig.slack_shard("user", "U0BOB")) is not None, "users are compared, too"
+
+
+async def test_a_sweep_of_a_broken_listing_deletes_nothing(rig: SlackRig, deal: str) -> None:
+    made = [rig.workspace.post(deal, f"message {number}", user="U0ANN") for number in range(60)]
+    await rig.deliver()
+    untold(rig)
+    for ts in made:
+        rig.workspace.delete_message(deal, ts)
+    await rig.ask("sweep")
+    assert (await rig.store.counts(TENANT)).deleted == 0, "so many at once are for people to look at"
+
+
+async def test_the_first_load_brings_everything_page_by_page(rig: SlackRig, deal: str) -> None:
+    untold(rig)
+    await rig.connect(history_page=2, join_public=True)
+    slack = rig.workspace
+    root = slack.post(deal, "root", user="U0ANN")
+    replies = [slack.post(deal, f"reply {number}", user="U0BOB", thread_ts=root) for number in range(5)]
+    others = [slack.post(deal, f"message {number}", user="U0ANN") for number in range(5)]
+    private = slack.create_channel("board", user="U0ANN", members=[slack.bot_user_id], private=True).id
+    secret = slack.post(private, "secret", user="U0ANN")
+    unseen = slack.create_channel("hidden", user="U0ANN", private=True).id
+    rig.simulator.api.cursors.short_pages = True
+    events = await load(rig)
+    assert {event.object_type for event in events} == {"user", "channel", "message"}
+    await rig.run(*events)
+    wanted = [(deal, ts) for ts in (root, *replies, *others)]
+    assert None not in await contents(rig, *wanted, (private, secret))
+    assert (await rig.message(private, secret)).acl.scope == f"slack:{TEAM}:{private}"
+    assert await rig.slack_shard("channel", unseen) is None
+    assert await rig.parked() == []
+
+
+async def test_a_first_load_goes_on_when_its_cursor_has_died(rig: SlackRig, deal: str) -> None:
+    await rig.connect(history_page=2)
+    made = [rig.workspace.post(deal, f"message {number}", user="U0ANN") for number in range(5)]
+    events: list[IngestionEvent] = []
+    died = False
+    page = await rig.source.history(rig.connection, None)
+    while position := page.next_position:
+        if not died and position.get("opened") and position.get("cursor"):
+            position, died = {**position, "cursor": "dead"}, True
+        page = await rig.source.history(rig.connection, position)
+        events += page.events
+    assert died
+    await rig.run(*events)
+    assert None not in await contents(rig, *((deal, ts) for ts in made))
+
+
+async def test_an_export_loads_as_slack_does_and_never_wins_over_it(rig: SlackRig) -> None:
+    connection = SlackConnection(
+        connection_id="slack-export",
+        tenant_id=TENANT,
+        name="Export",
+        auth=SlackAuth(bot_token=f"secret:{TENANT}/a", signing_secret=f"secret:{TENANT}/b"),
+    )
+    pages = rig.source.history_of_export(connection, [EXPORT])
+    events: list[IngestionEvent] = []
+    page = await pages(None)
+    events += page.events
+    while page.next_position is not None:
+        page = await pages(page.next_position)
+        events += page.events
+    assert {event.object_type for event in events} == {"user", "channel", "message"}
+    message = next(event for event in events if event.object_type == "message" and event.record.get("text"))
+    live = message.model_copy(
+        update={
+            "instance": "T0LIVE",
+            "payload": {**message.record, "text": "what Slack says now"},
+            "read_at": "2026-01-01T00:00:00.000Z",
+        }
+    )
+    stale = message.model_copy(update={"instance": "T0LIVE"})
+    await rig.run(live)
+    await rig.run(stale)
+    shard = await rig.slack_shard("message", message.source_id, "T0LIVE")
+    assert shard is not None and shard.structured_data["content"] == "what Slack says now"
+
+
+@pytest.mark.parametrize(
+    "code", ["invalid_auth", "account_inactive", "token_revoked", "missing_scope", "accesslimited"]
+)
+def test_what_only_people_can_mend_says_how(code: str) -> None:
+    error = error_of("conversations.list", 200, {"ok": False, "error": code, "needed": "groups:read", "provided": "x"})
+    assert isinstance(error, CredentialError)
+    assert "groups:read" in str(error) or code != "missing_scope"
+
+
+@pytest.mark.parametrize("code", ["request_timeout", "service_unavailable", "internal_error", "fatal_error"])
+def test_what_passes_is_tried_again(code: str) -> None:
+    assert isinstance(error_of("users.list", 200, {"ok": False, "error": code}), TransientError)
+    assert isinstance(error_of("users.list", 200, {"ok": False, "error": "channel_not_found"}), RefusedError)
+
+
+@pytest.mark.parametrize("kind", ["unavailable-html", "bad-gateway-html", "html-200", "internal-error", "server-error"])
+async def test_bad_days_of_slack_are_waited_for(rig: SlackRig, deal: str, kind: str) -> None:
+    ts = rig.workspace.post(deal, "after all", user="U0ANN")
+    untold(rig)
+    rig.simulator.api.faults.add(kind, times=2)
+    await rig.ask("poll")
+    assert await contents(rig, (deal, ts)) == ["after all"]
+
+
+async def test_a_scope_that_is_missing_is_said_in_plain_words(rig: SlackRig) -> None:
+    checked = await rig.source.check(rig.connection)
+    assert checked.is_usable and checked.instance == TEAM
+    assert checked.found == {"bot_user": rig.workspace.bot_user_id, "bot_id": rig.workspace.bot_id}
+    rig.simulator.credentials.scopes -= {"users:read.email", "groups:read"}
+    checked = await rig.source.check(rig.connection)
+    assert not checked.is_usable
+    told = {finding.state: finding for finding in checked.findings if finding.what == "scopes"}
+    assert "users:read.email is missing" in told["error"].detail and "OAuth & Permissions" in told["error"].remedy
+    assert "private channels can't be seen" in told["warning"].detail
+    rig.workspace.revoke_token()
+    with pytest.raises(CredentialError, match="install the app"):
+        await rig.source.check(rig.connection)
+
+
+async def test_a_closed_method_keeps_no_other_back(rig: SlackRig, deal: str) -> None:
+    rig.simulator.api.faults.add("ratelimited", headers={"Retry-After": "30"})
+    client = rig.source._clients.of(rig.connection)
+    with pytest.raises(BudgetExhaustedError) as caught:
+        await client.call("conversations.members", channel=deal)
+    assert caught.value.until == rig.now + timedelta(seconds=30)
+    calls = len(rig.simulator.api.calls)
+    with pytest.raises(BudgetExhaustedError):
+        await client.call("conversations.members", channel=deal)
+    assert len(rig.simulator.api.calls) == calls, "it is not even asked"
+    await client.call("conversations.info", channel=deal)
+    other_worker: Any = type(rig.source)(rig.services.source_ports, simulator=rig.simulator.base_url)
+    with pytest.raises(BudgetExhaustedError):
+        await other_worker._clients.of(rig.connection).call("conversations.members", channel=deal)
+    other_worker.close()
+    rig.wait(31)
+    await client.call("conversations.members", channel=deal)
+
+
+async def test_a_call_a_minute_is_learnt_from_a_refusal_and_forgotten_again(rig: SlackRig, deal: str) -> None:
+    slack_clock = rig.simulator.workspace.clock
+    slack_clock.freeze(rig.now)
+    rig.simulator.api.limits.restricted = True
+    client = rig.source._clients.of(rig.connection)
+    await client.call("conversations.history", channel=deal)
+    with pytest.raises(BudgetExhaustedError):
+        await client.call("conversations.history", channel=deal)
+    assert client.budget.history_page("conversations.history") == 15
+    assert client.budget.history_page("conversations.replies") == rig.connection.history_page
+    for _ in range(3):
+        rig.wait(61)
+        slack_clock.freeze(rig.now)
+        await client.call("conversations.history", channel=deal)
+        with pytest.raises(BudgetExhaustedError):
+            await client.call("conversations.history", channel=deal)
+    refused = [call for call in rig.simulator.api.calls_of("conversations.history") if call.status == 429]
+    assert len(refused) == 1, "after the first refusal Slack is not asked too often again"
+    rig.simulator.api.limits.restricted = False
+    rig.wait(3700)
+    slack_clock.freeze(rig.now)
+    for _ in range(5):
+        await client.call("conversations.history", channel=deal)
+    assert client.budget.history_page("conversations.history") == rig.connection.history_page
+
+
+async def test_a_poll_goes_on_where_its_time_ran_out(rig: SlackRig) -> None:
+    slack = rig.workspace
+    channels = [slack.create_channel(f"c{number}", user="U0ANN", members=[slack.bot_user_id]).id for number in range(3)]
+    made = [(channel, slack.post(channel, "hello", user="U0ANN")) for channel in channels]
+    untold(rig)
+    work = _poll(rig)
+    report = await rig.source.run(rig.connection, work, rig.now - timedelta(seconds=1))
+    assert not report.finished and report.errors == {}
+    calls = len(rig.simulator.api.calls_of("conversations.list"))
+    report = await rig.source.run(rig.connection, work, rig.now + timedelta(minutes=1))
+    assert report.finished and report.events
+    assert len(rig.simulator.api.calls_of("conversations.list")) == calls, "channels are not listed again"
+    await rig.drain()
+    assert await contents(rig, *made) == ["hello"] * 3
+    assert (await rig.depth(INGESTION_EVENTS)).active == 0
+
+
+def _poll(rig: SlackRig) -> SourceWork:
+    return SourceWork(
+        tenant_id=TENANT, connection_id=rig.connection.connection_id, work="poll", due_at=to_text(rig.now)
+    )
