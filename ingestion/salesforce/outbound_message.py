@@ -17,6 +17,11 @@ MOST_NOTIFICATIONS: Final = 100
 MOST_ELEMENTS: Final = 120_000
 """A hundred records of 800 fields have some 80,000."""
 DEEPEST: Final = 16
+LONGEST_NAME: Final = 255
+"""Characters of a name with its namespace, which the parser writes out for each element and attribute."""
+LONGEST_TAG: Final = 32 * 1024
+"""Bytes of a tag or a comment: within one, each attribute may have the whole of a long namespace written out."""
+_PIECE: Final = 16 * 1024
 
 _NOTIFICATIONS = (f"{SOAP}Envelope", f"{SOAP}Body", f"{OUTBOUND}notifications")
 _NOTIFICATION = (*_NOTIFICATIONS, f"{OUTBOUND}Notification")
@@ -77,7 +82,10 @@ def parse_outbound_message(body: bytes) -> OutboundMessage:
     target = _Target()
     parser = DefusedXMLParser(target=target, forbid_dtd=True, forbid_entities=True, forbid_external=True)
     try:
-        parser.feed(body)
+        for start in range(0, len(body), _PIECE):
+            parser.feed(body[start : start + _PIECE])
+            if start + _PIECE - parser.parser.CurrentByteIndex > LONGEST_TAG:
+                raise NotOutboundMessageError("it has a longer tag or comment than any message of Salesforce's")
         parser.close()
     except DefusedXmlException as error:
         raise NotOutboundMessageError(type(error).__name__) from None
@@ -101,6 +109,8 @@ class _Target:
         self.path.append(tag)
         if self.elements > MOST_ELEMENTS or len(self.path) > DEEPEST:
             raise NotOutboundMessageError("it has more elements, or deeper ones, than any message of Salesforce's")
+        if any(len(name) > LONGEST_NAME for name in (tag, *attributes)):
+            raise NotOutboundMessageError("it has longer names than any message of Salesforce's")
         place = tuple(self.path)
         self.text = [] if place in _READ else None
         if place == _NOTIFICATION:
