@@ -21,17 +21,23 @@ log = logging.getLogger(__name__)
 BUCKET = timedelta(seconds=2)
 """Notifications of one burst ask for one poll, at the burst's end: one that began in its middle might miss the rest."""
 
+LARGEST_REQUEST = 64 * 1024
+"""Drive sends no body; older kinds of notification have one of a few hundred bytes."""
+
 _CHANNEL_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,64}\Z")
 
 OK = PushAnswer(200)
 UNKNOWN = PushAnswer(404, "no such channel")
 """Drive does not send again what is answered so, nor should it."""
+TOO_LARGE = PushAnswer(413, f"the body may have {LARGEST_REQUEST} bytes at most")
 LATER = PushAnswer(503, "try again")
 """What Drive sends again, with growing pauses."""
 
 
 async def receive(request: PushRequest, ports: WebhookPorts) -> PushAnswer:
     """Ask for a poll of the connection whose channel it is, before it is answered."""
+    if len(request.body) > LARGEST_REQUEST:
+        return TOO_LARGE
     channel_id = request.headers.get("x-goog-channel-id", "")
     token = request.headers.get("x-goog-channel-token", "")
     if not _CHANNEL_ID.match(channel_id):
