@@ -6,7 +6,7 @@ import subprocess
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -29,6 +29,8 @@ class RunningApp:
     simulator: str
     data: Path
     tenant: str = "larkmoor"
+    simulators: dict[str, str] = field(default_factory=dict)
+    """Addresses by name, such as ``Slack``."""
 
     def cli(self, *arguments: str) -> Answer:
         """Run a command on the data folder."""
@@ -59,13 +61,20 @@ class RunningApp:
 
     def change(self, **record: Any) -> None:
         """Change a record of the simulated org."""
-        requests.post(f"{self.simulator}/_control/records", json=record, timeout=30).raise_for_status()
+        self.control("Salesforce", "records", record)
+
+    def control(self, simulator: str, path: str, body: Any = None) -> Any:
+        """A call of a simulator's control route; without a body a GET. What it answers."""
+        method = "GET" if body is None else "POST"
+        answer = requests.request(method, f"{self.simulators[simulator]}/_control/{path}", json=body, timeout=30)
+        assert answer.ok, answer.text
+        return answer.json()
 
 
 @contextmanager
-def running_app(data: Path) -> Iterator[RunningApp]:
-    """``shardline up`` with what the sample company has in Salesforce ingested; stopped as with Ctrl-C."""
-    company = part_of_sample(data.parent / "company")
+def running_app(data: Path, company: Path | None = None, *, tenant: str = "larkmoor") -> Iterator[RunningApp]:
+    """``shardline up`` with a company ingested (by default what the sample has in Salesforce), stopped by Ctrl-C."""
+    company = company or part_of_sample(data.parent / "company")
     log = data.parent / f"{data.name}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
@@ -77,7 +86,12 @@ def running_app(data: Path) -> Iterator[RunningApp]:
         )
         try:
             said = _said(process, log)
-            yield RunningApp(said["Serving"], said["Salesforce simulator"], data)
+            simulators = {
+                name.removesuffix(" simulator"): address
+                for name, address in said.items()
+                if name.endswith(" simulator")
+            }
+            yield RunningApp(said["Serving"], said.get("Salesforce simulator", ""), data, tenant, simulators)
         finally:
             process.send_signal(signal.SIGINT)
             try:
