@@ -5,6 +5,7 @@ import pytest
 from drive_rig import ADMIN, ANN, DOCUMENT, SHEET, SLIDES, DriveRig, given
 
 from connections.gdrive_connection import GoogleAuth
+from ingestion.content.extractor import ContentExtractor
 
 FORM = "application/vnd.google-apps.form"
 
@@ -15,6 +16,7 @@ async def status(rig: DriveRig, file_id: str) -> tuple[str, str | None]:
 
 
 async def test_each_kind_is_read_as_what_it_is(rig: DriveRig) -> None:
+    vars(rig.services)["extractor"] = ContentExtractor()
     table = rig.drive.create_file("Prices", "item,price\npump,12\n", mime_type=SHEET, content_type="text/csv")
     slides = rig.drive.create_file("Deck", "A slide about pumps.", mime_type=SLIDES)
     form = rig.drive.create_file("Form", "Ask.", mime_type=FORM)
