@@ -4,6 +4,7 @@ before the token."""
 import hmac
 import logging
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from connections.gdrive_connection import DriveConnection
@@ -38,12 +39,8 @@ async def receive(request: PushRequest, ports: WebhookPorts) -> PushAnswer:
     """Ask for a poll of the connection whose channel it is, before it is answered."""
     if len(request.body) > LARGEST_REQUEST:
         return TOO_LARGE
-    channel_id = request.headers.get("x-goog-channel-id", "")
-    token = request.headers.get("x-goog-channel-token", "")
-    if not _CHANNEL_ID.match(channel_id):
-        return UNKNOWN
     try:
-        connection = await _connection_of(channel_id, token, ports)
+        connection = await _connection_of(request.headers, ports)
     except (SecretsUnavailableError, StoreUnavailableError) as error:
         log.warning("a notification of Drive can't be taken now: %s", error)
         return LATER
@@ -68,14 +65,15 @@ async def receive(request: PushRequest, ports: WebhookPorts) -> PushAnswer:
     return OK
 
 
-async def _connection_of(channel_id: str, token: str, ports: WebhookPorts) -> DriveConnection | None:
-    """The connection that has made this token for this channel; None when none has.
+async def _connection_of(headers: Mapping[str, str], ports: WebhookPorts) -> DriveConnection | None:
+    """The connection that has made the token in *headers* for the channel in them; None when none has.
 
     Raises:
         SecretsUnavailableError, StoreUnavailableError: it can't be told now.
     """
+    channel_id, token = headers.get("x-goog-channel-id", ""), headers.get("x-goog-channel-token", "")
     named = connection_named_in(token)
-    if named is None:
+    if named is None or not _CHANNEL_ID.match(channel_id):
         return None
     for connection in await ports.directory.named("gdrive", named):
         if not isinstance(connection, DriveConnection) or connection.channel_secret is None:
