@@ -149,8 +149,9 @@ class _Target:
             object_type = one.get("object", "")
             try:
                 identifier, record_id = salesforce_id(one.get("id", "")), salesforce_id(one.get("record", ""))
-            except InvalidExternalIdError as error:
-                raise NotOutboundMessageError(f"a notification without its ids: {error}") from None
+            except InvalidExternalIdError:
+                # What stands there instead is not repeated: the message goes to the log, and who knows what it is.
+                raise NotOutboundMessageError("a notification lacks its id, or its record's") from None
             if not _API_NAME.match(object_type):
                 raise NotOutboundMessageError("a notification names no object")
             notifications.append(Notification(identifier, object_type, record_id))
