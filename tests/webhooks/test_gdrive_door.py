@@ -28,7 +28,7 @@ TEXTS = st.text(max_size=80) | st.sampled_from(
     body=st.binary(max_size=100),
 )
 async def test_a_notification_is_believed_with_its_own_channels_token_alone(
-    rig: WebhookRig, owner: str, change: str, text: str, at: int, body: bytes
+    rig: WebhookRig, *, owner: str, change: str, text: str, at: int, body: bytes
 ) -> None:
     true = dict(rig.drive(owner))
     token, headers = true[TOKEN], dict(true)
