@@ -25,6 +25,9 @@ from shards.store import ShardQuery
 OWN_KEYS = ("token.key", "function.key")
 """Files of the home that are keys themselves, and no vendor's."""
 
+FEWEST_WRITES, MOST_WRITES = 3, 60
+"""A run that finds something writes at least its lease, its events and its position, and comes to an end."""
+
 
 def written_forms(secret: str) -> Iterator[bytes]:
     """The ways in which a secret may be written down."""
@@ -81,6 +84,24 @@ class SourceContract:
         await rig.catch_up()
         assert await rig.texts(keys) == ["one", "two", "three", "four", "five"]
         await self.assert_nothing_told_twice(rig, keys)
+
+    async def test_killed_before_any_of_its_writes_it_loses_nothing(self, rig: SourceRig) -> None:
+        await self.begun(rig)
+        for write in range(MOST_WRITES):
+            texts = [f"{name} {write}" for name in ("one", "two", "three")]
+            keys = await self.created(rig, *texts)
+            await rig.pushes()
+            rig.die_before_write(write)
+            try:
+                await rig.read()
+            except KilledError:
+                await rig.start_again()
+            else:
+                break
+            await rig.settle()
+            await rig.catch_up()
+            assert await rig.texts(keys) == texts, f"killed before write {write}"
+        assert FEWEST_WRITES < write < MOST_WRITES - 1
 
     async def test_a_first_load_that_is_killed_goes_on_and_loses_and_doubles_nothing(self, rig: SourceRig) -> None:
         keys = await self.created(rig, "one", "two", "three", "four", "five")
@@ -169,14 +190,14 @@ class SourceContract:
         assert rig.calls() > before, "no call was made that could be refused"
         refused = rig.limited_calls()
         rig.end_faults()
-        while rig.now < refused_at + pause - timedelta(seconds=30):
-            rig.wait(20)
+        while rig.now < refused_at + pause * 0.75:
+            rig.wait(pause.total_seconds() / 8)
             await rig.tick()
             await rig.work()
             assert rig.limited_calls() == refused, f"{rig.now - refused_at} after it: {pause} hold"
         assert (await rig.connection()).status == "active"
         assert await rig.texts([key]) == [None]
-        rig.wait(60)
+        rig.wait(pause.total_seconds() / 4)
         await rig.settle(within=timedelta(hours=1))
         await rig.catch_up()
         assert await rig.texts([key]) == ["while the limit lasts"]

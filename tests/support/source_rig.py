@@ -17,7 +17,7 @@ from chain_rig import Rig, current
 from composition import LocalServices, Store, build_local
 from connections.connection import Connection, Schedule
 from connections.directory import ConnectionDirectory
-from connections.secrets import EnvironmentSecrets, environment_variable
+from connections.secrets import EnvironmentSecrets, Secret, environment_variable
 from connections.state import STATE_TYPE
 from ingestion.connecting import check, establish
 from ingestion.connection_memory import ConnectionMemory, connection_key, new_connection_memory
@@ -61,12 +61,21 @@ class MortalProcess:
 
     def __init__(self) -> None:
         self.dies_after_events = False
+        self.writes_left: int | None = None
+        """How many writes it lives for; None: it lives on."""
         self.is_dead = False
 
-    def live(self) -> None:
-        """Go no further once dead."""
-        if self.is_dead:
-            raise KilledError
+    def die(self) -> None:
+        """End here."""
+        self.is_dead = True
+        raise KilledError
+
+    def write(self) -> None:
+        """Be about to write; a dead process, or one whose time has come, does not come to it."""
+        if self.is_dead or self.writes_left == 0:
+            self.die()
+        if self.writes_left is not None:
+            self.writes_left -= 1
 
 
 class WatchedBus:
@@ -78,13 +87,12 @@ class WatchedBus:
         self._sent = sent
 
     async def send(self, queue: str, messages: Sequence[Message], *, delay: timedelta | None = None) -> None:
-        self._process.live()
+        self._process.write()
         await self._bus.send(queue, messages, delay=delay)
         if queue in LANES:
             self._sent.extend(messages)
             if messages and self._process.dies_after_events:
-                self._process.is_dead = True
-                raise KilledError
+                self._process.die()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._bus, name)
@@ -98,11 +106,28 @@ class WatchedStore:
         self._process = process
 
     async def write_many(self, *args: Any, **options: Any) -> Any:
-        self._process.live()
+        self._process.write()
         return await self._store.write_many(*args, **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+
+class KeptSecrets:
+    """Secrets as a vault's client has them: what was read once is kept, until it is asked for anew."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._secrets = EnvironmentSecrets(environment)
+        self.kept: dict[tuple[str, str], Secret] = {}
+
+    async def get(self, tenant_id: str, reference: str, *, fresh: bool = False) -> Secret:
+        key = (tenant_id, reference)
+        if fresh or key not in self.kept:
+            self.kept[key] = await self._secrets.get(tenant_id, reference)
+        return self.kept[key]
+
+    async def close(self) -> None:
+        self.kept.clear()
 
 
 class SourceRig(Rig, ABC):
@@ -130,7 +155,8 @@ class SourceRig(Rig, ABC):
         services = self.services
         bus = cast(MessageBus, WatchedBus(services.bus, self.process, self.sent))
         store = cast(Store, WatchedStore(services.store, self.process))
-        self.services = replace(services, bus=bus, store=store, secrets=EnvironmentSecrets(self.secrets))
+        self.vault = KeptSecrets(self.secrets)
+        self.services = replace(services, bus=bus, store=store, secrets=self.vault)
 
     def _webhooks(self) -> WebhookPorts:
         services = self.services
@@ -246,6 +272,7 @@ class SourceRig(Rig, ABC):
         connection = await self.connection(tenant_id)
         self.secrets[environment_variable(tenant_id, self.login_secret)] = "planted-wrong-K2m7"
         self.planted.append("planted-wrong-K2m7")
+        self.vault.kept.clear()
         self.source.forget(connection)
 
     @abstractmethod
@@ -326,6 +353,14 @@ class SourceRig(Rig, ABC):
                 return
             self.wait(2)
 
+    async def read(self) -> None:
+        """Let the next poll be due, and do the work against the source that follows from it, but not the chain's."""
+        self.wait(POLL.total_seconds() + 1)
+        await self.tick()
+        for _ in range(5):
+            await self.work()
+            self.wait(2)
+
     async def catch_up(self) -> None:
         """Let the next poll be due, and all that follows from it be done."""
         self.wait(POLL.total_seconds() + 1)
@@ -353,11 +388,15 @@ class SourceRig(Rig, ABC):
         built = build_local(self.settings, clock=self.clock)
         process = MortalProcess()
         bus = cast(MessageBus, WatchedBus(built.bus, process, self.sent))
-        return replace(built, bus=bus, model=self.services.model, secrets=EnvironmentSecrets(self.secrets))
+        return replace(built, bus=bus, model=self.services.model, secrets=KeptSecrets(self.secrets))
 
     def die_after_events(self) -> None:
         """Let the process end right after the next events are on the bus, before anything else is written."""
         self.process.dies_after_events = True
+
+    def die_before_write(self, number: int) -> None:
+        """Let the process end when it is about to write, to bus or store, for the time of that number (from 0)."""
+        self.process.writes_left = number
 
     async def start_again(self) -> None:
         """A new process in place of the dead one, once the dead one's lease has run out."""
