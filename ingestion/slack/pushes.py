@@ -91,6 +91,7 @@ class Pushed:
         taker = {
             "channel_id_changed": self._channel_moved,
             "channel_history_changed": self._history_changed,
+            "group_history_changed": self._history_changed,
         }.get(kind)
         if taker is not None:
             return taker
