@@ -205,7 +205,6 @@ async def _serve(data: Path, port: int, workers: int, environment: Mapping[str, 
     # The connections are tested from here before the app's own processes have these.
     os.environ.update(environment)
     out = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
-    os.environ.update(environment)
     services = build_local(load_settings(data / HOME_FILE))
     started = time.perf_counter()
     try:
