@@ -59,6 +59,9 @@ BUDGET_DELAY = timedelta(minutes=30)
 NOT_ACTIVE = "connection-not-active"
 """Why a push is parked that came while its connection waited for people."""
 
+ASKED_AGAIN = "it is asked again by itself"
+"""What people have to know of an error that passes."""
+
 LOST_AFTER = timedelta(minutes=15)
 """How long after its time a copy that should go on with the work is taken for lost."""
 
@@ -359,12 +362,13 @@ class _Run:
         except TransientError as error:
             failures = memory.metadata.failures + 1
             delay = max(error.after or timedelta(0), min(FIRST_DELAY * 2 ** min(failures - 1, 10), LONGEST_DELAY))
-            told = self._told(memory, "failed", str(error), failures=failures)
+            told = self._told(memory, "failed", f"{error}; {ASKED_AGAIN}", failures=failures)
             return Later(delay, str(error)), self._postponed(told, delay)
         except BudgetExhaustedError as error:
             ports.metrics.budget_left(connection.system, connection.instance or "", 0)
             delay = BUDGET_DELAY if error.until is None else max(error.until - ports.clock(), timedelta(seconds=1))
-            return Later(delay, str(error)), self._postponed(self._told(memory, "partial", str(error)), delay)
+            told = self._told(memory, "partial", f"{error}; {ASKED_AGAIN}")
+            return Later(delay, str(error)), self._postponed(told, delay)
         except CredentialError as error:
             await _fail(self.source, connection, error, ports)
             return DONE, self._scheduled(self._told(memory, "failed", str(error)), again=False)
