@@ -235,7 +235,7 @@ def test_a_path_that_can_not_be_is_named(tmp_path: Path, call: Call) -> None:
     words = ("connections", "--tenant", "acme", "--add", missing, "--data", tmp_path)
     complains(call(*words), 1, f"{missing} can't be used (no such file or directory)", "another path")
     missing.write_text("{}")
-    complains(call(*words), 1, f"{missing}: connectionId: is missing")
+    complains(call(*words), 1, f"{missing}: system: is missing: it is one of salesforce, slack, gdrive")
 
 
 def test_a_reason_that_nothing_is_parked_for_is_named(tmp_path: Path, call: Call) -> None:
