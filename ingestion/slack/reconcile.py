@@ -20,7 +20,7 @@ from ingestion.slack.errors import RefusedError
 from ingestion.slack.events import SYSTEM, moment_of, send_events, ts_of, ts_order
 from ingestion.slack.facts import ChannelFacts, JsonObject, is_private
 from ingestion.slack.listing import channel_pages, make_readable, team_of
-from ingestion.slack.reads import has_replies, history_page, thread_pages
+from ingestion.slack.reads import ask_to_read, has_replies, history_page, history_request, thread_pages
 from ingestion.slack.workspace import UNSEEN, Workspace
 from ingestion.source import RunReport
 from messaging.contracts import IngestionEvent, SourceWork
@@ -37,10 +37,12 @@ DEEP_EVERY: Final = timedelta(hours=6)
 
 
 class Walk(msgspec.Struct, rename="camel", omit_defaults=True):
-    """A walk under way: channels that are left; *deep*: the whole of the last days; *of* the poll that began it."""
+    """A walk under way: channels that are left; *deep*: the whole of the last days; *first*: since the connection was
+    made, as what was before is the first load's; *of* the poll that began it."""
 
     left: list[str] = msgspec.field(default_factory=list)
     deep: bool = False
+    first: bool = False
     of: str = ""
 
 
@@ -90,7 +92,7 @@ class _Reconcile:
         while walk.left and self._ports.clock() < deadline:
             channel_id = walk.left[0]
             try:
-                newest = await self._channel(channel_id, state.newest.get(channel_id), deep=walk.deep)
+                newest = await self._channel(channel_id, state.newest.get(channel_id), walk)
             except RefusedError as error:
                 if error.code not in UNSEEN:
                     report.errors[channel_id] = str(error)
@@ -110,14 +112,15 @@ class _Reconcile:
         return ReconcileState(self._connection.connection_id)
 
     def _is_deep_due(self, state: ReconcileState) -> bool:
-        return state.deep_at is None or from_text(state.deep_at) + DEEP_EVERY <= self._ports.clock()
+        return state.deep_at is not None and from_text(state.deep_at) + DEEP_EVERY <= self._ports.clock()
 
     async def _save(self, saved: Saved[ReconcileState], state: ReconcileState) -> Saved[ReconcileState]:
         return await self._ports.states.save(self._connection.tenant_id, self._key, saved, state)
 
     async def _begin(self, state: ReconcileState, *, deep: bool) -> Walk:
         """List the channels; a walk through those that can be read."""
-        if deep:
+        first = state.deep_at is None and not deep
+        if deep or first:
             state.deep_at = to_text(self._ports.clock())
         listed: set[str] = set()
         readable: dict[str, None] = {}
@@ -130,7 +133,7 @@ class _Reconcile:
         await self._send([])
         await self._look_for_unlisted(listed)
         state.newest = {one: ts for one, ts in state.newest.items() if one in readable}
-        return Walk(list(readable), deep, self._work.due_at)
+        return Walk(list(readable), deep, first, self._work.due_at)
 
     async def _listed(self, raw: JsonObject) -> bool:
         """Take a listed channel for what it says; whether its messages can be read.
@@ -174,7 +177,7 @@ class _Reconcile:
                 break
         await self._send([])
 
-    async def _channel(self, channel_id: str, newest: str | None, *, deep: bool) -> str | None:
+    async def _channel(self, channel_id: str, newest: str | None, walk: Walk) -> str | None:
         """Send what was missed of a channel; the newest message of it."""
         channel = await self._workspace.channel(channel_id)
         if channel is not None and channel.is_private:
@@ -182,9 +185,7 @@ class _Reconcile:
         if channel is None:
             return None
         now = self._ports.clock()
-        first = now - timedelta(days=self._connection.thread_days)
-        oldest = ts_of(first) if deep or newest is None else _before(newest, OVERLAP)
-        began_at = ts_of(now)
+        oldest = await self._oldest(channel_id, newest, walk, now)
         cursor: str | None = None
         restarted = False
         while True:
@@ -205,7 +206,20 @@ class _Reconcile:
                 newest = max([*([newest] if newest else []), *(one["ts"] for one in messages)], key=ts_order)
             cursor = next_cursor(page)
             if cursor is None:
-                return newest or began_at
+                return newest or ts_of(now)
+
+    async def _oldest(self, channel_id: str, newest: str | None, walk: Walk, now: datetime) -> str:
+        """Where the listing of a channel begins."""
+        if walk.deep:
+            return ts_of(now - timedelta(days=self._connection.thread_days))
+        if newest is not None:
+            return _before(newest, OVERLAP)
+        if walk.first and self._connection.created_at:
+            return ts_of(min(from_text(self._connection.created_at), now) - OVERLAP)
+        # It can be read only since the last poll, and no event has said so.
+        request = {"history": [history_request(channel_id)]}
+        await ask_to_read(self._ports, self._connection, request, event_id=f"seen|{self._work.due_at}")
+        return ts_of(now - OVERLAP)
 
     async def _incomplete(
         self, channel: ChannelFacts, roots: Sequence[JsonObject], changed: Sequence[IngestionEvent]
