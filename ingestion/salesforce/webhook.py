@@ -44,6 +44,8 @@ LARGEST_REQUEST: Final = 10 * 1024 * 1024
 LARGEST_KEPT: Final = LARGEST_BODY // 2
 """Bytes of a body that is kept for people because it names no record."""
 IDS_A_WORK: Final = 200
+LONGEST_KEY: Final = 300
+"""Characters of a change event's own key that go into the request as they are: a transaction key has 36."""
 BUCKET: Final = timedelta(seconds=2)
 """Callouts about the same records within one are one request, made when it ends: it misses nothing that they tell."""
 REMEMBERED: Final = 20_000
@@ -184,6 +186,7 @@ def _works_of_changes(
             ignored[change.object_type] = ignored.get(change.object_type, 0) + max(len(change.ids), 1)
             continue
         key = change.key or _digest(change.object_type, *sorted(change.ids), to_text(now))
+        key = key if len(key) <= LONGEST_KEY else _digest(key)
         if change.everything_since:
             works.append(
                 _work(

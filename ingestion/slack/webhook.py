@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http import HTTPStatus
+from itertools import islice
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -45,6 +46,9 @@ BURST_SECONDS: Final = 30.0
 
 _LARGEST_WORK: Final = LARGEST_BODY - 8 * 1024
 _LONGEST_CHALLENGE: Final = 1000
+_LONGEST_ID: Final = 200
+_MOST_KEPT: Final = 50
+"""Fields of an event that is too large to be queued."""
 _LEFT_OUT: Final = frozenset({"token", "authed_users", "authed_teams"})
 """The deprecated verification token is a secret, the others are what ``authorizations`` says better."""
 
@@ -266,9 +270,9 @@ def _event_id(content: Mapping[str, Any], body: bytes) -> str:
     """What tells an event apart from every other; a repeat has the same."""
     event_id = _text(content, "event_id")
     if event_id is not None:
-        return f"slack|{event_id[:100]}"
+        return f"slack|{event_id[:_LONGEST_ID]}"
     if content.get("type") == "app_rate_limited":
-        return f"slack|rate|{content.get('team_id')}|{content.get('minute_rate_limited')}"
+        return f"slack|rate|{content.get('team_id')}|{content.get('minute_rate_limited')}"[:_LONGEST_ID]
     return f"slack|body|{hashlib.sha256(body).hexdigest()}"
 
 
@@ -302,9 +306,12 @@ def _message(connection: SlackConnection, envelope: dict[str, Any], event_id: st
     ids = dict(_named_records(event)) if isinstance(event, dict) else {}
     if not ids:
         # Too large to be queued, and nothing in it can be read again: what it is stays known.
-        cut = {
-            name: value for name, value in envelope.items() if isinstance(value, str | int) and len(str(value)) < 200
-        }
+        short = (
+            (name, value)
+            for name, value in envelope.items()
+            if isinstance(value, str | int) and len(name) + len(str(value)) < _LONGEST_ID
+        )
+        cut = dict(islice(short, _MOST_KEPT))
         return work.model_copy(update={"push": cut | {"cut": True}}).to_message(SOURCE_WORK)
     return work.model_copy(update={"work": "read", "push": None, "ids": ids}).to_message(SOURCE_WORK)
 
@@ -326,13 +333,16 @@ def _lean(envelope: dict[str, Any]) -> dict[str, Any]:
 
 
 def _named_records(event: Mapping[str, Any]) -> Iterable[tuple[str, list[str]]]:
-    channel = event.get("channel")
-    message = event.get("message")
-    ts = message.get("ts") if isinstance(message, dict) else event.get("ts")
-    if event.get("type") == "message" and isinstance(channel, str) and isinstance(ts, str):
-        yield "message", [f"{channel}:{ts}"]
-    elif isinstance(channel, dict) and isinstance(channel.get("id"), str):
-        yield "channel", [channel["id"]]
-    user = event.get("user")
-    if isinstance(user, dict) and isinstance(user.get("id"), str):
-        yield "user", [user["id"]]
+    channel, message, user = event.get("channel"), event.get("message"), event.get("user")
+    ts = _id(message, "ts") if isinstance(message, dict) else _id(event, "ts")
+    if event.get("type") == "message" and ts and (of := _id(event, "channel")):
+        yield "message", [f"{of}:{ts}"]
+    elif isinstance(channel, dict) and (changed := _id(channel, "id")):
+        yield "channel", [changed]
+    if isinstance(user, dict) and (person := _id(user, "id")):
+        yield "user", [person]
+
+
+def _id(holder: Mapping[str, Any], name: str) -> str | None:
+    value = _text(holder, name)
+    return value if value is not None and len(value) <= _LONGEST_ID else None
