@@ -1,6 +1,7 @@
 """Commands that tie a tenant to its sources: connect, disconnect, backfill."""
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -310,6 +311,8 @@ def backfill(
     json: JsonOption = False,
 ) -> None:
     """Load a connection's history now, as fast as the chain digests it; it goes on where it stopped."""
+    # The progress tells of pauses; a line for each short one would bury it.
+    logging.getLogger("ingestion.patience").setLevel(logging.ERROR)
     for path in source or []:
         if not path.exists():
             raise UsageError(f"--from: there is no {path}")
