@@ -29,8 +29,8 @@ class SlackConnection(Connection, frozen=True, kw_only=True, rename="camel"):
         join_public: whether the bot joins public channels that it is to read.
         calls_per_minute: the most calls a minute, by method; absent: by the method's published tier.
         history_page: messages a page of history and replies; 15 where Slack allows a call a minute.
-        events_per_second: how many of the workspace's events are taken at once; the rest waits in the queue.
-        thread_days: threads that nothing was written in for longer are compared less often.
+        events_per_second: how many of the workspace's events one process takes at once; the rest waits in the queue.
+        thread_days: how far back late replies and edits that no event told are looked for.
         bot_user, bot_id: who the app itself is, found at connect time; its own messages are left out.
     """
 
