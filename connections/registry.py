@@ -146,15 +146,15 @@ class ConnectionRegistry:
 
     async def set_instance(self, connection: Connection, instance: str, base_url: str) -> Connection | None:
         """Record where a login leads: the instance, and where people open it; None when the connection was removed, or
-        can't be read."""
+        can't be read. One that is of another instance stays as it is: *connection* may be a description under test."""
+
+        def change(standing: Connection | None) -> Connection | None:
+            if standing is None or standing.instance not in ("", instance):
+                return standing
+            return msgspec.structs.replace(standing, instance=instance, base_url=base_url)
+
         try:
-            return await self._update(
-                connection.tenant_id,
-                connection.connection_id,
-                lambda standing: (
-                    msgspec.structs.replace(standing, instance=instance, base_url=base_url) if standing else None
-                ),
-            )
+            return await self._update(connection.tenant_id, connection.connection_id, change)
         except InvalidConnectionError:
             return None
 
@@ -176,15 +176,16 @@ class ConnectionRegistry:
     async def resolve_instance(self, tenant_id: str, system: str) -> str | None:
         """The instance of the tenant's only connection of *system*; None when there is none or several.
 
-        Two connections of one instance (another user's login, say) are one. The answer is kept for
-        :data:`CACHE_SECONDS`.
+        Two connections of one instance (another user's login, say) are one, and one that is disconnected is none. The
+        answer is kept for :data:`CACHE_SECONDS`.
         """
         key = (tenant_id, system)
         now = self._monotonic()
         known = self._instances.get(key)
         if known and known[0] > now:
             return known[1]
-        instances = {connection.instance for connection in await self.of_tenant(tenant_id, system=system)}
+        connections = await self.of_tenant(tenant_id, system=system)
+        instances = {one.instance for one in connections if one.status != "disconnected"}
         answer = next(iter(instances)) or None if len(instances) == 1 else None
         if answer is not None:
             # That there is none is not kept: events parked for it are replayed as soon as someone has connected.

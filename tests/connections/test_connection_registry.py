@@ -85,8 +85,11 @@ async def test_the_instance_of_the_only_connection_is_found(store: SqliteShardSt
     assert await registry.resolve_instance("acme", "salesforce") == ORG
     assert await registry.resolve_instance("other", "salesforce") is None
 
-    await registry.save(connection(connectionId="second", instance=OTHER))
+    second = await registry.save(connection(connectionId="second", instance=OTHER))
     assert await registry.resolve_instance("acme", "salesforce") is None
+
+    await registry.set_status(second, "disconnected")
+    assert await registry.resolve_instance("acme", "salesforce") == ORG
 
 
 async def test_a_connection_never_moves_to_another_instance(store: SqliteShardStore) -> None:
@@ -96,6 +99,12 @@ async def test_a_connection_never_moves_to_another_instance(store: SqliteShardSt
     assert (await registry.save(connection())).instance == ORG
     with pytest.raises(InvalidConnectionError, match="make a new connection"):
         await registry.save(connection(instance=OTHER))
+
+    # As a test of a description under the same id may find out.
+    await registry.set_instance(connection(), OTHER, "https://other.my.salesforce.com")
+    stored = await registry.get("acme", "sf")
+    assert stored is not None
+    assert (stored.instance, stored.base_url) == (ORG, "")
 
 
 JWT = {"flow": "jwt-bearer", "username": "u", "consumerKey": "k", "privateKey": "secret:acme/key"}
