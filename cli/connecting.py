@@ -311,8 +311,6 @@ def backfill(
     json: JsonOption = False,
 ) -> None:
     """Load a connection's history now, as fast as the chain digests it; it goes on where it stopped."""
-    # The progress tells of pauses; a line for each short one would bury it.
-    logging.getLogger("ingestion.patience").setLevel(logging.ERROR)
     for path in source or []:
         if not path.exists():
             raise UsageError(f"--from: there is no {path}")
@@ -666,9 +664,12 @@ class _progress:  # noqa: N801 - used as a function that gives a context
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._say_at = 0.0
+        self._pauses = logging.getLogger("ingestion.patience")
         self._stuck: tuple[str | None, int] = (None, 0)
 
     def __enter__(self) -> Callable[[HistoryNotes], None]:
+        # A line for each short pause of a call would bury what is told here.
+        self._pauses.setLevel(logging.ERROR)
         if not self._err.is_terminal:
             return self._say
         columns = (SpinnerColumn(), BarColumn(bar_width=14), TimeElapsedColumn(), TextColumn("{task.description}"))
@@ -683,6 +684,7 @@ class _progress:  # noqa: N801 - used as a function that gives a context
         return advance
 
     def __exit__(self, *_: object) -> None:
+        self._pauses.setLevel(logging.NOTSET)
         if self._bar is not None:
             self._bar.stop()
 
