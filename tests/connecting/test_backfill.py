@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,7 +10,7 @@ from commands_of_rig import CommandsOfRig, complaint
 from source_rig import SourceRig
 
 from connections.lease import new_lease
-from ingestion.first_load import LEASE_FOR, HistoryMemory, HistoryNotes, history_key, new_history_memory
+from ingestion.first_load import LEASE_FOR, HistoryMemory, HistoryNotes, history_key, load_memory, new_history_memory
 
 ONE_SOURCE = pytest.mark.parametrize("rig", ["salesforce"], indirect=True)
 ONLY_SLACK = pytest.mark.parametrize("rig", ["slack"], indirect=True)
@@ -119,10 +120,14 @@ async def test_a_load_that_another_drives_is_followed_to_its_end(
     await write(at_it)
     finished = HistoryNotes(asked_at="2026-01-01T00:00:00.000Z", finished_at="2026-01-01T01:00:00.000Z", records=2000)
 
-    async def rest(_: float) -> None:
+    async def look(*args: Any, **options: Any) -> HistoryMemory:
+        """What stands now; the other driver then comes to its end."""
+        seen = await load_memory(*args, **options)
         await write(msgspec.structs.replace(at_it, lease=None, metadata=finished))
+        return seen
 
-    monkeypatch.setattr("cli.connecting.asyncio.sleep", rest)
+    monkeypatch.setattr("cli.connecting.load_memory", look)
+    monkeypatch.setattr("cli.connecting.LOOK_SECONDS", 0.0)
     answer = await shardline("backfill", connection.connection_id)
     assert answer.code == 0, answer.error
     assert "500 records of 2,000 (25 %), 10 a second, some 2 min left; waiting for the chain" in answer.error
