@@ -193,6 +193,9 @@ class _ObjectPoll:
         except (ObjectError, StuckWalkError) as error:
             log.warning("connection %s: %s", self._connection.connection_id, error)
             self._report.error = str(error)
+            # The cursor goes back to where it stands stored, and what it is still to be taken back to stays noted.
+            standing = self._saved.value.metadata.rewind_to
+            self._reader.notes = msgspec.structs.replace(self._reader.notes, rewind_to=standing)
             await self._save(self._saved.value.cursor, "failed", str(error))
         notes = self._saved.value.metadata
         if notes.refresh.wanted and notes.schema_changes:
