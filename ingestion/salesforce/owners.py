@@ -1,6 +1,7 @@
 """Owners of records: the users among them that nobody has read yet, where users are not polled."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
@@ -19,11 +20,15 @@ _USER_PREFIX = "005"
 IDS_A_WORK = 200
 
 
+KNOWN_FOR = timedelta(hours=1)
+"""How long what is known of an org's owners is believed: a purge may have taken them away since."""
+
+
 class KnownOwners:
     """The owners that this process knows to be stored or asked for, by tenant and org."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], set[str]] = {}
+        self._known: dict[tuple[str, str], tuple[datetime, set[str]]] = {}
 
     async def ask_for_unknown(
         self,
@@ -42,14 +47,16 @@ class KnownOwners:
         """
         if any(polled.name == USER for polled in connection.objects):
             return
-        known = self._known.setdefault((connection.tenant_id, instance), set())
+        known = self._of_org(connection.tenant_id, instance, clock())
         owners = {str(record.get("OwnerId")) for record in records} - known
         ids = sorted(owner for owner in owners if owner.startswith(_USER_PREFIX))
         if not ids:
             return
         shards = {shard_id(connection.tenant_id, SYSTEM, instance, USER, owner): owner for owner in ids}
         stored = await store.get_many(connection.tenant_id, list(shards))
-        unknown = [owner for identity, owner in shards.items() if identity not in stored]
+        unknown = [
+            owner for identity, owner in shards.items() if identity not in stored or not stored[identity].is_live
+        ]
         now = to_text(clock())
         works = []
         for start in range(0, len(unknown), IDS_A_WORK):
@@ -68,3 +75,10 @@ class KnownOwners:
         if works:
             await bus.send(SOURCE_WORK, works)
         known.update(ids)
+
+    def _of_org(self, tenant_id: str, instance: str, now: datetime) -> set[str]:
+        since, known = self._known.get((tenant_id, instance), (now, set[str]()))
+        if since + KNOWN_FOR <= now:
+            since, known = now, set()
+        self._known[tenant_id, instance] = since, known
+        return known

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 from polled_org import CONNECTION, TENANT
 from pushed_org import PushedOrg
 
@@ -13,6 +14,8 @@ from local.salesforce.store import Table
 from messaging.contracts import SourceWork
 from messaging.times import to_text
 from processors.outcome import DONE, Park
+from shards.identity import shard_id
+from shards.store import ShardWrite
 
 
 def read(org: PushedOrg, ids: dict[str, list[str]], event_id: str = "e", **more: Any) -> SourceWork:
@@ -179,6 +182,11 @@ async def test_overflow_and_wildcards_lead_to_a_poll_from_before_the_commit_and_
     assert await org.work() == [DONE]
     asked = await org.asked()
     assert sorted(work.work for work in asked) == ["poll", "sweep"]
+    org.org.hide("Account")
+    assert (await org.poll()).errors.keys() == {"Account"}, (
+        "what a poll that could not read was to read stays to be read"
+    )
+    org.org.show("Account")
     for work in asked:
         assert await handle_source_work(work, org.work_ports) == DONE
     await org.drain()
@@ -201,6 +209,15 @@ async def test_owners_are_read_even_where_users_are_not_polled(org: PushedOrg) -
     assert org.seen.records("User").keys() == {owner, other}
     await org.poll()
     assert await org.asked() == []
+
+    # Taken away with all that a connection brought, and connected again, while this process runs.
+    stored = await org.store.get(TENANT, shard_id(TENANT, "salesforce", org.org.org_id, "User", owner))
+    assert stored is not None
+    assert all(await org.store.write_many([ShardWrite(msgspec.structs.replace(stored, status="deleted"), stored.etag)]))
+    org.pass_time(timedelta(hours=1))
+    org.org.create("Account", {"Name": "C", "OwnerId": owner})
+    await org.poll()
+    assert [work.ids for work in await org.asked()] == [{"User": [owner]}]
 
 
 async def test_a_merge_and_a_cascade_take_the_children_along(org: PushedOrg) -> None:
