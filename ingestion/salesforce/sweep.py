@@ -51,6 +51,10 @@ IDS_A_QUERY = 400
 FEW = 5
 """So many missing records are believed whatever share of all they are: a share means little among a few."""
 
+MOST_JUDGED = 20_000
+"""Missing records that one sweep asks for by id and suspects, in fifty calls and half a megabyte of state; the next
+ones judge the others."""
+
 STORE_PAGE = 500
 
 Hashes = npt.NDArray[np.uint64]
@@ -256,13 +260,15 @@ class _Sweep:
             log.warning("connection %s: sweep refused: %s", self._connection.connection_id, report.refused)
             await self._save(msgspec.structs.replace(done, suspects=(), suspected_at=None, refused=report.refused))
             return
-        absent = await self._absent(list(missing))
+        suspected = set(notes.suspects)
+        judged = sorted(missing, key=lambda record_id: (record_id not in suspected, record_id))[:MOST_JUDGED]
+        absent = await self._absent(judged)
         # Not in the first listing either: suspected then, and read before that one began.
         first = notes.suspected_at
         gone = {
             record_id
             for record_id in absent
-            if record_id in notes.suspects and first is not None and missing[record_id].read_at < first
+            if record_id in suspected and first is not None and missing[record_id].read_at < first
         }
         if gone:
             versions = {record_id: missing[record_id].source_version for record_id in gone}
@@ -271,7 +277,7 @@ class _Sweep:
                 INGESTION_EVENTS, gone_messages(origin, versions, queue=INGESTION_EVENTS, read_at=listing.began_at)
             )
         suspects = tuple(sorted(absent - gone))
-        report.deleted, report.suspects = len(gone), len(suspects)
+        report.deleted, report.suspects = len(gone), len(suspects) + len(missing) - len(judged)
         await self._save(
             msgspec.structs.replace(
                 done,

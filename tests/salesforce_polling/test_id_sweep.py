@@ -100,6 +100,22 @@ async def test_too_many_missing_is_refused_with_a_remedy(org: PolledOrg) -> None
     assert (memory.metadata.sweep.refused, memory.error_message) == (None, None)
 
 
+async def test_more_missing_records_than_one_sweep_judges_are_left_to_the_next_ones(
+    org: PolledOrg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.salesforce.sweep.MOST_JUDGED", 2)
+    gone = contacts(org, 20)[:5]
+    await org.poll()
+    for one in gone:
+        org.org.hard_delete("Contact", one)
+
+    reports = [await org.sweep() for _ in range(6)]
+
+    assert [report.objects["Contact"].deleted for report in reports] == [0, 2, 0, 2, 0, 1]
+    assert [report.again for report in reports] == [True] * 5 + [False]
+    assert org.seen.records("Contact").keys() == org.truth().keys()
+
+
 async def test_an_object_that_shows_nothing_any_more_deletes_nothing(org: PolledOrg) -> None:
     contacts(org, 3)
     await org.poll()
