@@ -18,18 +18,27 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 4
 LONGEST_WAIT = timedelta(seconds=5)
 """A pause that is longer is not waited for here: the work comes back later."""
+NO_MORE_AFTER = timedelta(minutes=1)
+"""A call that failed so long after the first is not made again: a source that lets each one run into its time limit
+would keep the work beyond the connection's lease."""
 
 _asked: ContextVar[str] = ContextVar("asked")
 
 
 async def patiently(what: str, call: Callable[[], Awaitable[T]]) -> T:
-    """*call*'s result, asked for up to four times, with short pauses, while the errors are of the kind that pass.
+    """*call*'s result, asked for up to four times within a minute, with short pauses, while the errors are of the kind
+    that pass.
 
     *what* names the call in the log, where each pause is a line.
     """
     _asked.set(what)
     async for attempt in stamina.retry_context(
-        on=_pause, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=LONGEST_WAIT, wait_jitter=0.5
+        on=_pause,
+        attempts=ATTEMPTS,
+        timeout=NO_MORE_AFTER,
+        wait_initial=0.5,
+        wait_max=LONGEST_WAIT,
+        wait_jitter=0.5,
     ):
         with attempt:
             return await call()
