@@ -18,6 +18,9 @@ _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 LARGEST_EXPONENT = 308
 """The decimal exponent of the largest IEEE 754 double."""
 
+MOST_HOLDERS = 100_000
+"""Lists and objects that a body of others may have: brackets, counted in its texts, too."""
+
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _canonical_encoder = msgspec.json.Encoder(decimal_format="number", order="sorted")
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
@@ -48,15 +51,19 @@ def decode(data: bytes | str) -> Any:
 
 
 def decode_shallow(data: bytes, deepest: int) -> Any:
-    """The JSON value in *data*, as others send it: what just about can be read could not be written again, which takes
-    more of the stack.
+    """The JSON value in *data*, as strangers send it: what just about can be read could not be written again, which
+    takes more of the stack, and a list of no items, of three bytes, takes 64 of memory.
 
     Raises:
-        DecodeError: *data* is no JSON, or has lists and objects in more than *deepest* levels.
+        DecodeError: *data* is no JSON, or has lists and objects in more than *deepest* levels, or more of them than
+            :data:`MOST_HOLDERS`, which is told before anything is read.
     """
+    opened = data.count(b"[") + data.count(b"{")
+    if opened > MOST_HOLDERS:
+        raise DecodeError(f"it has more than {MOST_HOLDERS} lists and objects")
     value = decode(data)
     # What has no more brackets can't be deeper, and that is seen without a look at each value.
-    if data.count(b"[") + data.count(b"{") > deepest and _is_deeper(value, deepest):
+    if opened > deepest and _is_deeper(value, deepest):
         raise DecodeError(f"it is nested in more than {deepest} levels")
     return value
 

@@ -52,6 +52,8 @@ REMEMBERED: Final = 20_000
 """Notification ids that a process remembers."""
 FRESH_EVERY: Final = 5.0
 """Seconds between two fresh reads of a connection's secrets: whoever guesses must not keep the vault busy."""
+DEEPEST_JSON: Final = 100
+"""Levels that are read at all; records are found in far fewer."""
 PARSED_ASIDE: Final = 256 * 1024
 """Bytes from which a body is parsed in a thread, so that others are answered meanwhile."""
 
@@ -143,13 +145,16 @@ def _work_of_notifications(
 
 async def _receive_json(body: bytes, connections: Sequence[SalesforceConnection], ports: WebhookPorts) -> PushAnswer:
     now = ports.clock()
-    try:
-        content = await _parsed(codec.decode, body)
-    except codec.DecodeError:
-        return _problem(HTTPStatus.BAD_REQUEST, "invalid-json", "The body is no JSON.")
     objects = {polled.name.lower(): polled.name for one in connections for polled in one.objects}
+
+    def parse(text: bytes) -> tuple[Any, Pushed]:
+        read = codec.decode_shallow(text, DEEPEST_JSON)
+        return read, find_records(read, objects, now)
+
     try:
-        pushed = find_records(content, objects, now)
+        content, pushed = await _parsed(parse, body)
+    except codec.DecodeError:
+        return _problem(HTTPStatus.BAD_REQUEST, "invalid-json", "The body is no JSON, or more than anyone sends.")
     except TooManyRecordsError as error:
         return _problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", f"The body is refused: {error}.")
     meant = [one for one in connections if all(_is_of(one, org) for org in pushed.org_ids)]
