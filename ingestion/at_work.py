@@ -13,7 +13,10 @@ PLACES = 16
 """Pieces of work that a process does at once: ``maxConcurrentCalls`` of host.json."""
 
 SLOW_AFTER = timedelta(seconds=5)
-"""A connection one of whose pieces takes longer gets no further places until it has come to its end."""
+"""A connection that takes longer over what was pushed gets no further places until that has come to its end."""
+LONG_SLOW_AFTER = timedelta(seconds=45)
+"""The same of polls, sweeps and first loads, which work for half a minute when all is well: what is pushed meanwhile
+goes on beside them."""
 
 BUSY_FOR = timedelta(seconds=0.5)
 LONGEST_TURN = timedelta(seconds=0.5)
@@ -21,6 +24,9 @@ LONGEST_TURN = timedelta(seconds=0.5)
 
 FIRST_REST = timedelta(seconds=5)
 LONGEST_REST = timedelta(minutes=5)
+"""Of a connection whose source fails, and of a piece that waits for a place: nobody knows when there will be many."""
+
+_PUSHED = frozenset({"push", "read"})
 
 _FIRST_GUESS = 0.2
 """Seconds that a piece takes, before any has been seen."""
@@ -30,12 +36,13 @@ _Connection = tuple[str, str]
 
 @dataclass(slots=True)
 class _Standing:
-    """A connection in this process. *began*: when each running piece did. *turn*: when the last that waits comes back.
+    """A connection in this process. *slow_from*: when each running piece has taken too long. *seconds* are those that
+    what is pushed takes. *turn*: when the last that waits comes back.
 
     *failures* in a row, and *until* when nobody takes what is pushed.
     """
 
-    began: list[float] = field(default_factory=list)
+    slow_from: list[float] = field(default_factory=list)
     seconds: float = _FIRST_GUESS
     turn: datetime | None = None
     failures: int = 0
@@ -59,12 +66,12 @@ class AtWork:
         """
         key = (work.tenant_id, work.connection_id)
         standing = self._standings.setdefault(key, _Standing())
-        if len(standing.began) >= self._places(standing):
+        if len(standing.slow_from) >= self._places(standing):
             gap = min(timedelta(seconds=standing.seconds / PLACES), LONGEST_TURN)
             soonest = now + BUSY_FOR * random.uniform(1, 2)  # noqa: S311 - spreading
-            standing.turn = max(standing.turn + gap, soonest) if standing.turn else soonest
+            standing.turn = min(max(standing.turn + gap, soonest) if standing.turn else soonest, now + LONGEST_REST)
             return standing.turn - now
-        if work.work in ("push", "read") and standing.until is not None and now < standing.until:
+        if work.work in _PUSHED and standing.until is not None and now < standing.until:
             # Spread over half as much again, or they would meet again.
             return (standing.until - now) * random.uniform(1, 1.5)  # noqa: S311 - spreading
         return None
@@ -76,24 +83,27 @@ class AtWork:
         """
         if standing.failures:
             return 1
-        if standing.began and self.monotonic() - min(standing.began) > SLOW_AFTER.total_seconds():
+        if standing.slow_from and self.monotonic() > min(standing.slow_from):
             return 1
-        others = self._busy - bool(standing.began)
+        others = self._busy - bool(standing.slow_from)
         return max(1, PLACES // (others + 2))
 
     @contextmanager
     def doing(self, work: SourceWork) -> Iterator[None]:
         """Count *work* while it is done."""
         standing = self._standings.setdefault((work.tenant_id, work.connection_id), _Standing())
+        is_pushed = work.work in _PUSHED
         began = self.monotonic()
-        self._busy += not standing.began
-        standing.began.append(began)
+        slow_from = began + (SLOW_AFTER if is_pushed else LONG_SLOW_AFTER).total_seconds()
+        self._busy += not standing.slow_from
+        standing.slow_from.append(slow_from)
         try:
             yield
         finally:
-            standing.began.remove(began)
-            self._busy -= not standing.began
-            standing.seconds += (self.monotonic() - began - standing.seconds) / 8
+            standing.slow_from.remove(slow_from)
+            self._busy -= not standing.slow_from
+            if is_pushed:
+                standing.seconds += (self.monotonic() - began - standing.seconds) / 8
 
     def failed(self, work: SourceWork, now: datetime, after: timedelta | None) -> timedelta:
         """The source did not answer as it should; how long *work* waits.

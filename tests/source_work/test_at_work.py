@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ingestion.at_work import FIRST_REST, LONGEST_REST, PLACES, SLOW_AFTER, AtWork
+from ingestion.work import RUN_FOR
 from messaging.contracts import SourceWork, Work
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -65,16 +66,28 @@ def test_a_source_that_keeps_a_piece_waiting_gets_no_more(at_work: AtWork, stopw
     assert at_work.rests(work("hangs"), NOW) is None
 
 
+@pytest.mark.parametrize("kind", ["history", "poll", "purge"])
+def test_what_is_long_when_all_is_well_keeps_nothing_that_is_pushed_waiting(
+    at_work: AtWork, stopwatch: Stopwatch, kind: Work
+) -> None:
+    with at_work.doing(work("loads", kind=kind)):
+        stopwatch.seconds += RUN_FOR.total_seconds() + SLOW_AFTER.total_seconds()
+        assert at_work.rests(work("loads"), NOW) is None
+        stopwatch.seconds += RUN_FOR.total_seconds()
+        assert at_work.rests(work("loads"), NOW) is not None, "it hangs"
+
+
 def test_what_waits_for_a_place_comes_back_one_after_the_other(at_work: AtWork) -> None:
     with ExitStack() as running:
         begin(at_work, running, "flooded")
-        waits = [at_work.rests(work("flooded"), NOW) for _ in range(5_000)]
+        waits = [at_work.rests(work("flooded"), NOW) for _ in range(40_000)]
     told = [wait for wait in waits if wait is not None]
-    assert len(told) == 5_000
+    assert len(told) == 40_000
     assert told[500:] == sorted(told[500:])
     # A piece takes a fifth of a second, so far as is known: of all that wait, few ask again within any second.
     within = [sum(second <= wait.total_seconds() < second + 1 for wait in told) for second in range(60)]
     assert max(within) <= 160
+    assert max(told) <= LONGEST_REST
 
 
 def test_a_source_that_fails_rests_longer_each_time_and_alone(at_work: AtWork) -> None:
