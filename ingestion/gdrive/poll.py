@@ -193,8 +193,8 @@ class Polling:
         token = await self.clients.of(self.connection, one.subject).start_token(one.drive_id)
         value = msgspec.structs.replace(saved.value, metadata=LogNotes(token=token), error_message=None)
         saved = await self.ports.states.save(self.connection.tenant_id, key, saved, value)
-        # The first load brings what there is; a drive that came later is read from its top.
-        if first_load.began_at is not None and (one.drive_id is None or self.connection.folders):
+        # The first load brings what there is, once it has read a page; a drive that came later is read from its top.
+        if first_load.pages > 0 and (one.drive_id is None or self.connection.folders):
             await self._listing(one, key, saved).begin(start_token=None)
 
     def _listing(self, one: Log, key: str, saved: Saved[LogMemory]) -> ListingOfLog:

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from drive_rig import ADMIN, ANN, DOCUMENT, SHEET, SLIDES, DriveRig, given
+from drive_rig import ADMIN, ANN, BOB, DOCUMENT, SHEET, SLIDES, DriveRig, given
 
 from connections.gdrive_connection import GoogleAuth
 from ingestion.content.extractor import ContentExtractor
@@ -104,3 +104,20 @@ async def test_a_changed_text_takes_the_place_of_the_old_one(rig: DriveRig) -> N
     rig.drive.share(note, given("user", ANN))
     await rig.catch_up()
     assert "New words." in await rig.text(note)
+
+
+async def test_a_first_load_reads_each_file_once_whoever_sees_it(rig: DriveRig) -> None:
+    """The load is asked for together with the first poll, as connecting does, and waits for its tokens."""
+    auth = msgspec.structs.replace(rig.made.auth, subjects=(ANN, BOB))
+    rig.made = msgspec.structs.replace(rig.made, auth=auth)
+    files = [rig.drive.create_file(f"{number}.txt", "Some words.", owner=ANN) for number in range(6)]
+    for file_id in files:
+        rig.drive.share(file_id, given("user", BOB))
+    await rig.services.connections.save(rig.made)
+    await rig.ask("history")
+    await rig.work(most=1)
+    await rig.catch_up()
+    await rig.catch_up()
+    assert [(await rig.live(file_id)).revision for file_id in files] == [1] * 6
+    assert rig.contents_fetched() == 6
+    assert not [call for call in rig.calls(files[0]) if call.path.endswith(files[0]) and "alt" not in call.params]
