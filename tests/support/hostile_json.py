@@ -1,7 +1,7 @@
 """Strategies for JSON that nobody means: real payloads with something else in any place, as raw bytes."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -70,10 +70,10 @@ def hostile(sample: object, names: st.SearchStrategy[str], raw: st.SearchStrateg
         content = json.loads(json.dumps(sample))
         put: list[bytes] = []
         for _ in range(draw(st.integers(0, 4))):
-            places = list(_places(content))
-            if not places:
+            left = list(places(content))
+            if not left:
                 break
-            holder, key = draw(st.sampled_from(places))
+            holder, key = draw(st.sampled_from(left))
             match draw(st.sampled_from(("replace", "replace", "take", "rename", "add"))):
                 case "replace":
                     holder[key] = f"{_PLACE}{len(put)}"
@@ -109,14 +109,15 @@ def cut_and_patched(body: st.SearchStrategy[bytes], pieces: st.SearchStrategy[by
     return made()
 
 
-def _places(content: Any) -> Any:
+def places(content: Any) -> Iterator[tuple[Any, Any]]:
+    """Each place of *content* that a value stands in: what holds it, and its key or index there."""
     if isinstance(content, dict):
         for key, value in content.items():
             if key in CREDENTIALS:
                 continue  # it would be one no more under another name
             yield content, key
-            yield from _places(value)
+            yield from places(value)
     elif isinstance(content, list):
         for index, value in enumerate(content):
             yield content, index
-            yield from _places(value)
+            yield from places(value)

@@ -45,14 +45,14 @@ CHANNEL = "4ba78bf0-6a47-11e2-bcfd-0800200c9a66"
 
 FUZZ_SETTING: Final = "SHARDLINE_FUZZ"
 """Environment variable: how many times the examples of an ordinary run are tried, with others each time."""
-_TIMES: Final = int(os.environ.get(FUZZ_SETTING, "1"))
+TIMES: Final = int(os.environ.get(FUZZ_SETTING, "1"))
 
 
 def examples(number: int) -> settings:
     """So many examples in an ordinary run, always the same ones; `make fuzz` tries many more."""
     return settings(
-        max_examples=number * _TIMES,
-        derandomize=_TIMES == 1,
+        max_examples=number * TIMES,
+        derandomize=TIMES == 1,
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     )
