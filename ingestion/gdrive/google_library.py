@@ -3,6 +3,7 @@
 Nothing but :mod:`ingestion.gdrive.client` imports it, and that when it first calls: the library is heavy.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,9 @@ from ingestion.gdrive.errors import FileRefusedError, of_response
 from ingestion.gdrive.http import LARGEST_ANSWER, UNREADABLE_KEY, DriveHttp
 from messaging import codec
 from messaging.times import Clock
+
+# It warns of each refusal without saying of what; the error that follows says it with its remedy.
+logging.getLogger("googleapiclient.http").setLevel(logging.ERROR)
 
 
 class ExactModel(JsonModel):  # type: ignore[misc] # the library has no types
