@@ -257,6 +257,8 @@ async def _take_push(  # noqa: PLR0911 - one an end
     except CredentialError as error:
         await _fail(source, connection, error, ports)
         return Park(NOT_ACTIVE, f"connection {connection.connection_id}: {error}; then replay")
+    except StateError as error:
+        return Park("state-invalid", str(error))
     ports.at_work.worked(work)
     return DONE
 
@@ -302,11 +304,15 @@ async def _purge(connection: Connection, ports: IngestionPorts) -> Outcome:
     if step.again_in is not None:
         return Later(step.again_in, step.notes.waiting_for or "there is more to take away")
     if step.notes.records:
-        # Others of the instance may read some of the same records: those come back by their first loads.
+        # Others of the instance may read some of the same records: those come back by their first loads, which one
+        # that waits for people begins with when it is resumed.
+        readable, _ = await ports.registry.listed(connection.tenant_id)
         others = [
             one
-            for one in await ports.registry.of_tenant(connection.tenant_id, system=connection.system)
-            if one.status == "active" and one.instance == connection.instance != ""
+            for one in readable
+            if one.system == connection.system
+            and one.status != "disconnected"
+            and one.instance == connection.instance != ""
         ]
         if others:
             await ask_for_history(others, ports, anew=True)
@@ -369,8 +375,12 @@ class _Run:
             delay = BUDGET_DELAY if error.until is None else max(error.until - ports.clock(), timedelta(seconds=1))
             told = self._told(memory, "partial", f"{error}; {ASKED_AGAIN}")
             return Later(delay, str(error)), self._postponed(told, delay)
-        except CredentialError as error:
-            await _fail(self.source, connection, error, ports)
+        except (CredentialError, StateError) as error:
+            if isinstance(error, CredentialError):
+                await _fail(self.source, connection, error, ports)
+            else:
+                # Asked again at its next time: parked, there would be one of it for each poll.
+                log.error("connection %s: %s", connection.connection_id, error)
             return DONE, self._scheduled(self._told(memory, "failed", str(error)), again=False)
         errors = report.errors
         if not report.failed:

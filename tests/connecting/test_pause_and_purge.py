@@ -7,7 +7,7 @@ import pytest
 from commands_of_rig import CommandsOfRig, complaint
 from source_rig import POLL, TENANT, SourceRig
 
-from connections.connection import CONNECTION_TYPE
+from connections.connection import CONNECTION_TYPE, ConnectionStatus
 from ingestion.errors import CredentialError, SourceError
 from ingestion.first_load import FirstLoadPorts, load_pages, note_asked
 from ingestion.purge import PurgePorts, note_purge, purge
@@ -158,12 +158,19 @@ async def test_a_purge_takes_away_all_and_only_its_own_and_it_can_be_connected_a
 
 
 @ONE_SOURCE
-async def test_what_another_connection_reads_too_comes_back(rig: SourceRig, shardline: CommandsOfRig) -> None:
+@pytest.mark.parametrize("status", ["active", "paused"])
+async def test_what_another_connection_reads_too_comes_back(
+    rig: SourceRig, shardline: CommandsOfRig, status: ConnectionStatus
+) -> None:
     of = await begun(rig, "shared")
-    twin = msgspec.structs.replace(await rig.connection(), connection_id="twin")
+    twin = msgspec.structs.replace(await rig.connection(), connection_id="twin", status=status)
     await rig.services.connections.save(twin)
     await shardline("disconnect", of, "--purge", "--yes")
     await rig.settle(within=SOON)
+    if status == "paused":
+        assert await rig.live() == []
+        await shardline("connections", "--resume", "twin")
+        await rig.settle(within=SOON)
     assert "shared" in await names(rig)
     [shard] = await rig.live()
     assert {relationship.connection_id for relationship in shard.external_relationships} == {"twin"}

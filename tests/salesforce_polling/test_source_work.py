@@ -12,6 +12,7 @@ import pytest
 from polled_org import CONNECTION, TENANT, PolledOrg
 
 from connections.lease import Lease
+from connections.state import state_shard_id
 from ingestion.connection_memory import connection_key, new_connection_memory
 from ingestion.work import enqueue_due, handle_source_work
 from messaging import codec
@@ -275,6 +276,27 @@ async def test_one_object_that_fails_makes_the_run_partial(org: PolledOrg) -> No
     memory = await org.connection_memory()
     assert memory.last_sync_status == "partial"
     assert "Nope__c" in str(memory.error_message)
+
+
+async def test_a_state_of_another_version_is_told_and_asked_for_again_by_the_clock(org: PolledOrg) -> None:
+    await run(org, work(org))
+    shard = await org.store.get(TENANT, state_shard_id(TENANT, f"{CONNECTION}/Contact"))
+    assert shard is not None
+    other = {**shard.structured_data, "cursor": "of another version"}
+    assert all(
+        await org.store.write_many([ShardWrite(msgspec.structs.replace(shard, structured_data=other), shard.etag)])
+    )
+    org.pass_time(timedelta(minutes=2))
+
+    [again] = await asked_for(org)
+    assert await run(org, again) == DONE
+
+    memory = await org.states.load(TENANT, CONNECTION, new_connection_memory(await org.connection()))
+    assert memory.value.last_sync_status == "failed"
+    assert f"{CONNECTION}/Contact" in str(memory.value.error_message)
+    assert await asked_for(org) == []
+    org.pass_time(timedelta(minutes=2))
+    assert len(await asked_for(org)) == 1
 
 
 async def test_a_connection_that_cannot_be_read_holds_no_other_back(org: PolledOrg) -> None:
