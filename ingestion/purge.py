@@ -27,6 +27,9 @@ from shards.store import ShardQuery, ShardStore, ShardWrite
 
 PAGE = 200
 AGAIN_IN = timedelta(seconds=2)
+LOOKS_SOON = 6
+LONGEST_PAUSE = timedelta(minutes=5)
+"""Between two looks, after more than :data:`LOOKS_SOON`: what still is there may be what no event can delete."""
 
 DIGESTED_AFTER = timedelta(minutes=1)
 """The next look comes when the bulk lane is empty, or after this time: others may keep it busy."""
@@ -41,7 +44,7 @@ class PurgeNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     """Where a purge stands: *records* were taken away so far.
 
     *settled_at* is from when on nobody worked on the connection. *pass_at* and *cursor* are of the look under way,
-    which has *found* so many records; *looked_at* is when the last one ended.
+    which has *found* so many records; *looked_at* is when the last one ended, *looks* is how many have.
     """
 
     began_at: str | None = None
@@ -51,6 +54,7 @@ class PurgeNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     cursor: str | None = None
     found: int = 0
     looked_at: str | None = None
+    looks: int = 0
     records: int = 0
     waiting_for: str | None = None
 
@@ -166,8 +170,12 @@ class _Purge:
                     await self._finish()
                     return None
                 now = to_text(self.ports.clock())
-                await self._note(pass_at=None, looked_at=now, waiting_for="the chain, to look again")
-                return AGAIN_IN
+                looks = self.notes.looks + 1
+                waits = "the chain, to look again"
+                if looks > LOOKS_SOON and self.notes.found:
+                    waits = f"{self.notes.found:,} records that are still there: see what is parked"
+                await self._note(pass_at=None, looked_at=now, looks=looks, waiting_for=waits)
+                return min(AGAIN_IN * 2.0 ** min(max(looks - LOOKS_SOON, 0), 10), LONGEST_PAUSE)
             if self.ports.clock() >= deadline:
                 return timedelta(0)
 
