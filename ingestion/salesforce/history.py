@@ -38,7 +38,8 @@ JOB_TRIES: Final = 3
 """Jobs that are begun for one object before it is read by its ids."""
 LOOKS: Final = 5
 PAUSE_SECONDS: Final = 2.0
-"""Between two looks at a job; after a few of them the page is empty, and the caller comes back."""
+"""Between the first two looks at a job, twice as long each time; after a few of them the page is empty, and the caller
+comes back. A job may take an hour, and each look is one of the org's calls."""
 
 NONCE: Final = "history"
 
@@ -189,7 +190,7 @@ class HistoryReader:
     async def _look_at_job(self, session: Session, name: str, place: Place) -> Place:
         for look in range(LOOKS):
             if look:
-                await asyncio.sleep(self.pause_seconds)
+                await asyncio.sleep(self.pause_seconds * 2 ** (look - 1))
             try:
                 answer = await self._asked(session, name, f"jobs/query/{place.job}")
             except ObjectError as error:
