@@ -22,7 +22,7 @@ demo: install
 	@$(BIN)/shardline demo $(ARGS)
 
 test: lint worker node-peers proton
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 lint: dev
 	@$(BIN)/ruff check .
