@@ -19,6 +19,7 @@ def test_a_run_after_the_store_was_lost_brings_back_what_there_was(tmp_path: Pat
     again = shardline(*demo)
 
     assert again.code == 0
-    for kept in ("events", "shards", "deleted", "links", "linksPending", "chunks", "vectors", "queues", "parked"):
+    assert all(again.json["events"][system] for system in SYSTEMS)
+    for kept in ("shards", "deleted", "links", "linksPending", "chunks", "vectors", "queues", "parked"):
         assert again.json[kept] == first.json[kept], kept
     assert again.json["vectors"] > 250
