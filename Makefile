@@ -12,7 +12,7 @@ NODE_PEERS := tests/support/node_peers/package.json tests/support/node_peers/pac
 EMULATORS_ENV := .cache/emulators.env
 ARGS ?=
 
-.PHONY: run demo test test-azure lint bench worker node-peers proton kill-campaign install dev clean \
+.PHONY: run demo test test-azure lint bench worker node-peers proton kill-campaign fuzz install dev clean \
 	compose-up compose-down func definitions package docker-compose-needed core-tools-needed
 
 run: install
@@ -36,6 +36,11 @@ test-azure: dev
 
 kill-campaign: dev
 	@$(BIN)/python tests/support/kill_campaign.py --kills 20 $(ARGS)
+
+# The webhooks' properties with many more examples, other ones each time; FUZZ times those of an ordinary run.
+FUZZ ?= 40
+fuzz: dev
+	@SHARDLINE_FUZZ=$(FUZZ) $(BIN)/python -m pytest -n 2 --timeout=3600 --show-capture=no tests/webhooks $(ARGS)
 
 # The Functions worker's own library, on the Python that Azure runs where there is one.
 worker: $(WORKER)/.installed
