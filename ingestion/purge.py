@@ -34,6 +34,9 @@ LONGEST_PAUSE = timedelta(minutes=5)
 DIGESTED_AFTER = timedelta(minutes=1)
 """The next look comes when the bulk lane is empty, or after this time: others may keep it busy."""
 
+TAKES_LAST = timedelta(minutes=1)
+"""How long what was pushed may still be being taken, for which nobody has a lease, once the connection is ended."""
+
 COPIES_LAST = timedelta(minutes=30)
 """How long copies that wait for another try are taken for the connection's: the longest backoff and the work itself."""
 
@@ -225,8 +228,10 @@ class _Purge:
         return page.cursor is None
 
     def _is_past(self, depths: Mapping[str, QueueDepth]) -> bool:
-        """Whether no event waits that was sent before the connection was left alone."""
-        settled = from_text(str(self.notes.settled_at))
+        """Whether no event waits that was sent before the connection was left alone, and none can still come."""
+        settled = from_text(str(self.notes.settled_at)) + TAKES_LAST
+        if self.ports.clock() < settled:
+            return False
         for queue in (INGESTION_EVENTS, INGESTION_EVENTS_BULK):
             depth = depths[queue]
             if depth.oldest_enqueued_at is not None and depth.oldest_enqueued_at <= settled:

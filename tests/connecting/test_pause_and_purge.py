@@ -14,7 +14,7 @@ from ingestion.purge import PurgePorts, note_purge, purge
 from ingestion.source import HistoryPage, Position
 from ingestion.work import NOT_ACTIVE
 from messaging.contracts import SourceWork
-from messaging.queues import SOURCE_WORK
+from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
 from messaging.times import to_text
 from shards.store import ShardQuery, ShardWrite
 
@@ -198,6 +198,25 @@ async def test_a_purge_waits_for_the_work_that_was_under_way_and_goes_on_where_i
     await note_asked(connection, loading, anew=True)
     await load_pages(connection, page, loading, deadline=rig.now + timedelta(seconds=5))
     await rig.settle(within=SOON)
+    assert await rig.live() == []
+
+
+@ONE_SOURCE
+async def test_a_purge_finds_what_was_just_being_taken_when_the_connection_was_ended(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    of = await begun(rig, "one")
+    connection = await rig.connection()
+    await rig.create("taken late")
+    await shardline("disconnect", of, "--purge", "--yes")
+    await rig.settle(within=timedelta(seconds=20))
+    assert await rig.live() == []
+    assert not (await shardline.status())[of]["purge"]["finishedAt"]
+
+    history = await rig.services.sources[rig.system].history(connection, None)
+    await rig.services.bus.send(INGESTION_EVENTS, [event.to_message(INGESTION_EVENTS) for event in history.events])
+    await rig.settle(within=SOON)
+    assert (await shardline.status())[of]["purge"]["finishedAt"]
     assert await rig.live() == []
 
 
