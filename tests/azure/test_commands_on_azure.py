@@ -85,7 +85,8 @@ def test_an_operator_sets_a_home_up_and_looks_at_it(home: dict[str, str], cosmos
     swept = run(home, "sweep", "--connection", "main", "--json")
     assert swept.code == 0, swept.error
     status = run(home, "status", "--json").json
-    assert status["queues"]["source-work"]["active"] == 1
+    # The poll that a new connection is asked for, and the sweep.
+    assert status["queues"]["source-work"]["active"] == 2
     assert [connection["state"] for connection in status["connections"]] == ["active"]
 
     token = run(home, "token", "--user", "ann@acme.example", "--tenant", "acme")
