@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from messaging.contracts import EventType
+from processors.mapping.fields import Fields
 from processors.mapping.record import INVALID_RECORD, UNKNOWN_OBJECT_TYPE, Mapped, MappingError
-from processors.mapping.values import Reader, read_boolean, read_integer, read_json, read_moment, read_text
+from processors.mapping.values import read_boolean, read_integer, read_json, read_moment, read_text
 from shards.blobs import KEPT
 from shards.model import ANYONE_PRINCIPAL, Acl, UnstructuredData
 from shards.types import fitting_name, shard_type
@@ -67,20 +68,20 @@ def map_record(
             UNKNOWN_OBJECT_TYPE, f"{object_type[:80]!r} is no object type of Drive, which has file alone"
         )
     external_id = _file_id(payload, source_id)
-    fields = _Fields(external_id, payload)
-    folder = fields.read("mimeType", read_text) == FOLDER_MIME_TYPE
+    fields = Fields(f"file {external_id}", payload)
+    folder = fields.text("mimeType") == FOLDER_MIME_TYPE
     shard_type_id = "c_folder" if folder else "c_file"
-    found = _Fields(external_id, fields.object("shardline"), "shardline.")
+    found = fields.inner("shardline")
     deleted = event_type == "delete" or bool(fields.read("trashed", read_boolean))
     created = fields.read("createdTime", read_moment)
     modified = fields.read("modifiedTime", read_moment)
-    url = fields.read("webViewLink", read_text)
-    content = _Fields(external_id, found.object("content"), "shardline.content.")
+    url = fields.text("webViewLink")
+    content = found.inner("content")
     return Mapped(
         shard_type_id=shard_type_id,
         object_type=FILE_OBJECT,
         external_id=external_id,
-        structured_data={} if deleted else _structured_data(shard_type_id, fields, found, content),
+        structured_data={} if deleted else _structured_data(external_id, shard_type_id, fields, found, content),
         unstructured_data=None if deleted or folder else _text(content),
         acl=CLOSED if deleted else _acl(found),
         external_url=url if url and _WEB.match(url) else None,
@@ -101,47 +102,6 @@ def _file_id(payload: Mapping[str, Any], source_id: str | None) -> str:
     return value
 
 
-class _Fields:
-    """The fields of one object of a payload; what is wrong with one is told under its name."""
-
-    def __init__(self, external_id: str, fields: Mapping[str, Any], prefix: str = "") -> None:
-        self.external_id = external_id
-        self._prefix = prefix
-        self.fields = fields
-
-    def wrong(self, name: str, problem: object) -> MappingError:
-        """The error that *problem* with a field is."""
-        return MappingError(INVALID_RECORD, f"file {self.external_id}: {self._prefix}{name[:80]}: {problem}")
-
-    def read(self, name: str, reader: Reader) -> Any:
-        """The value as *reader* gives it; None when there is none."""
-        value = self.fields.get(name)
-        if value is None:
-            return None
-        try:
-            return reader(value)
-        except ValueError as error:
-            raise self.wrong(name, error) from None
-
-    def object(self, name: str) -> Mapping[str, Any]:
-        """The object of that name; an empty one when there is none."""
-        value = self.fields.get(name)
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            raise self.wrong(name, "is no object")
-        return value
-
-    def objects(self, name: str) -> list[Mapping[str, Any]] | None:
-        """The list of objects of that name; None when there is none."""
-        value = self.fields.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
-            raise self.wrong(name, "is no list of objects")
-        return value
-
-
 def _read_version(value: Any) -> str:
     text = value if isinstance(value, str) else str(read_integer(value))
     if not _VERSION.match(text):
@@ -149,23 +109,25 @@ def _read_version(value: Any) -> str:
     return str(int(text))
 
 
-def _structured_data(shard_type_id: str, fields: _Fields, found: _Fields, content: _Fields) -> dict[str, Any]:
+def _structured_data(
+    external_id: str, shard_type_id: str, fields: Fields, found: Fields, content: Fields
+) -> dict[str, Any]:
     file = shard_type_id == "c_file"
-    name = fields.read("name", read_text)
+    name = fields.text("name")
     parents = fields.fields.get("parents")
     if parents is not None and not (isinstance(parents, list) and all(isinstance(parent, str) for parent in parents)):
         raise fields.wrong("parents", "is no list of ids")
-    owners = fields.objects("owners") or []
+    owners = fields.objects("owners")
     data: dict[str, Any] = {
         "name": (fitting_name(name) if name else "") or shard_type(shard_type_id).stand_in_name,
         "provider": "gdrive",
-        "externalId": fields.external_id,
-        "path": found.read("path", read_text),
+        "externalId": external_id,
+        "path": found.text("path"),
         "parentFolderExternalId" if file else "parentExternalId": parents[0] if parents else None,
         "owner": next((address.lower() for owner in owners if (address := _text_of(owner, "emailAddress"))), None),
-        "description": fields.read("description", read_text),
-        "driveId": fields.read("driveId", read_text),
-        "webUrl": fields.read("webViewLink", read_text),
+        "description": fields.text("description"),
+        "driveId": fields.text("driveId"),
+        "webUrl": fields.text("webViewLink"),
         "createdDate": fields.read("createdTime", read_moment),
         "lastModified": fields.read("modifiedTime", read_moment),
         "permissions": _permissions(fields),
@@ -174,13 +136,13 @@ def _structured_data(shard_type_id: str, fields: _Fields, found: _Fields, conten
     if file:
         named |= {"size", "md5Checksum", "webContentLink"}
         data |= {
-            "mimeType": fields.read("mimeType", read_text),
+            "mimeType": fields.text("mimeType"),
             "size": fields.read("size", read_integer),
-            "checksum": fields.read("md5Checksum", read_text),
-            "downloadUrl": fields.read("webContentLink", read_text),
+            "checksum": fields.text("md5Checksum"),
+            "downloadUrl": fields.text("webContentLink"),
             "contentStatus": _status(content),
-            "contentProblem": content.read("problem", read_text),
-            "contentVersion": content.read("version", read_text),
+            "contentProblem": content.text("problem"),
+            "contentVersion": content.text("version"),
             "contentTruncated": content.read("truncated", read_boolean) or None,
         }
         _add_shortcut(fields, data)
@@ -197,21 +159,18 @@ def _text_of(fields: Mapping[str, Any], name: str) -> str | None:
     return read_text(value) if isinstance(value, str) else None
 
 
-def _add_shortcut(fields: _Fields, data: dict[str, Any]) -> None:
-    details = fields.object("shortcutDetails")
+def _add_shortcut(fields: Fields, data: dict[str, Any]) -> None:
+    details = fields.inner("shortcutDetails").fields
     target = _text_of(details, "targetId")
     if target and _FILE_ID.match(target):
         folder = details.get("targetMimeType") == FOLDER_MIME_TYPE
         data["shortcutTargetFolderExternalId" if folder else "shortcutTargetExternalId"] = target
 
 
-def _permissions(fields: _Fields) -> list[dict[str, Any]] | None:
+def _permissions(fields: Fields) -> list[dict[str, Any]]:
     """Who may open it, as Drive says, in an order of its own: Drive lists them now so, now so."""
-    permissions = fields.objects("permissions")
-    if permissions is None:
-        return None
     kept = []
-    for permission in permissions:
+    for permission in fields.objects("permissions"):
         told = {name: permission[name] for name in _PERMISSION_FIELDS if permission.get(name) not in (None, False)}
         try:
             kept.append(read_json(told, {}, "permissions") or {})
@@ -220,23 +179,20 @@ def _permissions(fields: _Fields) -> list[dict[str, Any]] | None:
     return sorted(filter(None, kept), key=lambda permission: (str(permission.get("id")), str(permission)))
 
 
-def _custom_fields(fields: _Fields, named: set[str], exact: dict[str, str]) -> dict[str, Any]:
+def _custom_fields(fields: Fields, named: set[str], exact: dict[str, str]) -> dict[str, Any]:
     custom = {}
     for name, value in fields.fields.items():
         if name in _LEFT_OUT or name in named or value is None:
             continue
         if "\x00" in name:
             raise fields.wrong(name, "the name has a NUL in it")
-        try:
-            stored = read_json(value, exact, f"customFields.{name}")
-        except ValueError as error:
-            raise fields.wrong(name, error) from None
+        stored = fields.custom(name, exact)
         if stored is not None:
             custom[name] = stored
     return custom
 
 
-def _acl(found: _Fields) -> Acl:
+def _acl(found: Fields) -> Acl:
     """Who may read it; nobody, as long as that is not known."""
     principals = found.fields.get("acl")
     if principals is None:
@@ -249,15 +205,15 @@ def _acl(found: _Fields) -> Acl:
     return Acl.of(*(principal.lower() for principal in principals))
 
 
-def _status(content: _Fields) -> str | None:
+def _status(content: Fields) -> str | None:
     status = content.fields.get("status")
     if status is not None and status not in ("extracted", "none", "failed"):
         raise content.wrong("status", f"{str(status)[:40]!r} is none of extracted, none and failed")
     return status
 
 
-def _text(content: _Fields) -> UnstructuredData | None:
-    reference = content.read("ref", read_text)
+def _text(content: Fields) -> UnstructuredData | None:
+    reference = content.text("ref")
     if reference is None:
         return None
     if not reference.startswith(f"{KEPT}/"):

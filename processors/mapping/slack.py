@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 
 from messaging.contracts import EventType
 from messaging.times import from_milliseconds, to_text
+from processors.mapping.fields import Fields
 from processors.mapping.record import INVALID_RECORD, UNKNOWN_OBJECT_TYPE, Mapped, MappingError
 from processors.mapping.slack_text import SlackText, in_words, own_attachments, written_text
-from processors.mapping.values import Reader, read_boolean, read_integer, read_json, read_text
+from processors.mapping.values import read_boolean, read_integer, read_text
 from shards.model import TENANT_PRINCIPAL, Acl
 from shards.ordering import version_key
 from shards.types import fitting_name, shard_type
@@ -99,48 +100,8 @@ def _kind_of(payload: Mapping[str, Any], source_id: str | None) -> str:
     return kind
 
 
-class _Fields:
-    """The fields of one object of a payload; what is wrong with one is told under its name."""
-
-    def __init__(self, whose: str, fields: Mapping[str, Any], prefix: str = "") -> None:
-        self.whose = whose
-        self.fields = fields
-        self._prefix = prefix
-
-    def wrong(self, name: str, problem: object) -> MappingError:
-        """The error that *problem* with a field is."""
-        return MappingError(INVALID_RECORD, f"{self.whose}: {self._prefix}{name[:80]}: {problem}")
-
-    def read(self, name: str, reader: Reader) -> Any:
-        """The value as *reader* gives it; None when there is none."""
-        value = self.fields.get(name)
-        if value is None:
-            return None
-        try:
-            return reader(value)
-        except ValueError as error:
-            raise self.wrong(name, error) from None
-
-    def text(self, name: str) -> str | None:
-        """The text of that name; None when there is none."""
-        value: str | None = self.read(name, read_text)
-        return value
-
-    def inner(self, name: str) -> "_Fields":
-        """The object of that name; an empty one when there is none."""
-        value = self.fields.get(name)
-        if value is not None and not isinstance(value, Mapping):
-            raise self.wrong(name, "is no object")
-        return _Fields(self.whose, value or {}, f"{self._prefix}{name}.")
-
-    def objects(self, name: str) -> list[Mapping[str, Any]]:
-        """The list of objects of that name; empty when there is none."""
-        value = self.fields.get(name)
-        if value is None:
-            return []
-        if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
-            raise self.wrong(name, "is no list of objects")
-        return value
+class _Fields(Fields):
+    """The fields of one object of Slack's, and of what the reader found out beside it."""
 
     def texts(self, name: str) -> list[str] | None:
         """The list of texts of that name; None when there is none."""
@@ -159,10 +120,7 @@ class _Fields:
             value = self.fields.get(name)
             if value is None or value is False or value in ("", [], {}):
                 continue
-            try:
-                stored = read_json(value, exact, f"customFields.{name}")
-            except ValueError as error:
-                raise self.wrong(name, error) from None
+            stored = self.custom(name, exact)
             if stored is not None:
                 custom[name] = stored
         return custom, exact
