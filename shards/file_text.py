@@ -77,6 +77,21 @@ async def put_text(
     return await blobs.put(tenant_id, text_document(instance, external_id, version, parts))
 
 
+async def has_text(blobs: BlobStore, tenant_id: str, reference: str) -> bool:
+    """Whether there is anything under *reference*; its first byte alone is read.
+
+    Raises:
+        StoreUnavailableError: the store is away.
+    """
+    try:
+        await blobs.get(tenant_id, reference, limit=0)
+    except BlobTooLargeError:
+        return True
+    except BlobMissingError:
+        return False
+    return True
+
+
 async def delete_text(
     blobs: BlobStore, tenant_id: str, external_id: str, references: Sequence[str], *, instance: str
 ) -> int:

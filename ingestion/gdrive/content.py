@@ -1,7 +1,9 @@
 """The text of a Drive file: downloaded or exported once for each version of its content, and kept in the blob store."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final, Protocol
+from uuid import uuid4
 
 from connections.gdrive_connection import DriveConnection
 from ingestion.content.content_error import ContentError
@@ -9,10 +11,16 @@ from ingestion.content.extractor import ExtractionFailedError
 from ingestion.content.kept_text import Extracted
 from ingestion.errors import TransientError
 from ingestion.gdrive.client import DriveClient
-from ingestion.gdrive.errors import ContentTooLargeError, FileRefusedError, NotFoundError, RequestRefusedError
+from ingestion.gdrive.errors import (
+    ContentTooLargeError,
+    FileRefusedError,
+    NotFoundError,
+    PolicyError,
+    RequestRefusedError,
+)
 from ingestion.gdrive.events import FOLDER, NATIVE, SHORTCUT, Content, instance_of
 from shards.blobs import BlobStore
-from shards.file_text import put_text
+from shards.file_text import has_text, put_text
 
 DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -41,6 +49,14 @@ FIRST_SHEET: Final = "text/csv"
 _NO_TEXT = ("image/", "audio/", "video/", "font/", "application/zip", "application/gzip", "application/x-")
 _PASSING = frozenset({"downloadQuotaExceeded"})
 """Refusals that end by themselves; the others end when somebody changes the file."""
+QUOTA_PAUSE: Final = timedelta(hours=1)
+"""After such a refusal; no answer says when it ends, which takes a day at most."""
+_OF_THE_MACHINE = frozenset({"timeout", "memory"})
+"""What a busy machine makes of a good file: kept without the content's version, so that it is tried again."""
+
+
+class ContentPassingError(TransientError):
+    """Drive gives no more of this one content for now."""
 
 
 class TextExtractor(Protocol):
@@ -84,15 +100,20 @@ class ContentReader:
         """The content of *file*: as *stored* while it is the same; None for what has none.
 
         Raises:
-            TransientError, BudgetExhaustedError, CredentialError: ask again.
+            TransientError: the content can't be had now; what else is known of the file holds.
+            BudgetExhaustedError, CredentialError: ask again.
             NotFoundError: the file is gone meanwhile.
             StoreUnavailableError: the text can't be kept now.
         """
         mime_type, version = str(file.get("mimeType") or ""), content_version(file)
         if mime_type in (FOLDER, SHORTCUT):
             return None
+        again = False
         if stored is not None and version and stored.version == version:
-            return stored
+            if stored.ref is None or await has_text(self._blobs, self._connection.tenant_id, stored.ref):
+                return stored
+            # It went with a deletion that was still on its way when the file was back already.
+            again = True
         native = mime_type.startswith(NATIVE)
         if mime_type not in EXPORTS if native else mime_type.lower().startswith(_NO_TEXT):
             return Content("none", version)
@@ -108,24 +129,34 @@ class ContentReader:
         except ContentTooLargeError as error:
             return _too_large(version, str(error))
         except FileRefusedError as error:
-            # Kept without its version, so that it is tried again whenever the file changes in any way.
             if error.reason in _PASSING:
-                return stored or Content("failed", problem=f"refused: {error}"[:500])
+                raise ContentPassingError(f"refused: {error}", QUOTA_PAUSE) from None
+            # Kept without its version, so that it is tried again whenever the file changes in any way.
+            return Content("failed", problem=f"refused: {error}"[:500])
+        except PolicyError as error:
             return Content("failed", problem=f"refused: {error}"[:500])
         except RequestRefusedError as error:
             return Content("failed", version, problem=f"refused: {error}"[:500])
         first_sheet = native and kind == FIRST_SHEET
-        return await self.kept(file, content, kind, truncated=first_sheet)
+        return await self.kept(file, content, kind, truncated=first_sheet, again=again)
 
-    async def kept(self, file: Mapping[str, Any], content: bytes, kind: str, *, truncated: bool = False) -> Content:
-        """What becomes of *content*, which is of media type *kind*."""
+    async def kept(
+        self, file: Mapping[str, Any], content: bytes, kind: str, *, truncated: bool = False, again: bool = False
+    ) -> Content:
+        """What becomes of *content*, which is of media type *kind*; *again*: under a name that it never had.
+
+        Raises:
+            TransientError: it can't be read now.
+            StoreUnavailableError: the text can't be kept now.
+        """
         version, name = content_version(file), str(file.get("name") or "")
         try:
             text = await self._extractor.extract(content, kind, name)
         except ContentError as error:
             if error.reason == "unsupported-type":
                 return Content("none", version)
-            return Content("failed", version, problem=f"{error.reason}: {error.detail}"[:500])
+            known = "" if error.reason in _OF_THE_MACHINE else version
+            return Content("failed", known, problem=f"{error.reason}: {error.detail}"[:500])
         except ExtractionFailedError as error:
             raise TransientError(f"the text of {name!r} can't be read now: {error}") from None
         if not text.parts:
@@ -134,7 +165,7 @@ class ContentReader:
             self._blobs,
             self._connection.tenant_id,
             str(file["id"]),
-            str(file["version"]),
+            f"{file['version']}.{uuid4().hex}" if again else str(file["version"]),
             text.parts,
             instance=instance_of(self._connection),
         )

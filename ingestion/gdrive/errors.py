@@ -55,6 +55,10 @@ class ContentTooLargeError(SourceError):
     """The content has more bytes than are read."""
 
 
+class PolicyError(CredentialError):
+    """A 403 that is about the login as a whole where it meets a call for data, and may be about one file's content."""
+
+
 class SubjectError(CredentialError):
     """Google gives no token for this user; others may go on. *problem* says what is wrong, *remedy* what to do."""
 
@@ -92,7 +96,7 @@ def of_response(  # noqa: PLR0911 - one an error
         if reason in _QUOTAS:
             return BudgetExhaustedError(told, now + (after or QUOTA_PAUSE))
         if reason in _REMEDIES:
-            return CredentialError(f"{told}: {_REMEDIES[reason]}")
+            return PolicyError(f"{told}: {_REMEDIES[reason]}")
         return FileRefusedError(reason, message)
     return RequestRefusedError(told)
 

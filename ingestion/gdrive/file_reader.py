@@ -6,11 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from connections.gdrive_connection import DriveConnection
-from ingestion.errors import CredentialError, SourceError
+from ingestion.errors import CredentialError, SourceError, TransientError
 from ingestion.gdrive.client import DriveClient, DriveClients, File, subjects_of
 from ingestion.gdrive.content import ContentReader
 from ingestion.gdrive.errors import FileRefusedError, NotFoundError
-from ingestion.gdrive.events import FOLDER, content_of_shard, file_event, gone_event, relationship_of
+from ingestion.gdrive.events import (
+    FOLDER,
+    Content,
+    closed_event,
+    content_of_shard,
+    file_event,
+    gone_event,
+    relationship_of,
+)
 from ingestion.gdrive.memory import KnownDrive
 from ingestion.gdrive.permissions import principals_of
 from ingestion.gdrive.places import Place, Places
@@ -32,7 +40,8 @@ class UnaskedError(SourceError):
 class ReadFile:
     """A file as it was read. *event* None: it is not there (or not wanted), and nothing is stored of it.
 
-    *there*: it is to be read; a file in the bin or out of the folders wanted is not. *found*: some user sees it.
+    *there*: it is to be read; a file in the bin or out of the folders wanted is not. *found*: some user sees it, or
+    may. *unread*: why its content could not be had now.
     """
 
     file_id: str
@@ -44,6 +53,7 @@ class ReadFile:
     path: str = ""
     principals: tuple[str, ...] = ()
     client: DriveClient | None = None
+    unread: TransientError | None = None
 
 
 @dataclass(slots=True)
@@ -63,12 +73,17 @@ class FileReader:
     async def read(self, file_id: str, stored: Shard | None, first: str | None) -> ReadFile:
         """The file as it is now; *first* is the user who is asked first.
 
+        What nobody sees who could be asked, while others could not, is closed: somebody may have lost it.
+
         Raises:
-            UnaskedError: nobody who could be asked sees it.
             TransientError, BudgetExhaustedError, CredentialError: ask again.
         """
         read_at = to_text(self.clock())
-        found = await self._find(file_id, self._candidates(stored, first))
+        try:
+            found = await self._find(file_id, self._candidates(stored, first))
+        except UnaskedError as error:
+            log.warning("connection %s: %s", self.connection.connection_id, error)
+            return self._unasked(file_id, stored, read_at)
         if found is None:
             return self._gone(file_id, stored, read_at)
         file, client = await self._as_owner(*found)
@@ -97,7 +112,13 @@ class FileReader:
         permissions = await self._permissions(file, client)
         file = {**file, "permissions": permissions} if permissions is not None else _without(file, "permissions")
         acl = None if permissions is None else principals_of(permissions, self.clock())
-        content = await self.content.content(file, client, content_of_shard(stored))
+        known, unread = _still_right(content_of_shard(stored), stored, file), None
+        try:
+            content = await self.content.content(file, client, known)
+        except TransientError as error:
+            # Who may read it is told all the same.
+            unread = error
+            content = known or Content("failed", problem=f"not read yet: {error}"[:500])
         event = file_event(
             self.connection,
             file,
@@ -117,6 +138,7 @@ class FileReader:
             path=place.path,
             principals=tuple(acl or ()),
             client=client,
+            unread=unread,
         )
 
     def _gone(self, file_id: str, stored: Shard | None, read_at: str) -> ReadFile:
@@ -126,6 +148,14 @@ class FileReader:
         if stored is not None and stored.is_live and (relationship := relationship_of(self.connection, stored)):
             event = gone_event(self.connection, file_id, relationship.source_version, read_at=read_at)
         return ReadFile(file_id, read_at, event, there=False, found=False, folder=folder)
+
+    def _unasked(self, file_id: str, stored: Shard | None, read_at: str) -> ReadFile:
+        """A file of which nothing is known: as it is stored, and closed."""
+        event = closed_event(self.connection, stored, read_at=read_at) if stored is not None else None
+        folder = stored is not None and stored.shard_type_id == "c_folder"
+        path = str(stored.structured_data.get("path") or "") if stored is not None else ""
+        there = stored is None or stored.is_live
+        return ReadFile(file_id, read_at, event, there=there, found=True, folder=folder, path=path)
 
     def _candidates(self, stored: Shard | None, first: str | None) -> list[str]:
         """Who may see the file, likeliest first. Of what is not stored nothing is lost if the others are not asked."""
@@ -144,7 +174,7 @@ class FileReader:
         return list(dict.fromkeys([*known, *likely, *(drive.members if drive else ()), *others]))
 
     async def _find(self, file_id: str, candidates: Sequence[str]) -> tuple[File, DriveClient] | None:
-        refused: CredentialError | None = None
+        refused: CredentialError | FileRefusedError | None = None
         asked = 0
         for subject in candidates:
             client = self.clients.of(self.connection, subject)
@@ -152,12 +182,9 @@ class FileReader:
                 return await client.file(file_id), client
             except NotFoundError:
                 asked += 1
-            except FileRefusedError:
-                # Whoever is refused something of a file knows that it is there.
-                raise UnaskedError(f"{client.name} may not read the file {file_id}") from None
-            except CredentialError as error:
+            except (CredentialError, FileRefusedError) as error:
                 refused = error
-        if refused is not None and not asked:
+        if isinstance(refused, CredentialError) and not asked and set(candidates) >= set(subjects_of(self.connection)):
             raise refused
         if refused is not None:
             raise UnaskedError(f"the file {file_id} is not found, but not every user could be asked: {refused}")
@@ -196,6 +223,15 @@ class FileReader:
             file["id"],
         )
         return None
+
+
+def _still_right(content: Content | None, stored: Shard | None, file: File) -> Content | None:
+    """What is stored of the content, unless nothing was read of it for what its name and type said before."""
+    if content is None or stored is None or content.status == "extracted":
+        return content
+    data = stored.structured_data
+    same = (data.get("name"), data.get("mimeType")) == (file.get("name"), file.get("mimeType"))
+    return content if same else None
 
 
 def _without(file: File, name: str) -> File:

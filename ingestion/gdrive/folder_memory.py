@@ -18,7 +18,9 @@ from ingestion.source import SourcePorts
 from messaging.times import from_text
 from shards.model import Shard
 
-PARTS = 16
+PARTS = 256
+LARGEST_PART = 512 * 1024
+"""Characters of paths and readers that a part holds, well below what a store takes as one item: the latest stay."""
 KEPT = timedelta(hours=12)
 """How long an event may be on its way; what was read before is in the store."""
 TRIES = 8
@@ -58,6 +60,7 @@ async def keep_folder(connection: DriveConnection, folder_id: str, folder: Known
         if standing is not None and standing.read_at > folder.read_at:
             return
         folders[folder_id] = folder
+        folders = _fitting(folders)
         value = msgspec.structs.replace(saved.value, metadata=FolderNotes(folders=folders))
         try:
             await ports.states.save(connection.tenant_id, key, saved, value)
@@ -67,6 +70,18 @@ async def keep_folder(connection: DriveConnection, folder_id: str, folder: Known
     raise TransientError("many folders are read at once", timedelta(seconds=1))
 
 
+def _fitting(folders: dict[str, KnownFolder]) -> dict[str, KnownFolder]:
+    """As many of *folders* as a part holds, those that were read last; one at least."""
+    kept: dict[str, KnownFolder] = {}
+    length = 0
+    for name, known in sorted(folders.items(), key=lambda pair: pair[1].read_at, reverse=True):
+        length += len(name) + len(known.path) + sum(map(len, known.principals)) + 100
+        if kept and length > LARGEST_PART:
+            break
+        kept[name] = known
+    return kept
+
+
 def _key(connection: DriveConnection, folder_id: str) -> str:
     part = blake2b(folder_id.encode(), digest_size=1).digest()[0] % PARTS
-    return folders_key(connection, f"{part:x}")
+    return folders_key(connection, f"{part:02x}")

@@ -55,9 +55,10 @@ class Following:
         elif known is None or not known.there:
             await self._ask(read, await self._children(read), notes)
         elif notes.below or (known.path, known.principals) != (now.path, now.principals):
-            if not notes.below and not set(known.principals) <= set(now.principals):
+            if not notes.closed and not set(known.principals) <= set(now.principals):
                 # As of just before the folder was read: whatever is read from then on stands.
                 closed = await self.close_below([read.file_id], _before(read.read_at))
+                notes = replace(notes, closed=True)
             await self._ask(read, await self._children(read), notes)
         if known is None or _as_of(known, now) != now:
             await keep_folder(self.connection, read.file_id, now, self.ports)
@@ -101,7 +102,7 @@ class Following:
         """Ask to read what is in a folder, after what happens to the folder itself."""
         wanted = [(file_id, read.read_at) for file_id in file_ids]
         subject = read.client.subject if read.client is not None else notes.subject
-        below = replace(notes, subject=subject, below=True, after_gone=0)
+        below = replace(notes, subject=subject, below=True, after_gone=0, unread=0)
         asked = read_requests(self.connection, wanted, below, due_at=read.read_at, because=read.file_id)
         await self.send(asked)
 

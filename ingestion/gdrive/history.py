@@ -3,8 +3,9 @@
 The same pages come from a folder tree on disk.
 """
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +13,16 @@ from typing import Any, Final
 from connections.gdrive_connection import DriveConnection
 from ingestion.errors import CredentialError, SourceError, TransientError
 from ingestion.gdrive import fields
-from ingestion.gdrive.client import DriveClients, File, subjects_of
-from ingestion.gdrive.content import ContentReader, TextExtractor, content_version
-from ingestion.gdrive.errors import LostTokenError, NotFoundError
+from ingestion.gdrive.client import DriveClient, DriveClients, File, subjects_of
+from ingestion.gdrive.content import ContentPassingError, ContentReader, TextExtractor, content_version
+from ingestion.gdrive.errors import (
+    HTML_PAUSE,
+    FileRefusedError,
+    LostTokenError,
+    NotFoundError,
+    RequestRefusedError,
+    SubjectError,
+)
 from ingestion.gdrive.events import FOLDER, Content, content_of_shard, file_event, gone_event, instance_of, shard_of
 from ingestion.gdrive.file_reader import FileReader, ReadFile
 from ingestion.gdrive.folder_tree import FolderTreeError, TreeFile, read_folder_tree
@@ -27,9 +35,16 @@ from messaging.contracts import IngestionEvent
 from messaging.times import to_text
 from shards.model import Shard
 
+log = logging.getLogger(__name__)
+
 FOLDERS_A_PAGE: Final = 100
 FILES_A_PAGE: Final = 10
 """Each is downloaded and read within its page."""
+PAGE_FOR: Final = timedelta(seconds=45)
+"""How long one page is worked at, but for its first file: the rest comes with the next, well within a lease."""
+FILE_TRIES: Final = 5
+"""How often a file that fails by itself is tried (each time with pauses) before the load goes on without its content,
+or without it; sweeps ask for it."""
 AGAIN_AFTER: Final = timedelta(seconds=2)
 
 _QUERIES: Final[Mapping[str, tuple[str, int]]] = {
@@ -48,10 +63,13 @@ class History:
     extractor: TextExtractor
 
     async def page(self, position: Position | None) -> HistoryPage:
-        """The page at *position*: ``{"log", "part": "folders" | "files", "page"}``, None for the beginning.
+        """The page at *position*: ``{"log", "part": "folders" | "files", "page", "after"?, "tries"?}``, None for the
+        beginning. *after* is the file of the page that was read last, *tries* how often the next one failed.
 
         Raises:
-            TransientError: the first poll has yet to take the start tokens; what changes during the load would be lost.
+            TransientError: Drive can't be asked now; or the first poll has yet to take the start tokens, and what
+                changes during the load would be lost.
+            CredentialError: no user can be asked.
         """
         notes = await known_drives(self.connection, self.ports)
         logs = logs_of(self.connection, notes)
@@ -63,21 +81,46 @@ class History:
             # A user or a drive that has gone since: the next that is still there, in the order of logs.
             return HistoryPage([], self._after_gone(str(at["log"]), logs))
         try:
-            events, page = await self._read(here, str(at["part"]), at.get("page"), notes)
+            return await self._as_a_member(here, at, notes, logs)
         except LostTokenError:
-            return HistoryPage([], {**at, "page": None})
-        except (NotFoundError, CredentialError):
-            if len(subjects_of(self.connection)) == 1 and here.drive_id is None:
+            return HistoryPage([], {"log": here.name, "part": at["part"], "page": None})
+        except (NotFoundError, FileRefusedError, RequestRefusedError, CredentialError) as error:
+            tries = int(at.get("tries", 0))
+            if isinstance(error, CredentialError):
+                await self._require_somebody(error)
+                if not isinstance(error, SubjectError) and tries < FILE_TRIES:
+                    return HistoryPage([], {**at, "tries": tries + 1})
+            elif len(logs) == 1:
                 raise
+            log.warning("connection %s: %s is not loaded: %s", self.connection.connection_id, here.name, error)
             return HistoryPage([], self._next(here, "files", None, logs))
-        return HistoryPage(events, self._next(here, str(at["part"]), page, logs))
+
+    async def _as_a_member(self, here: Log, at: Position, notes: DriveNotes, logs: list[Log]) -> HistoryPage:
+        """The page; of a shared drive as the first member reads it whom Google gives a token."""
+        members = notes.drives[here.drive_id].members if here.drive_id is not None else ()
+        for member in members[:-1]:
+            try:
+                return await self._read(replace(here, subject=member), at, notes, logs)
+            except CredentialError as error:
+                log.info("connection %s: %s", self.connection.connection_id, error)
+        return await self._read(replace(here, subject=members[-1]) if members else here, at, notes, logs)
+
+    async def _require_somebody(self, error: CredentialError) -> None:
+        """Raise *error* unless another user can be asked: then it is of one user alone."""
+        for subject in subjects_of(self.connection):
+            try:
+                await self.clients.of(self.connection, subject).about()
+            except (CredentialError, FileRefusedError):
+                continue
+            return
+        raise error
 
     def _next(self, here: Log, part: str, page: str | None, logs: list[Log]) -> Position | None:
         if page is not None:
             return {"log": here.name, "part": part, "page": page}
         if part == "folders":
             return {"log": here.name, "part": "files", "page": None}
-        place = logs.index(here) + 1
+        place = [one.name for one in logs].index(here.name) + 1
         return {"log": logs[place].name, "part": "folders", "page": None} if place < len(logs) else None
 
     def _after_gone(self, name: str, logs: list[Log]) -> Position | None:
@@ -91,32 +134,52 @@ class History:
             if notes.asked_at is None or (saved.value.metadata.token is None and saved.value.error_message is None):
                 raise TransientError("the first poll has yet to take the start token", AGAIN_AFTER)
 
-    async def _read(
-        self, here: Log, part: str, page: str | None, notes: DriveNotes
-    ) -> tuple[list[IngestionEvent], str | None]:
+    async def _read(self, here: Log, at: Position, notes: DriveNotes, logs: list[Log]) -> HistoryPage:
+        part, page = str(at["part"]), at.get("page")
         q, size = _QUERIES[part]
         client = self.clients.of(self.connection, here.subject)
+        began = self.ports.clock()
         listed = await client.files(q, fields.FILES, page_size=size, page=page, drive_id=here.drive_id)
         files = listed.files
         if part == "folders" and page is None and here.drive_id is not None:
             files = [await client.file(here.drive_id), *files]
+        files = [file for file in _after(files, at.get("after")) if not self._is_of_another(file, here, notes)]
         content = ContentReader(self.connection, self.extractor, self.ports.blobs)
         reader = FileReader(self.connection, self.clients, notes.drives, content, self.ports.clock)
         stored = await self._stored(files)
-        read_at = to_text(self.ports.clock())
-        events = []
-        for file in files:
-            if self._is_of_another(file, here, notes):
+        read_at = to_text(began)
+        events: list[IngestionEvent] = []
+        here_again = {"log": here.name, "part": part, "page": page}
+        for place, file in enumerate(files):
+            if place and self.ports.clock() >= began + PAGE_FOR:
+                return HistoryPage(events, {**here_again, "after": str(files[place - 1]["id"])})
+            tries = int(at.get("tries", 0)) if place == 0 else 0
+            try:
+                read = await self._told(reader, client, file, stored.get(str(file["id"])), read_at)
+                if read is not None and read.unread is not None and _is_waited_for(read.unread, tries):
+                    raise read.unread
+            except TransientError as error:
+                if place:
+                    # What was read so far is told; the next page begins with this file.
+                    return HistoryPage(events, {**here_again, "after": str(files[place - 1]["id"])})
+                if error.after not in (None, HTML_PAUSE) or error.smaller:
+                    raise
+                if tries < FILE_TRIES:
+                    return HistoryPage([], {**at, "tries": tries + 1})
+                log.warning("%s: the file %s is left to a sweep: %s", client.name, file["id"], error)
                 continue
-            read = await self._told(file, here, reader, stored.get(str(file["id"])), read_at)
             if read is not None and read.event is not None:
                 events.append(read.event)
-        return events, listed.next_page
+        return HistoryPage(events, self._next(here, part, listed.next_page, logs))
 
     async def _told(
-        self, file: File, here: Log, reader: FileReader, stored: Shard | None, read_at: str
+        self, reader: FileReader, client: DriveClient, file: File, stored: Shard | None, read_at: str
     ) -> ReadFile | None:
-        client = self.clients.of(self.connection, here.subject)
+        """The file; None when it is gone.
+
+        Raises:
+            TransientError: try again.
+        """
         try:
             return await reader.told(file, client, stored, read_at=read_at)
         except NotFoundError:
@@ -135,6 +198,19 @@ class History:
         by_shard = {shard_of(self.connection, str(file["id"])): str(file["id"]) for file in files}
         found = await self.ports.store.get_many(self.connection.tenant_id, list(by_shard))
         return {by_shard[shard_id]: shard for shard_id, shard in found.items()}
+
+
+def _is_waited_for(error: TransientError, tries: int) -> bool:
+    """Whether a content is tried again within the load, not left to a sweep."""
+    if isinstance(error, ContentPassingError):
+        return False
+    return tries < FILE_TRIES or error.after not in (None, HTML_PAUSE)
+
+
+def _after(files: list[File], last: object) -> list[File]:
+    """What comes behind the file *last*; all when it is not among *files*."""
+    place = next((number for number, file in enumerate(files) if file["id"] == last), -1)
+    return files[place + 1 :]
 
 
 def history_of_folder(

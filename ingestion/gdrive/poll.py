@@ -5,7 +5,7 @@ drive never reaches its members' own logs.
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import msgspec
@@ -96,10 +96,11 @@ class Polling:
         drives = await self._drives()
         first_load = (await load_memory(self.connection, self.ports.states)).metadata
         again = False
-        for one in logs_of(self.connection, drives.value.metadata):
+        for of_first in logs_of(self.connection, drives.value.metadata):
             if self.ports.clock() >= deadline:
                 self.report.finished = False
                 break
+            one = self._by_whoever_can(of_first, drives.value.metadata)
             try:
                 again = await self._read(one, first_load, deadline) or again
             except CredentialError as error:
@@ -128,9 +129,10 @@ class Polling:
             for one, saved in listings:
                 await self._listing(one, sweep_key(self.connection, one.name), saved).begin(start_token=None)
             listings = [(one, await self._sweep_memory(one)) for one in logs]
-        for one, saved in listings:
+        for of_first, saved in listings:
             if saved.value.metadata.relisting is None:
                 continue
+            one = self._by_whoever_can(of_first, drives.value.metadata)
             listing = self._listing(one, sweep_key(self.connection, one.name), saved)
             try:
                 if not await listing.go_on(deadline, self.report):
@@ -145,6 +147,11 @@ class Polling:
             await self._abandon(one)
         self._require_somebody(len(subjects_of(self.connection)))
         return self.report
+
+    def _by_whoever_can(self, one: Log, notes: DriveNotes) -> Log:
+        """The log of a shared drive as the first of its members reads it whom Google gives a token."""
+        members = notes.drives[one.drive_id].members if one.drive_id is not None else ()
+        return next((replace(one, subject=member) for member in members if member not in self._refused), one)
 
     async def _abandon(self, one: Log) -> None:
         """Drop a sweep that can't go on; the next one begins anew."""
@@ -166,6 +173,11 @@ class Polling:
                 if saved.value.metadata.relisting is None:
                     return False
             token = saved.value.metadata.token
+            if saved.value.last_sync_status == "failed" and saved.value.metadata.relisting is None:
+                # What was told of while the user could not be asked may not have been read.
+                await client.about()
+                await self._listing(one, key, saved).begin(start_token=None)
+                saved = await self._memory(one, key)
             if saved.value.metadata.relisting is None and token is not None:
                 try:
                     self.report.finished &= await changes.read_on(token, deadline, self.report)
@@ -191,7 +203,9 @@ class Polling:
         """Take a log's first token: before anything that it is about is listed, or what changes meanwhile is lost."""
         key = log_key(self.connection, one.name)
         token = await self.clients.of(self.connection, one.subject).start_token(one.drive_id)
-        value = msgspec.structs.replace(saved.value, metadata=LogNotes(token=token), error_message=None)
+        value = msgspec.structs.replace(
+            saved.value, metadata=LogNotes(token=token), last_sync_status="success", error_message=None
+        )
         saved = await self.ports.states.save(self.connection.tenant_id, key, saved, value)
         # The first load brings what there is, once it has read a page; a drive that came later is read from its top.
         if first_load.pages > 0 and (one.drive_id is None or self.connection.folders):
@@ -254,7 +268,7 @@ class Polling:
         return await self.ports.states.save(tenant_id, key, saved, value)
 
     async def _listed_drives(self, notes: DriveNotes) -> dict[str, KnownDrive]:
-        """The shared drives; of a user who can't be asked, those that were known."""
+        """The shared drives; of a user who can't be asked or is refused, those that were known."""
         found: dict[str, KnownDrive] = {}
         if not self.connection.shared_drives:
             return found
@@ -263,8 +277,11 @@ class Polling:
             before = client.calls
             try:
                 drives = await client.drives()
-            except CredentialError as error:
-                self._refuse(Log(subject), error)
+            except (CredentialError, NotFoundError, FileRefusedError, RequestRefusedError) as error:
+                if isinstance(error, CredentialError):
+                    self._refuse(Log(subject), error)
+                else:
+                    self.report.errors[subject] = str(error)
                 drives = {name: drive.name for name, drive in notes.drives.items() if subject in drive.members}
             finally:
                 self.report.calls += client.calls - before

@@ -24,25 +24,37 @@ class ReadNotes:
         subject: the user who is asked first.
         below: a folder above them has changed, so what is in a folder among them is read too.
         after_gone: how often they were looked for since they were not found.
+        closed: what is in a folder among them has been closed with a folder above.
+        unread: how often their content was asked for since it could not be had.
     """
 
     subject: str | None = None
     below: bool = False
     after_gone: int = 0
+    closed: bool = False
+    unread: int = 0
 
     def stored(self) -> dict[str, Any]:
         """As they stand in a message."""
-        return {"subject": self.subject, "below": self.below, "afterGone": self.after_gone}
+        return {
+            "subject": self.subject,
+            "below": self.below,
+            "afterGone": self.after_gone,
+            "closed": self.closed,
+            "unread": self.unread,
+        }
 
 
 def notes_of(work: SourceWork) -> ReadNotes:
     """The notes in a message; what can't be read there counts as not said."""
     said = work.push or {}
-    subject, after_gone = said.get("subject"), said.get("afterGone")
+    subject, after_gone, unread = said.get("subject"), said.get("afterGone"), said.get("unread")
     return ReadNotes(
         subject=subject if isinstance(subject, str) else None,
         below=said.get("below") is True,
         after_gone=after_gone if isinstance(after_gone, int) else 0,
+        closed=said.get("closed") is True,
+        unread=unread if isinstance(unread, int) else 0,
     )
 
 
@@ -68,6 +80,13 @@ def again(work: SourceWork, ids: Sequence[str]) -> SourceWork:
     """A part of a request, which could not be done with the rest."""
     digest = _digest(work.event_id or work.due_at, *ids)
     return work.model_copy(update={"ids": {FILE: list(ids)}, "event_id": f"again.{digest}"})
+
+
+def unread(work: SourceWork, file_id: str, notes: ReadNotes) -> SourceWork:
+    """A request to read a file once more whose content could not be had."""
+    later = replace(notes, unread=notes.unread + 1)
+    digest = _digest(work.event_id or work.due_at, file_id)
+    return work.model_copy(update={"ids": {FILE: [file_id]}, "push": later.stored(), "event_id": f"unread.{digest}"})
 
 
 def after_gone(work: SourceWork, ids: Sequence[str], notes: ReadNotes, *, due_at: str) -> SourceWork:

@@ -7,7 +7,7 @@ asked for by id, of everybody who may see it.
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 
@@ -47,6 +47,7 @@ class ListingOfLog:
     drive_id: str | None
     key: str
     saved: Saved[LogMemory]
+    _all: set[int] | None = field(default=None, init=False)
 
     async def begin(self, *, start_token: str | None) -> None:
         """Begin; the log's own token stays as it is until the end."""
@@ -108,6 +109,9 @@ class ListingOfLog:
         relationship = relationship_of(self.connection, shard) if shard is not None else None
         permissions = file.get("permissions")
         if shard is None or relationship is None or not shard.is_live or not isinstance(permissions, list):
+            return False
+        if shard.structured_data.get("contentStatus") == "failed" and not shard.structured_data.get("contentVersion"):
+            # What kept its content from being read may have passed.
             return False
         principals = principals_of(permissions, self.ports.clock())
         return relationship.source_version == str(file.get("version")) and list(shard.acl.principals) == principals
@@ -178,17 +182,23 @@ class ListingOfLog:
         return np.frombuffer(base64.b64decode(saved.value.metadata["ids"]), dtype="<u8").astype(np.uint64)
 
     async def _listed(self, standing: Relisting) -> set[int]:
-        found: set[int] = set()
-        for part in range(standing.parts):
-            found.update((await self._part(part)).tolist())
-        return found
+        if self._all is None:
+            found: set[int] = set()
+            for part in range(standing.parts):
+                found.update((await self._part(part)).tolist())
+            self._all = found
+        return self._all
 
     async def _keep(self, standing: Relisting) -> None:
         await self._save(msgspec.structs.replace(self.saved.value.metadata, relisting=standing))
 
     async def _save(self, notes: LogNotes) -> None:
         value = msgspec.structs.replace(
-            self.saved.value, metadata=notes, last_sync_status="success", last_sync_at=to_text(self.ports.clock())
+            self.saved.value,
+            metadata=notes,
+            last_sync_status="success",
+            last_sync_at=to_text(self.ports.clock()),
+            error_message=None,
         )
         self.saved = await self.ports.states.save(self.connection.tenant_id, self.key, self.saved, value)
 

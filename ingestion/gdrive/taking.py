@@ -10,10 +10,10 @@ from ingestion.gdrive.client import DriveClients
 from ingestion.gdrive.content import ContentReader, TextExtractor
 from ingestion.gdrive.errors import NotFoundError
 from ingestion.gdrive.events import shard_of
-from ingestion.gdrive.file_reader import FileReader, ReadFile, UnaskedError
+from ingestion.gdrive.file_reader import FileReader, ReadFile
 from ingestion.gdrive.following import Following
 from ingestion.gdrive.memory import DriveNotes, drives_key, new_drives_memory
-from ingestion.gdrive.read_requests import FILE, FOLDERS_TO_CLOSE, ReadNotes, after_gone, again, notes_of
+from ingestion.gdrive.read_requests import FILE, FOLDERS_TO_CLOSE, ReadNotes, after_gone, again, notes_of, unread
 from ingestion.source import SourcePorts
 from messaging.contracts import SourceWork
 from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
@@ -27,6 +27,11 @@ LOOKED_AGAIN = 3
 """What was told of a file before it went may still be on its way to the store, and would stay there for good: so it is
 looked for again, a few times at most."""
 TRANSIENT_PAUSE = timedelta(seconds=15)
+UNREAD_TRIES = 12
+LONGEST_UNREAD_PAUSE = timedelta(hours=6)
+"""A content that can't be had is asked for with growing pauses, for two days; then by sweeps."""
+WORKS_FOR = timedelta(seconds=60)
+"""How long one message works before the rest of its files goes into another: large files take their time."""
 
 
 @dataclass(slots=True)
@@ -61,13 +66,14 @@ class Taking:
         reader, notes = await self._reader(), notes_of(work)
         stored = await self._stored(ids)
         sent, missing = 0, list[str]()
+        until = self.ports.clock() + WORKS_FOR
         for place, file_id in enumerate(ids):
+            if place and self.ports.clock() >= until:
+                await self._later(again(work, ids[place:]), timedelta(0))
+                break
             try:
                 read = await reader.read(file_id, stored.get(file_id), notes.subject)
                 sent += await self._tell(read, stored.get(file_id), following, notes)
-            except UnaskedError as error:
-                log.warning("connection %s: %s", self.connection.connection_id, error)
-                continue
             except BudgetExhaustedError as error:
                 if place == 0:
                     raise
@@ -81,7 +87,9 @@ class Taking:
                     raise TransientError(str(error), after) from error
                 await self._later(again(work, [file_id]), after or TRANSIENT_PAUSE)
                 continue
-            if not read.found or (read.event is None and notes.after_gone == 0):
+            if read.unread is not None and notes.unread < UNREAD_TRIES:
+                await self._later(unread(work, file_id, notes), _unread_pause(read.unread, notes))
+            if _may_come_back(read, notes):
                 missing.append(file_id)
         await self._look_again(work, notes, missing, stored)
         return sent
@@ -117,6 +125,21 @@ class Taking:
         content = ContentReader(self.connection, self.extractor, self.ports.blobs)
         notes = await known_drives(self.connection, self.ports)
         return FileReader(self.connection, self.clients, notes.drives, content, self.ports.clock)
+
+
+def _may_come_back(read: ReadFile, notes: ReadNotes) -> bool:
+    """Whether to look for a file once more.
+
+    One that is gone may be back before that is stored, and named then with a text that goes with the deletion.
+    """
+    if read.event is None:
+        return not read.found or notes.after_gone == 0
+    return not read.there
+
+
+def _unread_pause(error: TransientError, notes: ReadNotes) -> timedelta:
+    pause = min(TRANSIENT_PAUSE * float(2**notes.unread), LONGEST_UNREAD_PAUSE)
+    return max(pause, error.after or timedelta(0))
 
 
 async def known_drives(connection: DriveConnection, ports: SourcePorts) -> DriveNotes:

@@ -9,10 +9,10 @@ import pytest
 from drive_rig import ADMIN, ANN, BOB, DOCUMENT, SHEET, DriveRig, given, names
 
 from connections.gdrive_connection import GoogleAuth
-from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
+from ingestion.errors import BudgetExhaustedError, TransientError
 from ingestion.gdrive import fields
 from ingestion.gdrive.client import DriveClients
-from ingestion.gdrive.errors import FileRefusedError, of_response
+from ingestion.gdrive.errors import FileRefusedError, PolicyError, of_response
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
 from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
@@ -166,8 +166,8 @@ async def test_10_a_403_is_told_apart_by_its_reason() -> None:
         "dailyLimitExceeded": BudgetExhaustedError,
         "insufficientFilePermissions": FileRefusedError,
         "exportSizeLimitExceeded": FileRefusedError,
-        "domainPolicy": CredentialError,
-        "accessNotConfigured": CredentialError,
+        "domainPolicy": PolicyError,
+        "accessNotConfigured": PolicyError,
     }
     for reason, kind in kinds.items():
         assert type(of_response(403, body(reason), {}, utc_now())) is kind, reason

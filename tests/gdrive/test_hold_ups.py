@@ -1,0 +1,158 @@
+"""What one file, one user or one bad moment must not hold up, hide or leave open."""
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from drive_rig import ADMIN, ANN, BOB, DriveRig, given
+
+from connections.gdrive_connection import GoogleAuth
+from ingestion.gdrive.folder_memory import LARGEST_PART, _fitting
+from ingestion.gdrive.memory import KnownFolder
+from ingestion.gdrive.source import DriveSource
+
+
+def with_users(rig: DriveRig, *users: str) -> None:
+    auth = GoogleAuth(service_account=rig.made.auth.service_account, subjects=users)
+    rig.made = msgspec.structs.replace(rig.made, auth=auth)
+
+
+async def content_status(rig: DriveRig, file_id: str) -> tuple[Any, Any]:
+    data = (await rig.live(file_id)).structured_data
+    return data.get("contentStatus"), data.get("contentVersion")
+
+
+async def test_a_file_back_from_the_bin_before_its_deletion_is_stored_has_its_text(rig: DriveRig) -> None:
+    note = rig.drive.create_file("note.txt", "Words.")
+    await rig.begin()
+    rig.drive.trash(note)
+    await rig.poll()
+    await rig.work()
+    rig.drive.untrash(note)
+    await rig.poll()
+    await rig.work()
+    await rig.settle()
+    rig.wait(400)
+    await rig.settle()
+    assert "Words." in await rig.text(note)
+
+
+async def test_who_lost_a_file_whose_owner_can_not_be_asked_finds_it_no_more(rig: DriveRig) -> None:
+    with_users(rig, ANN, BOB)
+    note = rig.drive.create_file("note.txt", "Words.", owner=BOB)
+    rig.drive.share(note, given("user", ANN))
+    await rig.begin()
+    assert await rig.readers(note) == [f"user:{ANN}", f"user:{BOB}"]
+    rig.drive.unshare(note, ANN)
+    rig.drive.suspend(BOB)
+    await rig.catch_up()
+    assert await rig.readers(note) == []
+    rig.drive.restore(BOB)
+    await rig.catch_up()
+    await rig.catch_up()
+    assert await rig.readers(note) == [f"user:{BOB}"]
+
+
+async def test_what_a_suspended_user_made_before_it_was_read_comes_when_they_are_back(rig: DriveRig) -> None:
+    with_users(rig, ANN, BOB)
+    await rig.begin()
+    note = rig.drive.create_file("note.txt", "Words.", owner=BOB)
+    await rig.poll()
+    rig.drive.suspend(BOB)
+    await rig.settle(timedelta(minutes=20))
+    assert (await rig.connection()).status == "active"
+    await rig.catch_up()
+    rig.drive.restore(BOB)
+    await rig.catch_up()
+    await rig.catch_up()
+    assert await rig.path(note) == "/note.txt"
+
+
+async def test_a_shared_drive_is_read_on_though_its_first_member_is_suspended(rig: DriveRig) -> None:
+    with_users(rig, ANN, BOB)
+    drive_id = rig.drive.create_drive("Deals", [given("user", who, "organizer") for who in (ANN, BOB)])
+    early = rig.drive.create_file("early.txt", "Words.", parent=drive_id)
+    rig.drive.suspend(ANN)
+    await rig.begin()
+    assert await rig.path(early) == "/Deals/early.txt"
+    late = rig.drive.create_file("late.txt", "Words.", parent=drive_id)
+    await rig.catch_up()
+    assert await rig.path(late) == "/Deals/late.txt"
+
+
+async def test_a_content_that_drive_never_gives_holds_up_neither_the_load_nor_who_may_read(rig: DriveRig) -> None:
+    notes = [rig.drive.create_file(f"{number}.txt", "Words.") for number in range(3)]
+    rig.simulator.api.faults.add("backend-error", path=notes[1], times=None)
+    await rig.begin()
+    assert [await content_status(rig, note) != ("failed", None) for note in notes] == [True, False, True]
+    rig.simulator.api.faults.clear()
+    await rig.sweep()
+    assert (await content_status(rig, notes[1]))[0] == "extracted"
+
+
+async def test_a_content_that_is_not_given_now_is_asked_for_again_and_closes_the_file_in_time(rig: DriveRig) -> None:
+    note = rig.drive.create_file("note.txt", "Words.")
+    rig.drive.share(note, given("user", ANN))
+    await rig.begin()
+    rig.wait(5)
+    rig.drive.upload(note, "New words.")
+    rig.drive.unshare(note, ANN)
+    rig.simulator.api.faults.add("download-quota", path=note, skip=1)
+    await rig.poll()
+    await rig.work()
+    await rig.drain()
+    assert await rig.readers(note) == [f"user:{ADMIN}"]
+    assert "Words." in await rig.text(note)
+    rig.wait(3700)
+    await rig.settle()
+    assert "New words." in await rig.text(note)
+
+
+async def test_a_file_named_as_what_it_is_is_read_though_its_bytes_stay(rig: DriveRig) -> None:
+    note = rig.drive.create_file("note", b"Words.", mime_type="application/octet-stream")
+    await rig.begin()
+    assert (await content_status(rig, note))[0] == "none"
+    rig.drive.rename(note, "note.txt")
+    await rig.catch_up()
+    assert "Words." in await rig.text(note)
+
+
+async def test_a_first_load_stops_when_nobody_can_be_asked_and_does_not_pass_for_finished(rig: DriveRig) -> None:
+    with_users(rig, ANN, BOB)
+    note = rig.drive.create_file("note.txt", "Words.", owner=BOB)
+    await rig.services.connections.save(rig.made)
+    await rig.catch_up()
+    rig.simulator.api.login.revoke_delegation()
+    rig.simulator.api.login.expire_tokens()
+    await rig.ask("history")
+    await rig.work()
+    assert (await rig.connection()).status == "failed"
+    assert (await rig.states())["first load"]["metadata"].get("finishedAt") is None
+    assert await rig.file(note) is None
+
+
+async def test_a_page_that_takes_long_is_parted(rig: DriveRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        rig.drive.create_file(f"{number}.txt", "Words.")
+    await rig.services.connections.save(rig.made)
+    await rig.catch_up()
+    source, connection = rig.source, await rig.connection()
+    monkeypatch.setattr("ingestion.gdrive.history.PAGE_FOR", timedelta(0))
+    found, position, pages = [], None, 0
+    while pages == 0 or position is not None:
+        page = await source.history(connection, position)
+        found += [event.source_id for event in page.events]
+        position, pages = page.next_position, pages + 1
+        assert pages < 20
+    assert isinstance(source, DriveSource)
+    assert len(found) == len(set(found)) == 4
+
+
+def test_what_is_remembered_of_folders_fits_into_an_item() -> None:
+    wide = tuple(f"user:{number}@acme.example" for number in range(600))
+    folders = {f"f{number}": KnownFolder(read_at=f"{number:06}", path="/x", principals=wide) for number in range(200)}
+    kept = _fitting(folders)
+    assert "f199" in kept
+    assert "f0" not in kept
+    assert len(str(kept)) < 3 * LARGEST_PART
