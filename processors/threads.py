@@ -30,7 +30,8 @@ async def thread_parts(root: Shard, store: ShardStore) -> list[TextPart]:
         page = await store.incoming(root.tenant_id, root.id, limit=PAGE, cursor=cursor)
         ids = [link.source_shard_id for link in page.items if link.link.relationship_type == REPLIES_TO]
         found = await store.get_many(root.tenant_id, ids)
-        replies += [reply for reply in found.values() if reply.is_live]
+        # Until all of a channel is shared anew, what others may read must not come into the root's text.
+        replies += [reply for reply in found.values() if reply.is_live and reply.acl.scope == root.acl.scope]
         cursor = page.cursor
         if cursor is None:
             break

@@ -22,7 +22,7 @@ async def channel_deleted(
     Raises:
         BusUnavailableError, StoreUnavailableError: do it again.
     """
-    home = workspace.home(channel_id)
+    home = await workspace.stored_home(channel_id)
     sent = 0
     async for messages in _messages_of(workspace, channel_id):
         events = [
@@ -43,7 +43,7 @@ async def channel_moved(
     Raises:
         BusUnavailableError, StoreUnavailableError: do it again.
     """
-    home = workspace.home(old)
+    home = await workspace.stored_home(old)
     sent = 0
     async for messages in _messages_of(workspace, old):
         events = [
@@ -73,7 +73,7 @@ async def channel_unseen(workspace: Workspace, channel_id: str) -> int:
         StateMovedError, BusUnavailableError, StoreUnavailableError: do it again.
     """
     workspace.forget_channel(channel_id)
-    home = workspace.home(channel_id)
+    home = await workspace.stored_home(channel_id)
     shard_id = workspace.events.shard_id(CHANNEL, channel_id, home)
     shard = await workspace.ports.store.get(workspace.connection.tenant_id, shard_id)
     if shard is None or not shard.structured_data.get("isPrivate"):
@@ -87,7 +87,7 @@ async def close(workspace: Workspace, channel_id: str) -> int:
     Raises:
         StateMovedError, BusUnavailableError, StoreUnavailableError: do it again.
     """
-    home = workspace.home(channel_id)
+    home = await workspace.stored_home(channel_id)
     ports = workspace.ports
     return await close_channel(
         workspace.connection.tenant_id,
@@ -100,7 +100,7 @@ async def close(workspace: Workspace, channel_id: str) -> int:
 async def _messages_of(workspace: Workspace, channel_id: str) -> AsyncIterator[list[ExternalRelationship]]:
     """The stored live messages of a channel, in pages."""
     tenant_id = workspace.connection.tenant_id
-    target = workspace.events.shard_id(CHANNEL, channel_id, workspace.home(channel_id))
+    target = workspace.events.shard_id(CHANNEL, channel_id, await workspace.stored_home(channel_id))
     cursor: str | None = None
     while True:
         page = await workspace.ports.store.incoming(tenant_id, target, limit=PAGE, cursor=cursor)

@@ -41,6 +41,8 @@ _CREDENTIAL: Final[Mapping[str, str]] = {
     "no_permission": "ask the workspace's owners to allow the app what it asks for",
     "two_factor_setup_required": "set up two-factor authentication for the account that installed the app",
 }
+OF_PRIVATE_CHANNELS: Final = frozenset({"groups:read", "groups:history"})
+"""Scopes that an app may be without: it sees, or reads, no private channels then."""
 _PASSING: Final = frozenset(
     {
         "ratelimited", "rate_limited", "request_timeout", "service_unavailable", "internal_error", "fatal_error",
@@ -55,6 +57,8 @@ def error_of(method: str, status: int, body: Mapping[str, Any]) -> SourceError:
     code = code[:80] if isinstance(code, str) and code else f"HTTP {status}"
     if code == "missing_scope":
         needed = str(body.get("needed", ""))[:200] or "a scope"
+        if needed in OF_PRIVATE_CHANNELS:
+            return RefusedError(method, code)
         return CredentialError(
             f"{method}: the bot token lacks the scope {needed}: add it in the app's settings (OAuth & Permissions),"
             f" then {REINSTALL}"

@@ -9,7 +9,7 @@ from ingestion.slack.facts import ChannelFacts, JsonObject, Person
 from messaging.bus import MessageBus
 from messaging.contracts import EventType, IngestionEvent
 from messaging.queues import INGESTION_EVENTS
-from messaging.times import from_milliseconds, to_text
+from messaging.times import from_milliseconds, from_text, to_text
 from processors.mapping.slack import CHANNEL, MESSAGE, USER
 from processors.mapping.slack_text import named_ids, written_text
 from shards.identity import shard_id
@@ -43,12 +43,16 @@ def ts_order(ts: str) -> tuple[int, int]:
     return int(seconds), int(micros[:6].ljust(6, "0") or 0)
 
 
-def message_version(message: Mapping[str, Any]) -> str:
+def message_version(message: Mapping[str, Any], read_at: str) -> str:
     """A message's version: when it was written or last edited. Slack cuts the time of an edit to whole seconds, so one
-    made in the second in which the message was written does not count: there, who was told last knows best."""
+    made in the second in which the message was written does not count: there, who was told last knows best.
+
+    What stands in place of a deleted root says nothing of its edits: its version is when it was told, *read_at*."""
     ts = str(message["ts"])
     edited = message.get("edited")
     edited_ts = edited.get("ts") if isinstance(edited, Mapping) else None
+    if message.get("subtype") == "tombstone":
+        edited_ts = ts_of(from_text(read_at))
     try:
         return max(ts, edited_ts, key=ts_order) if isinstance(edited_ts, str) else ts
     except ValueError:
@@ -92,7 +96,7 @@ class SlackEvents:
             MESSAGE,
             f"{channel.id}:{ts}",
             channel.home,
-            message_version(message),
+            message_version(message, read_at),
             read_at=read_at,
             payload=payload,
             event_id=event_id,

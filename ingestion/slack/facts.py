@@ -98,6 +98,6 @@ def stored_person(user_id: str, shard: Shard) -> Person:
 
 
 def stored_channel(channel_id: str, home: str, shard: Shard) -> ChannelFacts:
-    """The channel in its shard."""
-    private = bool(shard.structured_data.get("isPrivate"))
+    """The channel in its shard; one that was closed is as private as one that says so."""
+    private = bool(shard.structured_data.get("isPrivate")) or TENANT_PRINCIPAL not in shard.acl.principals
     return ChannelFacts(channel_id, shard.name, home, private, shard.acl.principals if private else None)

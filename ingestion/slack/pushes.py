@@ -5,6 +5,7 @@ Events come late, twice, and in any order; so none of them says what is, only th
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from ingestion.errors import CredentialError
 from ingestion.slack.channel_ends import channel_deleted, channel_moved, channel_unseen
 from ingestion.slack.errors import RefusedError
 from ingestion.slack.events import send_events, ts_of, ts_order
-from ingestion.slack.facts import JsonObject, is_wanted
+from ingestion.slack.facts import ChannelFacts, JsonObject, is_wanted
 from ingestion.slack.reads import ask_to_read, history_request
 from ingestion.slack.workspace import UNSEEN, Workspace, pushed_at
 from messaging.contracts import SourceWork
@@ -115,6 +116,16 @@ class Pushed:
         if event.get("channel_type") in _DIRECT or not is_wanted(self._connection, channel_id):
             return 0
         channel = await self._workspace.channel(channel_id)
+        if channel is not None and self._turned_private(channel):
+            # No other event tells of it, and what is remembered would show the message to all.
+            self._workspace.forget_channel(channel_id)
+            closed = replace(channel, is_private=True, readers=None)
+            try:
+                channel = await self._workspace.read_channel(channel_id)
+            except RefusedError as error:
+                if error.code not in UNSEEN:
+                    raise
+                channel = closed
         if channel is None:
             return 0
         if event.get("subtype") == "message_deleted":
@@ -131,6 +142,12 @@ class Pushed:
             message.setdefault("ts", before.get("ts"))
         self._ts(message.get("ts"))
         return await self._send(await self._workspace.messages(channel, [message], self._read_at, self._id))
+
+    def _turned_private(self, channel: ChannelFacts) -> bool:
+        event = self._event
+        return not channel.is_private and (
+            event.get("channel_type") == "group" or event.get("subtype") == "channel_convert_to_private"
+        )
 
     def _inner(self, name: str) -> JsonObject:
         value = self._event.get(name)
@@ -270,7 +287,7 @@ class Pushed:
             )
             message = f"Slack says that {told}. {error}; then register the connection again"
             log.warning("connection %s of %s: %s", self._connection.connection_id, self._connection.tenant_id, message)
-            await self._ports.registry.set_status(self._connection, "failed", error_message=message)
+            await self._ports.registry.set_status(self._connection, "failed", error_message=message, only_from="active")
         return 0
 
     async def _catch_up(self) -> int:

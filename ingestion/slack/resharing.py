@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import msgspec
 
 from connections.state import StateMovedError
+from ingestion.slack.events import ts_of
 from messaging.bus import MessageBus
 from messaging.contracts import ShardEmission
 from messaging.queues import SHARD_EMISSION
 from messaging.times import Clock, from_text, to_milliseconds, to_text
 from shards.model import Acl, Shard, content_fingerprint
+from shards.ordering import version_key
 from shards.store import ShardStore, ShardWrite
 
 PAGE = 200
@@ -39,7 +41,9 @@ async def close_channel(tenant_id: str, channel_shard_id: str, scope: str, ports
     if shard is None or not shard.is_live:
         return 0
     written = await reshare_messages(tenant_id, channel_shard_id, Acl(scope, (), inherited=True), ports)
-    return written + await _reshare(tenant_id, [channel_shard_id], Acl(scope, ()), ports)
+    # A channel's version is when it was read: what was read before, and is still on its way, must not open it again.
+    version = ts_of(ports.clock())
+    return written + await _reshare(tenant_id, [channel_shard_id], Acl(scope, ()), ports, version)
 
 
 async def reshare_messages(tenant_id: str, channel_shard_id: str, acl: Acl, ports: ResharingPorts) -> int:
@@ -59,12 +63,14 @@ async def reshare_messages(tenant_id: str, channel_shard_id: str, acl: Acl, port
             return written
 
 
-async def _reshare(tenant_id: str, ids: list[str], acl: Acl, ports: ResharingPorts) -> int:
+async def _reshare(tenant_id: str, ids: list[str], acl: Acl, ports: ResharingPorts, version: str | None = None) -> int:
     written = 0
     for _ in range(WRITE_TRIES):
         now = to_text(ports.clock())
         stored = await ports.store.get_many(tenant_id, ids) if ids else {}
-        changed = [_with_acl(shard, acl, now) for shard in stored.values() if shard.is_live and not _has(shard, acl)]
+        changed = [
+            _with_acl(shard, acl, now, version) for shard in stored.values() if shard.is_live and not _has(shard, acl)
+        ]
         if not changed:
             return written
         etags = await ports.store.write_many([ShardWrite(shard, shard.etag) for shard in changed])
@@ -85,14 +91,19 @@ def _has(shard: Shard, acl: Acl) -> bool:
     return shard.acl == acl
 
 
-def _with_acl(shard: Shard, acl: Acl, now: str) -> Shard:
+def _with_acl(shard: Shard, acl: Acl, now: str, version: str | None) -> Shard:
     fingerprint = content_fingerprint(
         shard.structured_data, shard.unstructured_data, acl, shard.status, shard.redirect_to
     )
-    # The newest reading of a scope says who is in it, and this is one.
-    sources = shard.external_relationships
-    if not acl.inherited:
-        sources = [msgspec.structs.replace(one, read_at=max(one.read_at, now)) for one in sources]
+    # This is a reading: what was read before, and is still on its way, must not share the shard as it was.
+    sources = [
+        msgspec.structs.replace(
+            one,
+            read_at=max(one.read_at, now),
+            source_version=one.source_version if version is None else max(one.source_version, version, key=version_key),
+        )
+        for one in shard.external_relationships
+    ]
     return msgspec.structs.replace(
         shard,
         acl=acl,

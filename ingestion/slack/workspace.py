@@ -28,6 +28,7 @@ from messaging.times import to_text
 from processors.mapping.slack import CHANNEL, USER
 from processors.mapping.slack_text import named_ids, written_text
 from shards.model import TENANT_PRINCIPAL, Acl
+from shards.store import ShardQuery
 
 PERSON_KEPT: Final = timedelta(minutes=10)
 CHANNEL_KEPT: Final = timedelta(seconds=30)
@@ -36,7 +37,9 @@ HOMES_KEPT: Final = timedelta(minutes=5)
 MEMBERS_A_PAGE: Final = 1000
 _MOST_KEPT: Final = 20_000
 
-UNSEEN: Final = frozenset({"channel_not_found", "not_in_channel", "method_not_supported_for_channel_type"})
+UNSEEN: Final = frozenset(
+    {"channel_not_found", "not_in_channel", "method_not_supported_for_channel_type", "missing_scope"}
+)
 """Slack's words for a channel that is not there, or not for this app to see."""
 _UNKNOWN_USER: Final = frozenset({"user_not_found", "user_not_visible", "users_not_found"})
 
@@ -128,8 +131,10 @@ class Workspace:
         kept = self._known.channels.get(channel_id)
         if kept is not None and kept[0] > self.ports.clock():
             return kept[1]
-        home = self.home(channel_id)
-        shard = await self.ports.store.get(self.connection.tenant_id, self.events.shard_id(CHANNEL, channel_id, home))
+        tenant_id, home = self.connection.tenant_id, self.home(channel_id)
+        shard = await self.ports.store.get(tenant_id, self.events.shard_id(CHANNEL, channel_id, home))
+        if shard is None and (home := await self.stored_home(channel_id)) != self.connection.instance:
+            shard = await self.ports.store.get(tenant_id, self.events.shard_id(CHANNEL, channel_id, home))
         if shard is not None and shard.is_live:
             facts = stored_channel(channel_id, home, shard)
             self._keep_channel(facts)
@@ -142,8 +147,19 @@ class Workspace:
             return ChannelFacts(channel_id, channel_id, home, is_private=True, readers=None)
 
     def home(self, channel_id: str) -> str:
-        """The workspace that hosts a channel, as far as it is known."""
+        """The workspace that hosts a channel, as far as this process knows."""
         return self._known.homes.get(channel_id, self.connection.instance)
+
+    async def stored_home(self, channel_id: str) -> str:
+        """The workspace that hosts a channel, as it is stored: Slack may not show the channel any more."""
+        if channel_id not in self._known.homes:
+            query = ShardQuery(self.connection.tenant_id, system=SYSTEM, object_type=CHANNEL, external_id=channel_id)
+            page = await self.ports.store.query(query, limit=1)
+            homes = [one.instance for shard in page.items for one in shard.external_relationships]
+            if not homes or homes[0] == self.connection.instance:
+                return self.connection.instance
+            self._known.homes[channel_id] = homes[0]
+        return self._known.homes[channel_id]
 
     async def read_channel(
         self, channel_id: str, *, raw: JsonObject | None = None, event_id: str | None = None
@@ -266,7 +282,7 @@ class Workspace:
         return names | {
             shards[shard_id]: shard.name
             for shard_id, shard in stored.items()
-            if shard.is_live and not shard.structured_data.get("isPrivate")
+            if shard.is_live and not stored_channel(shard.id, self.connection.instance, shard).is_private
         }
 
 

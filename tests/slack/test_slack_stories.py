@@ -314,3 +314,43 @@ async def test_two_replies_prepared_at_once_are_both_in_the_text_of_their_thread
     text = await texts_of(rig, deal, root)
     assert all(words in text for words in ("one", "two", "three"))
     await asyncio.sleep(0)
+
+
+async def test_a_deleted_root_that_was_edited_keeps_none_of_its_text(rig: SlackRig, deal: str) -> None:
+    slack = rig.workspace
+    root = slack.post(deal, "Who signs?", user="U0ANN", ts="1600000000.000100")
+    slack.post(deal, "Bob does.", user="U0BOB", thread_ts=root)
+    slack.edit(deal, root, "Who signs for Hollis?")
+    await rig.deliver()
+    slack.delete_message(deal, root)
+    await rig.deliver()
+    assert "Hollis" not in (await rig.message(deal, root)).structured_data["content"]
+    assert "Hollis" not in await texts_of(rig, deal, root)
+
+
+async def test_what_is_said_once_a_channel_has_turned_private_is_not_shown_to_all(rig: SlackRig, deal: str) -> None:
+    slack = rig.workspace
+    before = slack.post(deal, "figures of March", user="U0ANN")
+    await rig.deliver()
+    channel: Channel = slack.channel(deal)
+    channel.is_private = True
+    slack.post(deal, "figures of April", user="U0ANN")
+    await rig.deliver()
+    stranger = frozenset({"user:eve@acme.example", "tenant"})
+    assert await found(rig, "figures", stranger) == []
+    assert not await readable(rig.store, await rig.message(deal, before), stranger)
+    assert sorted(await found(rig, "figures", ANN)) == ["figures of April", "figures of March"]
+
+
+async def test_a_private_channel_of_another_workspace_is_closed_after_a_restart_too(rig: SlackRig) -> None:
+    slack = rig.workspace
+    channel = await private_channel(rig)
+    slack.share_channel(channel, "T0PARTNER1", hosted_there=True)
+    await rig.deliver()
+    slack.post(channel, "terms", user="U0ANN")
+    await rig.deliver()
+    assert await found(rig, "terms", ANN) == ["terms"]
+    rig.source.forget(rig.connection)
+    slack.leave(channel, slack.bot_user_id)
+    await rig.deliver()
+    assert await found(rig, "terms", ANN) == []
