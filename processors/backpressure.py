@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
+from weakref import WeakKeyDictionary
 
 from messaging.bus import MessageBus, QueueDepth
 from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS, SHARD_EMISSION
@@ -14,6 +16,8 @@ LONGEST_WAIT = timedelta(seconds=30)
 """A tenth of the lock. The lane goes on then, full or not: a stage that stands still must not look like a dead lane."""
 
 LOOK_EVERY = timedelta(seconds=0.25)
+LOOKING_SHARE = 0.2
+"""How much of the time a process looks at most: Service Bus has the messages of all queues read for it."""
 
 STAGES = (SHARD_EMISSION, ENRICHMENT_JOBS, EMBEDDING_JOBS)
 """The queues behind normalization."""
@@ -49,6 +53,36 @@ async def until_the_chain_digests(bus: MessageBus) -> None:
         BusUnavailableError: the bus does not tell.
     """
     waited = timedelta(0)
-    while waited < LONGEST_WAIT and is_full(await bus.depths()):
+    while waited < LONGEST_WAIT and await _was_full(bus):
         await asyncio.sleep(LOOK_EVERY.total_seconds())
         waited += LOOK_EVERY
+
+
+@dataclass(slots=True)
+class _Look:
+    """The last look at a bus, which all who wait share, and how long it counts, in seconds of the event loop."""
+
+    task: "asyncio.Task[bool] | None" = None
+    until: float = 0.0
+
+
+_looks: WeakKeyDictionary[MessageBus, _Look] = WeakKeyDictionary()
+
+
+async def _was_full(bus: MessageBus) -> bool:
+    """Whether the chain was full a moment ago."""
+    look = _looks.setdefault(bus, _Look())
+    loop = asyncio.get_running_loop()
+    task = look.task
+    if task is None or task.get_loop() is not loop or (task.done() and loop.time() >= look.until):
+        task = look.task = asyncio.create_task(_looked(bus, look))
+    # One that gives up must not take the others' look with it.
+    return await asyncio.shield(task)
+
+
+async def _looked(bus: MessageBus, look: _Look) -> bool:
+    time = asyncio.get_running_loop().time
+    look.until = began = time()
+    full = is_full(await bus.depths())
+    look.until = time() + max(LOOK_EVERY.total_seconds(), (time() - began) / LOOKING_SHARE)
+    return full
