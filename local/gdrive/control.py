@@ -48,67 +48,43 @@ by ``path``: the names from the top of a My Drive, or a shared drive's name and 
 """
 
 import base64
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
-
-from starlette.requests import Request
-from starlette.responses import Response
 
 from local.gdrive.drive import Drive, DriveError
 from local.gdrive.items import Item
 from local.gdrive.rest import RestApi
-from local.simulator_process import is_from_this_machine
-from messaging.codec import encode
-
-Handler = Callable[[Any], Mapping[str, object]]
+from local.simulator_control import Handler, SimulatorControl, do, each, refuse_unknown
 
 
-class ControlRoute:
+class ControlRoute(SimulatorControl):
     """Answers calls under ``/_control``."""
 
+    refusals = (DriveError,)
+
     def __init__(self, api: RestApi) -> None:
+        super().__init__(api.drive.lock, api.drive.clock, api.faults)
         self._api = api
         self._drive = api.drive
 
-    async def __call__(self, request: Request) -> Response:
-        """Answer a control call."""
-        body = await request.body()
-        if not is_from_this_machine(request):
-            return _json({"error": "the control route answers on a loopback address only"}, 403)
-        try:
-            given = json.loads(body) if body else {}
-            with self._drive.lock:
-                return self._answer(request.method, request.url.path.rstrip("/"), given)
-        except (DriveError, ValueError, KeyError, TypeError, AttributeError) as error:
-            said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            return _json({"error": said}, 400)
-
-    def _answer(self, method: str, path: str, given: Any) -> Response:
-        api = self._api
-        handlers: dict[tuple[str, str], Handler] = {
+    def handlers(self) -> Mapping[tuple[str, str], Handler]:
+        """What can be changed and asked, see the module."""
+        return {
             ("GET", ""): lambda _: self._state(),
             ("GET", "/files"): lambda _: {"files": [self._listed(item) for item in self._files()]},
             ("GET", "/calls"): lambda _: self._calls(),
-            ("DELETE", "/calls"): lambda _: _do(api.calls.clear),
-            ("POST", "/files"): lambda given: {"ids": [change_file(self._drive, each) for each in _list(given)]},
-            ("POST", "/drives"): lambda given: {"ids": [_change_drive(self._drive, each) for each in _list(given)]},
+            ("DELETE", "/calls"): lambda _: do(self._api.calls.clear),
+            ("POST", "/files"): lambda given: {"ids": [change_file(self._drive, change) for change in each(given)]},
+            ("POST", "/drives"): lambda given: {"ids": [_change_drive(self._drive, change) for change in each(given)]},
             ("POST", "/users"): self._change_user,
             ("POST", "/delegation"): self._change_delegation,
             ("POST", "/tokens/expire"): self._expire,
-            ("POST", "/clock"): self._set_clock,
-            ("POST", "/faults"): self._arm_fault,
-            ("DELETE", "/faults"): lambda _: _do(api.faults.clear),
             ("POST", "/settings"): self._set_manners,
             ("POST", "/push"): self._set_push,
             ("GET", "/push"): lambda _: self._push(),
         }
-        handler = handlers.get((method, path.removeprefix("/_control")))
-        if handler is None:
-            return _json({"error": f"there is no {method} {path}"}, 404)
-        return _json(handler(given), 200)
 
     def _files(self) -> list[Item]:
         return [item for item in self._drive.items.values() if not item.is_root]
@@ -175,27 +151,16 @@ class ControlRoute:
         }
         if what not in makers:
             raise ValueError(f"there are no tokens of {what}")
-        return _do(makers[what])
+        return do(makers[what])
 
-    def _set_clock(self, given: Any) -> dict[str, object]:
-        clock = self._drive.clock
-        if "freeze" in given:
-            clock.freeze(datetime.fromisoformat(given["freeze"]))
-        elif "advance" in given:
-            clock.advance(timedelta(seconds=given["advance"]))
-        elif "skew" in given:
+    def _set_clock(self, given: Any) -> Mapping[str, object]:
+        if "skew" in given:
             self._api.login.skew = timedelta(seconds=given["skew"])
-        elif given.get("run"):
-            clock.run()
+            told: Mapping[str, object] = {"now": self._drive.clock().isoformat()}
         else:
-            raise ValueError("a clock takes freeze, advance, run or skew")
+            told = super()._set_clock(given)
         self._drive.settle()
-        return {"now": clock().isoformat()}
-
-    def _arm_fault(self, given: Any) -> dict[str, object]:
-        changes = {name: value for name, value in given.items() if name != "kind"}
-        self._api.faults.add(str(given["kind"]), **changes)
-        return {"kind": given["kind"]}
+        return told
 
     def _set_manners(self, given: Any) -> dict[str, object]:
         manners = self._drive.manners
@@ -205,9 +170,7 @@ class ControlRoute:
         switches = {"childEntries": "child_entries", "driveItemsInUserLogs": "drive_items_in_user_logs"} | {
             "incompleteSearch": "incomplete_search"
         }
-        unknown = given.keys() - numbers.keys() - switches.keys() - {"lag"}
-        if unknown:
-            raise ValueError(f"there is no setting {min(unknown)}")
+        refuse_unknown(given, numbers.keys() | switches.keys() | {"lag"})
         if not 0 <= int(given.get("emptyPages", 0)) <= 15 or int(given.get("pageCap", 1)) < 1:
             raise ValueError("emptyPages is 0 to 15, pageCap 1 or more")
         for name, value in given.items():
@@ -318,16 +281,3 @@ def _content(change: Mapping[str, Any]) -> bytes:
     if "contentBase64" in change:
         return base64.b64decode(change["contentBase64"], validate=True)
     return str(change.get("content", "")).encode()
-
-
-def _list(given: Any) -> list[Any]:
-    return given if isinstance(given, list) else [given]
-
-
-def _do(action: Callable[[], None]) -> dict[str, object]:
-    action()
-    return {"ok": True}
-
-
-def _json(value: Mapping[str, object], status: int) -> Response:
-    return Response(encode(value), status, media_type="application/json")

@@ -30,70 +30,49 @@ is ``{"error": …}`` with status 400, 403 or 404. Times are ISO 8601; durations
     ``{epoch: n}`` sets the scene n of the hostile cursor, where that is what is served
 """
 
-import json
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
-
-from starlette.requests import Request
-from starlette.responses import Response
 
 from local.salesforce.org import Org, OrgError
 from local.salesforce.pushes import Pushes, Style
 from local.salesforce.rest import RestApi
 from local.salesforce.values import read_datetime
-from local.simulator_process import is_from_this_machine
-from messaging.codec import encode
+from local.simulator_control import Handler, SimulatorControl, do, each, refuse_unknown
 
 SetEpoch = Callable[[int], None]
 """Sets one scene of a play; raises ``ValueError`` where there is none of that number."""
 
 
-class ControlRoute:
+class ControlRoute(SimulatorControl):
     """Answers calls under ``/_control``."""
 
+    refusals = (OrgError,)
+
     def __init__(self, api: RestApi, set_epoch: SetEpoch | None = None) -> None:
+        super().__init__(api.org.lock, api.org.clock, api.faults)
         self._api = api
         self._org = api.org
         self._set_epoch = set_epoch
         self._pushes: list[Pushes] = []
 
-    async def __call__(self, request: Request) -> Response:
-        """Answer a control call."""
-        body = await request.body()
-        if not is_from_this_machine(request):
-            return _json({"error": "the control route answers on a loopback address only"}, 403)
-        try:
-            given = json.loads(body) if body else {}
-            with self._org.lock:
-                return self._answer(request.method, request.url.path.rstrip("/"), given)
-        except (OrgError, ValueError, KeyError, TypeError, AttributeError) as error:
-            said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            return _json({"error": said}, 400)
-
-    def _answer(self, method: str, path: str, given: Any) -> Response:
-        handlers: dict[tuple[str, str], Callable[[Any], dict[str, object]]] = {
+    def handlers(self) -> Mapping[tuple[str, str], Handler]:
+        """What can be changed and asked, see the module."""
+        return {
             ("GET", ""): lambda _: self._state(),
             ("GET", "/calls"): lambda _: self._calls(),
-            ("DELETE", "/calls"): lambda _: _do(self._api.calls.clear),
-            ("POST", "/records"): self._change_records,
-            ("POST", "/clock"): self._set_clock,
-            ("POST", "/faults"): self._arm_fault,
-            ("DELETE", "/faults"): lambda _: _do(self._api.faults.clear),
-            ("POST", "/sessions/expire"): lambda _: _do(self._api.login.expire_sessions),
-            ("POST", "/cursors/expire"): lambda _: _do(self._api.drop_cursors),
+            ("DELETE", "/calls"): lambda _: do(self._api.calls.clear),
+            ("POST", "/records"): lambda given: {"ids": [_change_record(self._org, change) for change in each(given)]},
+            ("POST", "/sessions/expire"): lambda _: do(self._api.login.expire_sessions),
+            ("POST", "/cursors/expire"): lambda _: do(self._api.drop_cursors),
             ("POST", "/settings"): self._set_settings,
             ("POST", "/visibility"): self._set_visibility,
             ("POST", "/pushes"): self._push,
             ("DELETE", "/pushes"): lambda _: self._push_no_more(),
             ("POST", "/epoch"): self._change_epoch,
         }
-        handler = handlers.get((method, path.removeprefix("/_control")))
-        if handler is None:
-            return _json({"error": f"there is no {method} {path}"}, 404)
-        return _json(handler(given), 200)
 
     def _state(self) -> dict[str, object]:
         objects = {
@@ -139,31 +118,11 @@ class ControlRoute:
             "objects": Counter(call.object for call in calls if call.object),
         }
 
-    def _change_records(self, given: Any) -> dict[str, object]:
-        changes = given if isinstance(given, list) else [given]
-        return {"ids": [_change_record(self._org, change) for change in changes]}
-
-    def _set_clock(self, given: Any) -> dict[str, object]:
-        clock = self._org.clock
-        if "freeze" in given:
-            clock.freeze(_moment(given["freeze"]))
-        elif "advance" in given:
-            clock.advance(timedelta(seconds=given["advance"]))
-        elif given.get("run"):
-            clock.run()
-        else:
-            raise ValueError("a clock takes freeze, advance or run")
-        return {"now": clock().isoformat()}
-
-    def _arm_fault(self, given: Any) -> dict[str, object]:
-        changes = {name: value for name, value in given.items() if name != "kind"}
-        self._api.faults.add(str(given["kind"]), **changes)
-        return {"kind": given["kind"]}
+    def _moment(self, text: str) -> datetime:
+        return _moment(text)
 
     def _set_settings(self, given: Any) -> dict[str, object]:
-        unknown = given.keys() - {"dailyLimit", "pageCap", "usedCalls", "sessionSeconds", "replicationIdLimit"}
-        if unknown:
-            raise ValueError(f"there is no setting {min(unknown)}")
+        refuse_unknown(given, {"dailyLimit", "pageCap", "usedCalls", "sessionSeconds", "replicationIdLimit"})
         api = self._api
         api.daily_limit = int(given.get("dailyLimit", api.daily_limit))
         api.page_cap = max(1, int(given.get("pageCap", api.page_cap)))
@@ -223,12 +182,3 @@ def _change_record(org: Org, change: dict[str, Any]) -> str:
 
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(read_datetime(text))
-
-
-def _do(action: Callable[[], None]) -> dict[str, object]:
-    action()
-    return {"ok": True}
-
-
-def _json(value: dict[str, object], status: int) -> Response:
-    return Response(encode(value), status, media_type="application/json")

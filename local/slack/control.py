@@ -41,71 +41,56 @@ is ``{"error": …}`` with status 400, 403 or 404. Times are ISO 8601; durations
 """
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
-from local.simulator_process import is_from_this_machine
+from local.simulator_control import Handler, SimulatorControl, answer, do, each, refuse_unknown
 from local.slack.event_sender import EventSender, SubscriptionError
 from local.slack.web_api import WebApi
 from local.slack.workspace import Workspace, WorkspaceError
-from messaging.codec import encode
 
 Given = dict[str, Any]
 
 
-class ControlRoute:
+class ControlRoute(SimulatorControl):
     """Answers calls under ``/_control``."""
 
+    refusals = (WorkspaceError, SubscriptionError)
+
     def __init__(self, api: WebApi, sender: EventSender) -> None:
+        super().__init__(api.workspace.lock, api.workspace.clock, api.faults)
         self._api = api
         self._sender = sender
         self._workspace = api.workspace
 
-    async def __call__(self, request: Request) -> Response:
-        """Answer a control call."""
-        body = await request.body()
-        if not is_from_this_machine(request):
-            return _json({"error": "the control route answers on a loopback address only"}, 403)
-        path = request.url.path.rstrip("/").removeprefix("/_control")
-        try:
-            given = json.loads(body) if body else {}
-            if (request.method, path) == ("POST", "/subscription"):
-                # The app that is asked may ask back, so nothing is held meanwhile.
-                await asyncio.to_thread(self._sender.subscribe, given["url"], given.get("events"))
-                return _json({"url": self._sender.url}, 200)
-            with self._workspace.lock:
-                return self._answer(request.method, path, given)
-        except (WorkspaceError, SubscriptionError, ValueError, KeyError, TypeError, AttributeError) as error:
-            said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            return _json({"error": said}, 400)
+    async def _answer(self, method: str, path: str, given: Any) -> Response:
+        if (method, path) == ("POST", "/subscription"):
+            # The app that is asked may ask back, so nothing is held meanwhile.
+            await asyncio.to_thread(self._sender.subscribe, given["url"], given.get("events"))
+            return answer({"url": self._sender.url}, 200)
+        return await super()._answer(method, path, given)
 
-    def _answer(self, method: str, path: str, given: Any) -> Response:
-        handlers: Mapping[tuple[str, str], Callable[[Any], dict[str, object]]] = {
+    def handlers(self) -> Mapping[tuple[str, str], Handler]:
+        """What can be changed and asked, see the module."""
+        return {
             ("GET", ""): lambda _: self._state(),
             ("GET", "/calls"): lambda _: self._calls(),
-            ("DELETE", "/calls"): lambda _: _do(self._api.calls.clear, self._api.limits.clear),
-            ("POST", "/changes"): self._change,
-            ("DELETE", "/subscription"): lambda _: _do(self._sender.unsubscribe),
+            ("DELETE", "/calls"): lambda _: do(self._api.calls.clear, self._api.limits.clear),
+            ("POST", "/changes"): lambda given: {
+                "results": [_make_change(self._workspace, change) for change in each(given)]
+            },
+            ("DELETE", "/subscription"): lambda _: do(self._sender.unsubscribe),
             ("GET", "/deliveries"): lambda _: self._deliveries(),
-            ("DELETE", "/deliveries"): lambda _: _do(self._sender.deliveries.clear),
+            ("DELETE", "/deliveries"): lambda _: do(self._sender.deliveries.clear),
             ("POST", "/delivery"): self._set_delivery,
-            ("POST", "/rate-limited"): lambda given: _do(lambda: self._sender.send_rate_limited(given.get("minute"))),
-            ("POST", "/clock"): self._set_clock,
-            ("POST", "/faults"): self._arm_fault,
-            ("DELETE", "/faults"): lambda _: _do(self._api.faults.clear),
-            ("POST", "/cursors/expire"): lambda _: _do(self._api.cursors.expire),
+            ("POST", "/rate-limited"): lambda given: do(lambda: self._sender.send_rate_limited(given.get("minute"))),
+            ("POST", "/cursors/expire"): lambda _: do(self._api.cursors.expire),
             ("POST", "/settings"): self._set_settings,
         }
-        handler = handlers.get((method, path))
-        if handler is None:
-            return _json({"error": f"there is no {method} /_control{path}"}, 404)
-        return _json(handler(given), 200)
 
     def _state(self) -> dict[str, object]:
         workspace = self._workspace
@@ -132,25 +117,23 @@ class ControlRoute:
             "errors": Counter(call.error for call in calls if call.error),
         }
 
-    def _change(self, given: Any) -> dict[str, object]:
-        changes = given if isinstance(given, list) else [given]
-        return {"results": [_make_change(self._workspace, change) for change in changes]}
-
     def _deliveries(self) -> dict[str, object]:
         deliveries = [delivery.as_json() for delivery in self._sender.deliveries]
         return {"pending": self._sender.pending(), "deliveries": deliveries}
 
     def _set_delivery(self, given: Given) -> dict[str, object]:
         sender = self._sender
-        _refuse_unknown(
+        refuse_unknown(
             given,
-            "retryScale",
-            "answerSeconds",
-            "duplicateEvery",
-            "reorderWindow",
-            "concurrency",
-            "loseNext",
-            "messageReplied",
+            {
+                "retryScale",
+                "answerSeconds",
+                "duplicateEvery",
+                "reorderWindow",
+                "concurrency",
+                "loseNext",
+                "messageReplied",
+            },
         )
         sender.retry_scale = float(given.get("retryScale", sender.retry_scale))
         sender.answer_seconds = float(given.get("answerSeconds", sender.answer_seconds))
@@ -162,25 +145,8 @@ class ControlRoute:
             sender.lose_next(int(given["loseNext"]))
         return {"retryScale": sender.retry_scale, "answerSeconds": sender.answer_seconds}
 
-    def _set_clock(self, given: Given) -> dict[str, object]:
-        clock = self._workspace.clock
-        if "freeze" in given:
-            clock.freeze(datetime.fromisoformat(given["freeze"]))
-        elif "advance" in given:
-            clock.advance(timedelta(seconds=given["advance"]))
-        elif given.get("run"):
-            clock.run()
-        else:
-            raise ValueError("a clock takes freeze, advance or run")
-        return {"now": clock().isoformat()}
-
-    def _arm_fault(self, given: Given) -> dict[str, object]:
-        changes = {name: value for name, value in given.items() if name != "kind"}
-        self._api.faults.add(str(given["kind"]), **changes)
-        return {"kind": given["kind"]}
-
     def _set_settings(self, given: Given) -> dict[str, object]:
-        _refuse_unknown(given, "rateScale", "restricted", "shortPages", "pageCap", "cursorSeconds", "scopes")
+        refuse_unknown(given, {"rateScale", "restricted", "shortPages", "pageCap", "cursorSeconds", "scopes"})
         limits, cursors = self._api.limits, self._api.cursors
         if "rateScale" in given:
             limits.scale = None if given["rateScale"] is None else float(given["rateScale"])
@@ -256,19 +222,3 @@ def _make_change(workspace: Workspace, change: Given) -> str | None:
     if operation not in makers:
         raise ValueError(f"there is no operation {operation}")
     return makers[operation]()
-
-
-def _refuse_unknown(given: Given, *known: str) -> None:
-    unknown = given.keys() - set(known)
-    if unknown:
-        raise ValueError(f"there is no setting {min(unknown)}")
-
-
-def _do(*actions: Callable[[], None]) -> dict[str, object]:
-    for action in actions:
-        action()
-    return {"ok": True}
-
-
-def _json(value: dict[str, object], status: int) -> Response:
-    return Response(encode(value), status, media_type="application/json")
