@@ -31,6 +31,8 @@ class SimulatorControl(ABC):
 
     refusals: ClassVar[tuple[type[Exception], ...]] = ()
     """What the vendor's handlers raise where they refuse; the message is told."""
+    clock_takes: ClassVar[str] = "freeze, advance or run"
+    """The keys of ``POST /_control/clock``, for the refusal of others."""
 
     def __init__(self, lock: threading.RLock, clock: SimulatorClock, faults: Faults) -> None:
         self._lock = lock
@@ -74,7 +76,7 @@ class SimulatorControl(ABC):
         elif given.get("run"):
             clock.run()
         else:
-            raise ValueError("a clock takes freeze, advance or run")
+            raise ValueError(f"a clock takes {self.clock_takes}")
         return {"now": clock().isoformat()}
 
     def _moment(self, text: str) -> datetime:

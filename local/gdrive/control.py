@@ -63,6 +63,7 @@ class ControlRoute(SimulatorControl):
     """Answers calls under ``/_control``."""
 
     refusals = (DriveError,)
+    clock_takes = "freeze, advance, run or skew"
 
     def __init__(self, api: RestApi) -> None:
         super().__init__(api.drive.lock, api.drive.clock, api.faults)
