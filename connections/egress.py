@@ -23,6 +23,9 @@ GOOGLE_HOSTS: Final = (".www.googleapis.com", ".oauth2.googleapis.com", ".conten
 """Drive's API, its token endpoint, where media may come from, and export links; a dot before each, or other hosts whose
 names end so would pass."""
 
+GOOGLE_LINK_HOSTS: Final = (".docs.google.com", ".googleusercontent.com")
+"""Export links, and where they redirect to: hosts like ``doc-0k-1s-docs.googleusercontent.com``, which get no login."""
+
 SLACK_HOSTS: Final = (".slack.com",)
 """Slack's Web API and its workspaces."""
 

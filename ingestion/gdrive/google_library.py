@@ -72,7 +72,7 @@ class GoogleLibrary:
 
     def _followed(self, link: str) -> bytes:
         try:
-            answer, content = self._http.request(link)
+            answer, content = self._http.link(link)
         except RefusedDestinationError as error:
             raise FileRefusedError("link", str(error)) from None
         if answer.status >= 300:

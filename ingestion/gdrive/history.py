@@ -38,7 +38,7 @@ from shards.model import Shard
 log = logging.getLogger(__name__)
 
 FOLDERS_A_PAGE: Final = 100
-FILES_A_PAGE: Final = 10
+FILES_A_PAGE: Final = 25
 """Each is downloaded and read within its page."""
 PAGE_FOR: Final = timedelta(seconds=45)
 """How long one page is worked at, but for its first file: the rest comes with the next, well within a lease."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import google.auth.exceptions
 import google.auth.transport.requests
@@ -9,13 +10,16 @@ import httplib2
 import requests
 from google.oauth2 import service_account
 
-from connections.egress import GOOGLE_HOSTS, vendor_session
+from connections.egress import GOOGLE_HOSTS, GOOGLE_LINK_HOSTS, RefusedDestinationError, vendor_session
 from ingestion.errors import CredentialError, TransientError
 from ingestion.gdrive.errors import ContentTooLargeError, of_login
 
 SCOPE = "https://www.googleapis.com/auth/drive.readonly"
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
 """Where assertions go, whatever the key file says: a file must not choose where they are sent."""
+
+LINK_HOST = "docs.google.com"
+"""Where export links lead; the login goes to no other host for them."""
 
 LARGEST_ANSWER = 32 * 1024 * 1024
 _BLOCK = 256 * 1024
@@ -31,6 +35,7 @@ class DriveHttp:
         """
         self._subject = subject
         self._session = vendor_session(GOOGLE_HOSTS, simulator=simulator)
+        self._links = vendor_session(GOOGLE_LINK_HOSTS, simulator=simulator)
         self._request = google.auth.transport.requests.Request(session=self._session)
         try:
             self._credentials = service_account.Credentials.from_service_account_info(
@@ -64,14 +69,35 @@ class DriveHttp:
             response, content = self._once(uri, method, body, headers or {})
         return response, content
 
+    def link(self, uri: str) -> tuple[httplib2.Response, bytes]:
+        """As :meth:`request`, of an export link, which may redirect to hosts for downloads, without the login.
+
+        Raises:
+            RefusedDestinationError: the link itself leads elsewhere.
+        """
+        host = urlsplit(uri).hostname
+        if host != LINK_HOST:
+            raise RefusedDestinationError(f"{host} is no host of export links")
+        response, content = self._once(uri, "GET", None, {}, self._links)
+        if response.status == 401:
+            self._refresh()
+            response, content = self._once(uri, "GET", None, {}, self._links)
+        return response, content
+
     def _once(
-        self, uri: str, method: str, body: bytes | str | None, headers: Mapping[str, str]
+        self,
+        uri: str,
+        method: str,
+        body: bytes | str | None,
+        headers: Mapping[str, str],
+        session: requests.Session | None = None,
     ) -> tuple[httplib2.Response, bytes]:
         if not self._credentials.valid:
             self._refresh()
         sent = {name: value for name, value in headers.items() if name.lower() != "content-length"}
         sent["authorization"] = f"Bearer {self._credentials.token}"
-        with self._session.request(method, uri, data=body, headers=sent, stream=True) as answer:
+        # The library drops the login's header where a redirect leads to another host.
+        with (session or self._session).request(method, uri, data=body, headers=sent, stream=True) as answer:
             content = self._content(answer)
         told = {name.lower(): value for name, value in answer.headers.items()}
         return httplib2.Response({**told, "status": str(answer.status_code)}), content
@@ -100,6 +126,7 @@ class DriveHttp:
     def close(self) -> None:
         """Give back connections."""
         self._session.close()
+        self._links.close()
 
 
 UNREADABLE_KEY = (

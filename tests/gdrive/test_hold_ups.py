@@ -2,15 +2,21 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-from drive_rig import ADMIN, ANN, BOB, DriveRig, given
+from drive_rig import ADMIN, ANN, BOB, SHEET, DriveRig, given
 
+from connections.egress import _SimulatorAdapter
 from connections.gdrive_connection import GoogleAuth
+from ingestion.gdrive.client import DriveClients
+from ingestion.gdrive.errors import FileRefusedError
 from ingestion.gdrive.folder_memory import LARGEST_PART, _fitting
 from ingestion.gdrive.memory import KnownFolder
 from ingestion.gdrive.source import DriveSource
+from local.simulator_faults import Fault
+from messaging.queues import INGESTION_EVENTS
 
 
 def with_users(rig: DriveRig, *users: str) -> None:
@@ -32,7 +38,8 @@ async def test_a_file_back_from_the_bin_before_its_deletion_is_stored_has_its_te
     rig.drive.untrash(note)
     await rig.poll()
     await rig.work()
-    await rig.settle()
+    await rig.drain(INGESTION_EVENTS, max_messages=1)
+    assert "Words." not in await rig.text(note), "its text went with the deletion"
     rig.wait(400)
     await rig.settle()
     assert "Words." in await rig.text(note)
@@ -73,8 +80,11 @@ async def test_a_shared_drive_is_read_on_though_its_first_member_is_suspended(ri
     with_users(rig, ANN, BOB)
     drive_id = rig.drive.create_drive("Deals", [given("user", who, "organizer") for who in (ANN, BOB)])
     early = rig.drive.create_file("early.txt", "Words.", parent=drive_id)
+    await rig.services.connections.save(rig.made)
+    await rig.catch_up()
     rig.drive.suspend(ANN)
-    await rig.begin()
+    await rig.ask("history")
+    await rig.settle()
     assert await rig.path(early) == "/Deals/early.txt"
     late = rig.drive.create_file("late.txt", "Words.", parent=drive_id)
     await rig.catch_up()
@@ -156,3 +166,36 @@ def test_what_is_remembered_of_folders_fits_into_an_item() -> None:
     assert "f199" in kept
     assert "f0" not in kept
     assert len(str(kept)) < 3 * LARGEST_PART
+
+
+async def test_an_export_link_is_followed_to_where_downloads_are_without_the_login(rig: DriveRig) -> None:
+    rig.drive.manners.export_limit = 100
+    table = rig.drive.create_file(
+        "Prices", "item,price\n" + "pump,12\n" * 200, mime_type=SHEET, content_type="text/csv"
+    )
+    away = "https://doc-0k-1s-sheets.googleusercontent.com/export/elsewhere"
+    rig.simulator.api.faults.add(Fault(status=307, headers={"Location": away}, path="/spreadsheets/export"))
+    rig.simulator.api.faults.add(Fault(status=200, body="pump,13", content_type="text/csv", path="/export/elsewhere"))
+    seen: list[tuple[str, bool]] = []
+    send = _SimulatorAdapter.send
+
+    def noted(adapter: Any, request: Any, *args: Any, **options: Any) -> Any:
+        seen.append((str(urlsplit(request.url).hostname), "Authorization" in request.headers))
+        return send(adapter, request, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_SimulatorAdapter, "send", noted)
+        await rig.begin()
+    assert seen.count(("docs.google.com", True)) == 1
+    assert ("doc-0k-1s-sheets.googleusercontent.com", False) in seen
+    assert (await rig.live(table)).structured_data["name"] == "Prices"
+
+
+async def test_the_login_goes_to_no_link_elsewhere(rig: DriveRig) -> None:
+    await rig.begin()
+    clients = DriveClients(rig.services.source_ports, simulator=rig.simulator.base_url)
+    client = clients.of(await rig.connection(), ADMIN)
+    for link in ("https://x.bc.googleusercontent.com/x", "https://evil.example/x", "http://docs.google.com/x"):
+        with pytest.raises(FileRefusedError):
+            await client.linked(link, limit=10)
+    clients.close()
