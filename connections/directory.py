@@ -1,11 +1,15 @@
 """Which connections a verified sender may belong to, across all tenants: by instance, or by the connection's own id."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
 from connections.connection import Connection
 from connections.registry import ConnectionRegistry
+from shards.store import StoreUnavailableError
+
+log = logging.getLogger(__name__)
 
 KEPT_SECONDS = 30.0
 """How long the list of all connections is kept; a push can't wait for the store each time."""
@@ -44,10 +48,19 @@ class ConnectionDirectory:
         if not found and not self._is_fresh(ASKED_AGAIN_SECONDS):
             async with self._turn:
                 if not self._is_fresh(ASKED_AGAIN_SECONDS):
-                    self._connections = await self._registry.all()
-                    self._read_at = self._monotonic()
+                    await self._read()
             found = self._among(wanted)
         return found
+
+    async def _read(self) -> None:
+        try:
+            self._connections = await self._registry.all()
+        except StoreUnavailableError as error:
+            if self._read_at is None:
+                raise
+            # What is pushed can be queued while the store is away; who may push is as it was.
+            log.warning("the connections can't be read, and are taken as they were: %s", error)
+        self._read_at = self._monotonic()
 
     def _among(self, wanted: Callable[[Connection], bool]) -> list[Connection]:
         return [one for one in self._connections if one.status != "disconnected" and wanted(one)]
