@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 ASKED_FOR_PERMISSIONS = 10
 """So many users are asked who may read a file before it stays closed."""
+ASKED_FOR_FOLDERS = 10
+"""So many others are asked for a file whose reader does not see all folders above it."""
 
 
 class UnaskedError(SourceError):
@@ -99,12 +101,29 @@ class FileReader:
         if folder:
             self.places.note(file, client)
         place = await self.places.of(file, client)
+        if not place.whole and (self.connection.folders or self.connection.left_out):
+            file, client, place = await self._with_folders(file, client, place)
         if file.get("trashed") or not place.wanted:
             # What was read of it before may be on its way to the store; but what is never wanted leaves no trace.
             told = place.wanted or (stored is not None and stored.is_live)
             event = gone_event(self.connection, file_id, str(file["version"]), read_at=read_at) if told else None
             return ReadFile(file_id, read_at, event, there=False, found=True, folder=folder, client=client)
         return await self._there(file, client, stored, place, read_at)
+
+    async def _with_folders(self, file: File, client: DriveClient, place: Place) -> tuple[File, DriveClient, Place]:
+        """The file as a user sees it who sees the folders above it: by those it is wanted or not."""
+        drive = self.drives.get(str(file.get("driveId") or ""))
+        others = drive.members if drive else subjects_of(self.connection)
+        for subject in [other for other in others if other != client.subject][:ASKED_FOR_FOLDERS]:
+            other = self.clients.of(self.connection, subject)
+            try:
+                seen = await other.file(str(file["id"]))
+                further = await self.places.of(seen, other)
+            except (NotFoundError, FileRefusedError, CredentialError):
+                continue
+            if further.whole or (further.wanted and not place.wanted):
+                return seen, other, further
+        return file, client, place
 
     async def _there(
         self, file: File, client: DriveClient, stored: Shard | None, place: Place, read_at: str

@@ -16,10 +16,14 @@ DEEPEST = 200
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file's path from the top of its Drive (behind the name of a shared drive), and whether it is to be read."""
+    """A file's path from the top of its Drive (behind the name of a shared drive), and whether it is to be read.
+
+    *whole*: all folders up to the top were seen; where some are hidden from a user, another may know better.
+    """
 
     path: str
     wanted: bool
+    whole: bool
 
 
 class Places:
@@ -39,19 +43,21 @@ class Places:
 
         Names in it are in Unicode's composed form, and a slash in a name is written as U+2215.
         """
-        chains = [await self._chain(file, parent, client) for parent in _parents(file)] or [([], [])]
-        names, _ = chains[0]
+        chains = [await self._chain(file, parent, client) for parent in _parents(file)] or [([], [], False)]
+        names = chains[0][0]
         path = "/" + "/".join([*reversed(names), _shown(file.get("name"))])
         own = {str(file["id"]), str(file.get("driveId") or "")}
-        wanted = any(self._wants({*ids, *own}) for _, ids in chains)
-        return Place(path, wanted and (not file.get("driveId") or self._connection.shared_drives))
+        wanted = any(self._wants({*ids, *own}) for _, ids, _ in chains)
+        whole = all(seen for _, _, seen in chains)
+        return Place(path, wanted and (not file.get("driveId") or self._connection.shared_drives), whole)
 
     def _wants(self, ids: set[str]) -> bool:
         folders, left_out = self._connection.folders, self._connection.left_out
         return (not folders or not ids.isdisjoint(folders)) and ids.isdisjoint(left_out)
 
-    async def _chain(self, file: File, parent: str, client: DriveClient) -> tuple[list[str], list[str]]:
-        """Names and ids of the folders above *file*, the nearest first. What can't be seen ends it."""
+    async def _chain(self, file: File, parent: str, client: DriveClient) -> tuple[list[str], list[str], bool]:
+        """Names and ids of the folders above *file*, the nearest first, and whether that is all up to the top. What
+        can't be seen ends it."""
         names: list[str] = []
         ids: list[str] = []
         above: str | None = parent
@@ -59,16 +65,16 @@ class Places:
             ids.append(above)
             if above == file.get("driveId"):
                 names.append(_shown(await self._drive_name(above, client)))
-                break
+                return names, ids, True
             folder = await self._folder(above, client)
             if folder is None:
                 break
             parents = _parents(folder)
             if not parents and above == await client.root():
-                break
+                return names, ids, True
             names.append(_shown(folder.get("name")))
             above = parents[0] if parents else None
-        return names, ids
+        return names, ids, False
 
     async def _drive_name(self, drive_id: str, client: DriveClient) -> str:
         known = self._drives.get(drive_id)

@@ -199,3 +199,17 @@ async def test_the_login_goes_to_no_link_elsewhere(rig: DriveRig) -> None:
         with pytest.raises(FileRefusedError):
             await client.linked(link, limit=10)
     clients.close()
+
+
+async def test_a_file_in_a_folder_wanted_stays_though_another_user_does_not_see_the_folder(rig: DriveRig) -> None:
+    with_users(rig, BOB, ANN)
+    deals = rig.drive.create_folder("Deals", owner=ADMIN)
+    note = rig.drive.create_file("note.txt", "Words.", parent=deals, owner=ADMIN)
+    rig.drive.share(deals, given("user", ANN, "writer"))
+    rig.drive.share(note, given("user", BOB, "writer"))
+    rig.made = msgspec.structs.replace(rig.made, folders=(deals,))
+    await rig.begin()
+    assert (await rig.path(note)).endswith("note.txt")
+    rig.drive.rename(note, "words.txt")
+    await rig.catch_up()
+    assert (await rig.path(note)).endswith("words.txt")
