@@ -1,7 +1,10 @@
-"""What source work keeps of a connection in ``integration.state``: when which work was done, and who is at it."""
+"""What source work keeps in ``integration.state``: the form of all its memories, and the one of a connection itself.
+
+The connection's says when which work was done, and who is at it.
+"""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -9,6 +12,26 @@ from connections.connection import Connection
 from connections.lease import Lease
 
 SyncStatus = Literal["pending", "success", "failed", "partial"]
+
+
+class SourceMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What every memory of a connection begins with; what is remembered comes behind it, mostly as ``metadata``."""
+
+    name: str
+    integration_id: str
+    integration_type: str
+    last_sync_status: SyncStatus
+
+    @classmethod
+    def new(cls, connection: Connection, of: str, *, status: SyncStatus = "pending", **more: Any) -> Self:
+        """The memory of something of *connection* that nothing is remembered of but *more*; *of* names it to people."""
+        return cls(
+            name=f"{connection.name or connection.connection_id}: {of}",
+            integration_id=connection.connection_id,
+            integration_type=connection.system,
+            last_sync_status=status,
+            **more,
+        )
 
 
 class ConnectionNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -20,17 +43,13 @@ class ConnectionNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
     failures: int = 0
 
 
-class ConnectionMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class ConnectionMemory(SourceMemory, frozen=True, kw_only=True):
     """How work against a connection stands, and who is at it.
 
     *last_sync_at* is when a poll last came to its end with something read: the lag counts from there, so a poll that
     fails does not move it, nor does other work, which reads no changes.
     """
 
-    name: str
-    integration_id: str
-    integration_type: str
-    last_sync_status: SyncStatus
     last_sync_at: str | None = None
     next_sync_at: str | None = None
     error_message: str | None = None

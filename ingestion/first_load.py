@@ -15,7 +15,7 @@ import msgspec
 from connections.connection import Connection
 from connections.lease import Lease, new_lease
 from connections.state import Saved, StateMovedError, StateStore
-from ingestion.connection_memory import SyncStatus
+from ingestion.connection_memory import SourceMemory
 from ingestion.errors import BudgetExhaustedError, TransientError
 from ingestion.source import HistoryPage, Pages, Position
 from messaging.bus import Message, MessageBus, QueueDepth
@@ -38,7 +38,7 @@ PAUSE = timedelta(minutes=2)
 
 WRITE_TRIES = 5
 
-_NAME_END = ": first load"
+_NAME = "first load"
 
 
 class HistoryNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -62,13 +62,9 @@ class HistoryNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     sent: tuple[str, ...] = ()
 
 
-class HistoryMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class HistoryMemory(SourceMemory, frozen=True, kw_only=True):
     """How the first load of a connection stands, and who drives it."""
 
-    name: str
-    integration_id: str
-    integration_type: str
-    last_sync_status: SyncStatus
     last_sync_at: str | None = None
     error_message: str | None = None
     lease: Lease | None = None
@@ -103,17 +99,12 @@ def history_key(connection: Connection) -> str:
 
 def new_history_memory(connection: Connection) -> HistoryMemory:
     """The memory of a first load that has not begun."""
-    return HistoryMemory(
-        name=f"{connection.name or connection.connection_id}{_NAME_END}",
-        integration_id=connection.connection_id,
-        integration_type=connection.system,
-        last_sync_status="pending",
-    )
+    return HistoryMemory.new(connection, _NAME)
 
 
 def is_history(state: Mapping[str, object]) -> bool:
     """Whether what is remembered is a :class:`HistoryMemory`."""
-    return str(state.get("name")).endswith(_NAME_END)
+    return str(state.get("name")).endswith(f": {_NAME}")
 
 
 async def load_memory(connection: Connection, states: StateStore, *, key: str | None = None) -> HistoryMemory:

@@ -13,7 +13,7 @@ import msgspec
 from connections.connection import Connection
 from connections.lease import Lease
 from connections.state import STATE_TYPE, Saved, StateMovedError, StateStore, state_shard_id
-from ingestion.connection_memory import SyncStatus, connection_key, new_connection_memory
+from ingestion.connection_memory import SourceMemory, connection_key, new_connection_memory
 from ingestion.first_load import history_key, new_history_memory, unfinished_events
 from messaging import codec
 from messaging.bus import MessageBus, QueueDepth
@@ -62,13 +62,9 @@ class PurgeNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     waiting_for: str | None = None
 
 
-class PurgeMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class PurgeMemory(SourceMemory, frozen=True, kw_only=True):
     """What is remembered of a purge."""
 
-    name: str
-    integration_id: str
-    integration_type: str
-    last_sync_status: SyncStatus
     metadata: PurgeNotes = PurgeNotes()
 
 
@@ -343,17 +339,8 @@ def _content(body: str) -> Mapping[str, object]:
     return content if isinstance(content, dict) else {}
 
 
-def _new_memory(connection: Connection) -> PurgeMemory:
-    return PurgeMemory(
-        name=f"{connection.name or connection.connection_id}: purge",
-        integration_id=connection.connection_id,
-        integration_type=connection.system,
-        last_sync_status="pending",
-    )
-
-
 async def _load(connection: Connection, states: StateStore) -> Saved[PurgeMemory]:
-    return await states.load(connection.tenant_id, purge_key(connection), _new_memory(connection))
+    return await states.load(connection.tenant_id, purge_key(connection), PurgeMemory.new(connection, "purge"))
 
 
 async def _save(

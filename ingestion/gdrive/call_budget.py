@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from connections.state import StateMovedError, StateStore
-from ingestion.connection_memory import SyncStatus
+from ingestion.connection_memory import SourceMemory
 from ingestion.errors import BudgetExhaustedError, TransientError
 from messaging.times import Clock, from_milliseconds, from_text, to_milliseconds, to_text
 
@@ -26,13 +26,9 @@ class CallsOfMinute(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
     refused_until: str | None = None
 
 
-class CallMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class CallMemory(SourceMemory, frozen=True, kw_only=True):
     """The calls made as one user."""
 
-    name: str
-    integration_id: str
-    integration_type: str
-    last_sync_status: SyncStatus
     metadata: CallsOfMinute = CallsOfMinute()
 
 

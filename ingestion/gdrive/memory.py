@@ -1,12 +1,12 @@
 """What following Drives keeps in ``integration.state``: a state a change log, and some a connection."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from connections.gdrive_connection import DriveConnection
-from ingestion.connection_memory import SyncStatus
+from ingestion.connection_memory import SourceMemory
 
 
 class Relisting(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -32,13 +32,9 @@ class LogNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     relisting: Relisting | None = None
 
 
-class LogMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class LogMemory(SourceMemory, frozen=True, kw_only=True):
     """How following one change log stands."""
 
-    name: str
-    integration_id: str
-    integration_type: str
-    last_sync_status: SyncStatus
     metadata: LogNotes = LogNotes()
     last_sync_at: str | None = None
     error_message: str | None = None
@@ -59,13 +55,9 @@ class DriveNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     users: tuple[str, ...] = ()
 
 
-class DrivesMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class DrivesMemory(SourceMemory, frozen=True, kw_only=True):
     """What a connection knows of shared drives."""
 
-    name: str
-    integration_id: str
-    integration_type: str
-    last_sync_status: SyncStatus
     metadata: DriveNotes = DriveNotes()
 
 
@@ -84,13 +76,9 @@ class FolderNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     folders: Mapping[str, KnownFolder] = msgspec.field(default_factory=dict)
 
 
-class FoldersMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class FoldersMemory(SourceMemory, frozen=True, kw_only=True):
     """Folders that were read lately: what is stored of them may still be on its way."""
 
-    name: str
-    integration_id: str
-    integration_type: str
-    last_sync_status: SyncStatus
     metadata: FolderNotes = FolderNotes()
 
 
@@ -111,23 +99,15 @@ class ChannelNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     left: tuple[Channel, ...] = ()
 
 
-class ChannelsMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class ChannelsMemory(SourceMemory, frozen=True, kw_only=True):
     """The push channels of a connection."""
 
-    name: str
-    integration_id: str
-    integration_type: str
-    last_sync_status: SyncStatus
     metadata: ChannelNotes = ChannelNotes()
 
 
-class ListedIds(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class ListedIds(SourceMemory, frozen=True, kw_only=True):
     """A part of a listing under way; *metadata* has the hashes of its ids, packed, as base64 under ``ids``."""
 
-    name: str
-    integration_id: str
-    integration_type: str
-    last_sync_status: SyncStatus
     metadata: Mapping[str, str]
 
 
@@ -163,33 +143,24 @@ def channels_key(connection: DriveConnection) -> str:
 
 def new_log_memory(connection: DriveConnection, log: str) -> LogMemory:
     """The memory of a log that was never read."""
-    return LogMemory(**_head(connection, f"changes of {log or 'the service account'}", "pending"))
+    return LogMemory.new(connection, f"changes of {log or 'the service account'}")
 
 
 def new_drives_memory(connection: DriveConnection) -> DrivesMemory:
     """The memory of a connection that has not asked for shared drives."""
-    return DrivesMemory(**_head(connection, "shared drives", "pending"))
+    return DrivesMemory.new(connection, "shared drives")
 
 
 def new_folders_memory(connection: DriveConnection) -> FoldersMemory:
     """The memory of a connection that has read no folder lately."""
-    return FoldersMemory(**_head(connection, "folders read lately", "success"))
+    return FoldersMemory.new(connection, "folders read lately", status="success")
 
 
 def new_channels_memory(connection: DriveConnection) -> ChannelsMemory:
     """The memory of a connection without push channels."""
-    return ChannelsMemory(**_head(connection, "push channels", "pending"))
+    return ChannelsMemory.new(connection, "push channels")
 
 
 def new_listed_ids(connection: DriveConnection, ids: str) -> ListedIds:
     """A part of a listing with *ids*, packed."""
-    return ListedIds(**_head(connection, "listed files", "success"), metadata={"ids": ids})
-
-
-def _head(connection: DriveConnection, what: str, status: SyncStatus) -> dict[str, Any]:
-    return {
-        "name": f"{connection.name or connection.connection_id}: {what}",
-        "integration_id": connection.connection_id,
-        "integration_type": connection.system,
-        "last_sync_status": status,
-    }
+    return ListedIds.new(connection, "listed files", status="success", metadata={"ids": ids})
