@@ -25,7 +25,8 @@ class SweepNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     """Where the id sweep of an object stands.
 
     *suspects* are ids that were missing from the last complete listing, begun at *suspected_at*; missing from the next
-    one too, they are gone. *refused* says why the sweep did nothing.
+    one too, they are gone. *refused* says why the sweep did nothing. *swept_due* is the due time of the last to
+    end.
     """
 
     listing: Listing | None = None
@@ -35,6 +36,7 @@ class SweepNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     deleted: int = 0
     last_sweep_at: str | None = None
     refused: str | None = None
+    swept_due: str | None = None
 
 
 class RefreshNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -64,7 +66,7 @@ class ObjectNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     *page_size* and *uri_limit* are smaller than usual after Salesforce refused a page as too large.
 
     *no_rows* says that a read of all records gave none, of an object of which nothing is stored. *walked_due* is the
-    due time of the poll that finished the last walk which met something.
+    due time of the poll that finished the last walk which met something, or was finished in several tries.
 
     *rewind_to*: the next walk begins no later than there, because not all changes since then were told.
     """

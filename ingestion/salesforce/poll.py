@@ -134,13 +134,17 @@ async def poll(
     """
     report = PollReport()
     async with opened(connection, ports) as session:
+        polls: list[_ObjectPoll] = []
         for polled in connection.objects:
             if object_types and polled.name not in object_types:
                 continue
             done = report.objects[polled.name] = ObjectReport()
-            await _ObjectPoll(session, store, polled, done, due_at).run(deadline)
+            polls.append(_ObjectPoll(session, store, polled, done, due_at))
+            await polls[-1].run(deadline)
             if not done.finished and not done.error:
                 report.finished = False
+                for one in polls:
+                    await one.note_walked()
                 break
         report.calls, report.instance = session.budget.made, session.instance
         report.calls_left = session.budget.left(ports.clock())
@@ -200,6 +204,20 @@ class _ObjectPoll:
         notes = self._saved.value.metadata
         if notes.refresh.wanted and notes.schema_changes:
             await self._ask_for_refresh(notes.schema_changes[-1].at)
+
+    async def note_walked(self) -> None:
+        """Note that the object is finished, for the poll goes on in another try: one that met nothing new saved
+        nothing, and many of those would take all the time of each try."""
+        memory = self._saved.value
+        if not self._report.finished or self._due_at is None or memory.metadata.walked_due == self._due_at:
+            return
+        notes = msgspec.structs.replace(memory.metadata, walked_due=self._due_at)
+        self._saved = await self._ports.states.save(
+            self._connection.tenant_id,
+            object_key(self._connection, self._object),
+            self._saved,
+            msgspec.structs.replace(memory, metadata=notes),
+        )
 
     async def _ask_for_refresh(self, due_at: str) -> None:
         """Have records compared whose fields are defined otherwise now; asked again, it is the same request."""

@@ -43,7 +43,9 @@ class SalesforceSource:
         if work.work == "refresh":
             return await refresh(connection, self._ports, self._store, deadline=deadline, due_at=work.due_at)
         if work.work == "sweep":
-            return await sweep(connection, self._ports, self._store, object_types=wanted, deadline=deadline)
+            return await sweep(
+                connection, self._ports, self._store, object_types=wanted, deadline=deadline, due_at=work.due_at
+            )
         return await poll(
             connection, self._ports, self._store, object_types=wanted, deadline=deadline, due_at=work.due_at
         )

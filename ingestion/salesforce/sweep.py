@@ -130,11 +130,13 @@ async def sweep(
     *,
     object_types: Sequence[str] = (),
     deadline: datetime | None = None,
+    due_at: str | None = None,
 ) -> SweepReport:
     """List the ids of the connection's objects and send delete events for stored records that are gone.
 
-    Call it under the connection's lease. Objects whose first load is not finished are left out: nothing is known yet
-    of what should be there.
+    *due_at* says which sweep this is: called again for it after a try that was cut off, objects that it has finished
+    are not listed again, which would also pass for their second listing. Call it under the connection's lease. Objects
+    whose first load is not finished are left out: nothing is known yet of what should be there.
 
     Raises:
         TransientError, BudgetExhaustedError, CredentialError: see :mod:`ingestion.salesforce.errors`.
@@ -147,7 +149,7 @@ async def sweep(
             if object_types and polled.name not in object_types:
                 continue
             done = report.objects[polled.name] = ObjectSweep()
-            await _Sweep(session, store, polled, done).run(deadline)
+            await _Sweep(session, store, polled, done, due_at).run(deadline)
             if not done.finished and not done.error:
                 report.finished = False
                 break
@@ -159,8 +161,11 @@ async def sweep(
 class _Sweep:
     """The sweep of one object."""
 
-    def __init__(self, session: Session, store: ShardStore, polled: PolledObject, report: ObjectSweep) -> None:
+    def __init__(
+        self, session: Session, store: ShardStore, polled: PolledObject, report: ObjectSweep, due_at: str | None
+    ) -> None:
         self._session = session
+        self._due_at = due_at
         self._store = store
         self._object = polled.name
         self._report = report
@@ -179,6 +184,11 @@ class _Sweep:
         if self._saved.value.cursor.is_first_load:
             self._report.finished = True
             return
+        notes = self._notes
+        if self._due_at is not None and notes.swept_due == self._due_at:
+            self._report.finished, self._report.refused = True, notes.refused
+            self._report.suspects = len(notes.suspects)
+            return
         try:
             listing = await self._list(deadline)
             if listing is not None:
@@ -187,7 +197,9 @@ class _Sweep:
         except ObjectError as error:
             log.warning("connection %s: sweep of %s", connection.connection_id, error)
             self._report.error = str(error)
-            await self._save(msgspec.structs.replace(self._notes, listing=None, refused=str(error)))
+            await self._save(
+                msgspec.structs.replace(self._notes, listing=None, refused=str(error), swept_due=self._due_at)
+            )
 
     @property
     def _notes(self) -> SweepNotes:
@@ -249,7 +261,12 @@ class _Sweep:
         report.emptied = bool(report.stored) and not listing.count
         allowed = max(FEW, int(report.stored * self._connection.sweep_share))
         done = msgspec.structs.replace(
-            notes, listing=None, listed=listing.count, last_sweep_at=to_text(self._clock()), refused=None
+            notes,
+            listing=None,
+            listed=listing.count,
+            last_sweep_at=to_text(self._clock()),
+            refused=None,
+            swept_due=self._due_at,
         )
         if len(missing) > allowed or (missing and listing.count == 0):
             report.refused = (

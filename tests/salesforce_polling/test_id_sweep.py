@@ -8,6 +8,7 @@ import pytest
 from polled_org import PolledOrg
 
 from ingestion.errors import TransientError
+from messaging.times import to_text
 
 
 def contacts(org: PolledOrg, number: int) -> list[str]:
@@ -158,6 +159,39 @@ async def test_a_listing_cut_off_goes_on_where_it_was_and_deletes_nothing_before
     assert gone not in org.seen.records("Contact")
     listings = [query for query in org.queries() if "ORDER BY Id LIMIT" in query]
     assert len(set(listings)) == 6
+
+
+async def test_a_sweep_in_several_tries_lists_no_finished_object_again(
+    org: PolledOrg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await org.connect("Account", "Contact")
+    contacts(org, 20)
+    account, _ = (org.org.create("Account", {"Name": name}) for name in ("A", "B"))
+    await org.poll()
+    org.org.hard_delete("Account", account)
+    org.pass_time(timedelta(minutes=5))
+    client = org.clients.of(await org.connection())
+    asked = client.query
+
+    async def slowly(soql: str, **options: Any) -> Any:
+        org.pass_time(timedelta(seconds=40))
+        return await asked(soql, **options)
+
+    monkeypatch.setattr(client, "query", slowly)
+    org.api.calls.clear()
+    due_at = to_text(org.clock())
+    tries = 0
+    finished = False
+    while not finished:
+        report = await org.sweep(deadline=org.clock() + timedelta(seconds=30), due_at=due_at)
+        finished, tries = report.finished, tries + 1
+        assert tries < 6
+
+    listings = [query for query in org.queries("Account") if "ORDER BY Id LIMIT" in query]
+    assert (tries > 1, len(listings)) == (True, 1)
+    assert account in org.seen.records("Account"), "one listing is no proof, however many tries it took"
+    assert report.again
+    assert (await org.sweep(due_at=to_text(org.clock()))).objects["Account"].deleted == 1
 
 
 async def test_a_record_read_after_the_listing_began_is_not_judged_by_it(org: PolledOrg) -> None:

@@ -2,9 +2,12 @@
 
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from polled_org import PolledOrg
+
+from messaging.times import to_text
 
 ROWS, PAGE = 60, 10
 
@@ -44,3 +47,29 @@ async def test_a_resumed_poll_reads_no_finished_object_again(org: PolledOrg, mon
     org.pass_time(timedelta(seconds=60))
     await org.poll(due_at=next_due)
     assert len(org.seen.records("Account")) == ROWS + 1, "the next poll reads every object"
+
+
+async def test_quiet_objects_do_not_take_all_the_time_of_each_try(
+    org: PolledOrg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await org.connect("Account", "Contact", "Opportunity")
+    org.org.create("Account", {"Name": "A"})
+    org.org.create("Contact", {"LastName": "P"})
+    org.pass_time(timedelta(hours=1))
+    await org.poll()
+    await org.poll()
+    made = org.org.create("Opportunity", {"Name": "O"})
+    client = org.clients.of(await org.connection())
+    asked = client.query
+
+    async def slowly(soql: str, **options: Any) -> Any:
+        org.pass_time(timedelta(seconds=20))
+        return await asked(soql, **options)
+
+    monkeypatch.setattr(client, "query", slowly)
+    due_at = to_text(org.clock())
+    for _ in range(3):
+        report = await org.poll(deadline=org.clock() + timedelta(seconds=30), due_at=due_at)
+
+    assert report.finished
+    assert org.seen.records("Opportunity").keys() == {made}
