@@ -75,9 +75,12 @@ class SlackClient:
                 cursor = None
                 continue
             yield page
-            cursor = next_cursor(page)
-            if cursor is None:
+            following = next_cursor(page)
+            if following is None:
                 return
+            if following == cursor:
+                raise TransientError(f"{method}: a page's cursor leads to itself")
+            cursor = following
 
     async def _call(self, method: str, arguments: JsonObject) -> JsonObject:
         await self.budget.take(method)

@@ -53,10 +53,22 @@ async def make_readable(connection: SlackConnection, client: SlackClient, raw: J
         return False
     if raw.get("is_member"):
         return True
-    if not connection.join_public or is_private(raw) or raw.get("is_archived"):
-        return False
+    return may_join(connection, raw) and await join(client, raw["id"])
+
+
+def may_join(connection: SlackConnection, raw: JsonObject) -> bool:
+    """Whether the app may join the channel by itself."""
+    return connection.join_public and not is_private(raw) and not raw.get("is_archived")
+
+
+async def join(client: SlackClient, channel_id: str) -> bool:
+    """Join a channel; whether Slack let the app in.
+
+    Raises:
+        RefusedError, TransientError, BudgetExhaustedError, CredentialError: as for the call.
+    """
     try:
-        await client.call("conversations.join", channel=raw["id"])
+        await client.call("conversations.join", channel=channel_id)
     except RefusedError as error:
         if error.code in JOIN_REFUSED:
             return False

@@ -1,9 +1,10 @@
 """Reading again by id: messages, channels, threads and users, and the history of a channel page by page."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from connections.slack_connection import SlackConnection
+from ingestion.errors import BudgetExhaustedError, TransientError
 from ingestion.slack.call_budget import RESTRICTED_PAGE
 from ingestion.slack.channel_ends import channel_unseen
 from ingestion.slack.client import next_cursor
@@ -74,16 +75,30 @@ class Reads:
             "thread": self._thread,
             "history": self._history,
         }
-        sent = 0
-        for kind, ids in self._work.ids.items():
-            take = takers.get(kind)
-            if take is None:
+        for kind in self._work.ids:
+            if kind not in takers:
                 raise PermanentError(
                     "invalid-message", f"{kind[:40]!r} can't be read by id; known: {', '.join(takers)}"
                 )
-            for one in ids:
-                sent += await take(one)
+        sent = 0
+        named = [(kind, one) for kind, ids in self._work.ids.items() for one in ids]
+        for place, (kind, one) in enumerate(named):
+            try:
+                sent += await takers[kind](one)
+            except (TransientError, BudgetExhaustedError):
+                if place == 0:
+                    raise
+                # Where a call a minute is all there is, who began anew would never come to the second.
+                await self._ask_for_rest(named[place:])
+                return sent
         return sent
+
+    async def _ask_for_rest(self, named: Sequence[tuple[str, str]]) -> None:
+        rest: dict[str, list[str]] = {}
+        for kind, one in named:
+            rest.setdefault(kind, []).append(one)
+        for kind, ids in rest.items():
+            await self._ask_next({kind: ids}, f"{kind} rest {ids[0]}")
 
     async def _sent(self, events: Sequence[IngestionEvent]) -> int:
         met, self._workspace.met = self._workspace.met, []
@@ -132,18 +147,28 @@ class Reads:
         version = max((one.source_version for one in shard.external_relationships), key=version_key)
         return [events.gone(MESSAGE, external_id, channel.home, version, asked_at)]
 
-    async def _thread(self, external_id: str) -> int:
+    async def _thread(self, request: str) -> int:
+        """A page of a thread; the next is asked for by itself."""
+        external_id, _, cursor = request.partition(" ")
         channel_id, _, root = external_id.partition(":")
         channel = await self._workspace.channel(channel_id)
         if channel is None:
             return 0
-        sent = 0
+        asked_at = to_text(self._ports.clock())
         try:
-            async for asked_at, messages in thread_pages(self._workspace, channel_id, root):
-                sent += await self._sent(await self._workspace.messages(channel, messages, asked_at))
+            page = await thread_page(self._workspace, channel_id, root, cursor=cursor or None)
         except RefusedError as error:
+            if error.code == "invalid_cursor" and cursor:
+                await self._ask_next({"thread": [external_id]}, f"again {asked_at}")
+                return 0
             if error.code not in UNSEEN | {"thread_not_found"}:
                 raise
+            return 0
+        messages = replies_of(page, root, first=not cursor)
+        sent = await self._sent(await self._workspace.messages(channel, messages, asked_at))
+        after = next_cursor(page)
+        if after is not None:
+            await self._ask_next({"thread": [f"{external_id} {after}"]}, after)
         return sent
 
     async def _history(self, request: str) -> int:
@@ -186,7 +211,12 @@ def has_replies(message: JsonObject) -> bool:
 
 
 async def history_page(
-    workspace: Workspace, channel_id: str, *, cursor: str | None = None, oldest: str | None = None
+    workspace: Workspace,
+    channel_id: str,
+    *,
+    cursor: str | None = None,
+    oldest: str | None = None,
+    latest: str | None = None,
 ) -> JsonObject:
     """A page of a channel's own messages, the newest first.
 
@@ -195,24 +225,25 @@ async def history_page(
     """
     method = "conversations.history"
     limit = workspace.client.budget.history_page(method)
-    return await workspace.client.call(method, channel=channel_id, cursor=cursor, oldest=oldest, limit=limit)
+    window = {"oldest": oldest, "latest": latest}
+    return await workspace.client.call(method, channel=channel_id, cursor=cursor, **window, limit=limit)
 
 
-async def thread_pages(workspace: Workspace, channel_id: str, root: str) -> AsyncIterator[tuple[str, list[JsonObject]]]:
-    """The pages of a thread with when each was asked for; the root, which Slack puts on every page, once.
+async def thread_page(workspace: Workspace, channel_id: str, root: str, *, cursor: str | None = None) -> JsonObject:
+    """A page of a thread, the oldest first.
 
     Raises:
-        RefusedError, TransientError, CredentialError, BudgetExhaustedError: as for the calls.
+        RefusedError, TransientError, CredentialError, BudgetExhaustedError: as for the call.
     """
     method = "conversations.replies"
     limit = workspace.client.budget.history_page(method)
-    asked_at = to_text(workspace.ports.clock())
-    seen: set[str] = set()
-    async for page in workspace.client.pages(method, channel=channel_id, ts=root, limit=limit):
-        messages = [one for one in page.get("messages", []) if one["ts"] not in seen]
-        seen.update(one["ts"] for one in messages)
-        yield asked_at, messages
-        asked_at = to_text(workspace.ports.clock())
+    return await workspace.client.call(method, channel=channel_id, ts=root, cursor=cursor, limit=limit)
+
+
+def replies_of(page: JsonObject, root: str, *, first: bool) -> list[JsonObject]:
+    """The messages of a page of a thread; the root, which Slack puts on every page, with the *first* alone."""
+    messages: list[JsonObject] = page.get("messages", [])
+    return messages if first else [one for one in messages if one["ts"] != root]
 
 
 async def read_message(workspace: Workspace, channel_id: str, ts: str) -> JsonObject | None:

@@ -13,14 +13,15 @@ from typing import Final
 import msgspec
 
 from connections.state import Saved
+from ingestion.errors import SourceError, TransientError
 from ingestion.slack.channel_ends import close
 from ingestion.slack.client import next_cursor
 from ingestion.slack.comparing import not_stored
 from ingestion.slack.errors import RefusedError
 from ingestion.slack.events import SYSTEM, moment_of, send_events, ts_of, ts_order
-from ingestion.slack.facts import ChannelFacts, JsonObject, is_private
-from ingestion.slack.listing import channel_pages, make_readable, team_of
-from ingestion.slack.reads import ask_to_read, has_replies, history_page, history_request, thread_pages
+from ingestion.slack.facts import ChannelFacts, JsonObject, is_private, is_wanted
+from ingestion.slack.listing import channel_pages, join, may_join, team_of
+from ingestion.slack.reads import ask_to_read, has_replies, history_page, history_request, replies_of, thread_page
 from ingestion.slack.workspace import UNSEEN, Workspace
 from ingestion.source import RunReport
 from messaging.contracts import IngestionEvent, SourceWork
@@ -34,20 +35,45 @@ OVERLAP: Final = timedelta(minutes=10)
 """How far before the newest message seen a listing begins: messages show up a little out of order."""
 DEEP_EVERY: Final = timedelta(hours=6)
 """How often the whole of the last ``thread_days`` is gone through."""
+STEPS_A_SAVE: Final = 20
+"""Calls after which it is written down where a walk stands: who is ended makes so many again."""
+
+
+class Place(msgspec.Struct, rename="camel", omit_defaults=True):
+    """Where a walk stands in a channel, so that it goes on where its calls or its time ran out.
+
+    The listing goes back to *oldest*, and was *listed* to its end or stands at *cursor*; where one has died it begins
+    anew before *latest*. *newest* and *lowest* are the times of messages that were seen. *threads* are the roots whose
+    replies come next, *thread_cursor* where in the first of them.
+    """
+
+    oldest: str
+    newest: str | None = None
+    lowest: str | None = None
+    latest: str | None = None
+    cursor: str | None = None
+    listed: bool = False
+    threads: list[str] = msgspec.field(default_factory=list)
+    thread_cursor: str | None = None
 
 
 class Walk(msgspec.Struct, rename="camel", omit_defaults=True):
-    """A walk under way: channels that are left; *deep*: the whole of the last days; *first*: since the connection was
-    made, as what was before is the first load's; *of* the poll that began it."""
+    """A walk under way: channels that are *left*, and the *place* in the first of them; those of them to *join*;
+    *deep*: the whole of the last days; *first*: since the connection was made, as what was before is the first load's;
+    *began* when the channels were listed, for the poll of *of*."""
 
     left: list[str] = msgspec.field(default_factory=list)
     deep: bool = False
     first: bool = False
     of: str = ""
+    began: str = ""
+    join: list[str] = msgspec.field(default_factory=list)
+    place: Place | None = None
 
 
 class ReconcileState(msgspec.Struct, rename="camel", omit_defaults=True):
-    """What is remembered between polls: by channel, the newest message seen; when the last deep walk began.
+    """What is remembered between polls: by channel, the newest message seen; when the last deep walk began, and when
+    the last one that came to its end did.
 
     *integration_id* is the connection's.
     """
@@ -55,6 +81,7 @@ class ReconcileState(msgspec.Struct, rename="camel", omit_defaults=True):
     integration_id: str
     newest: dict[str, str] = msgspec.field(default_factory=dict)
     deep_at: str | None = None
+    done_from: str | None = None
     walk: Walk | None = None
 
 
@@ -85,28 +112,55 @@ class _Reconcile:
         report, calls = self._report, self._client.calls
         saved = await self._ports.states.load(self._connection.tenant_id, self._key, self._nothing())
         state = saved.value
-        if state.walk is None or (self._forced and not (state.walk.deep and state.walk.of == self._work.due_at)):
-            state.walk = await self._begin(state, deep=self._forced or self._is_deep_due(state))
-            saved = await self._save(saved, state)
-        walk = state.walk
-        while walk.left and self._ports.clock() < deadline:
-            channel_id = walk.left[0]
-            try:
-                newest = await self._channel(channel_id, state.newest.get(channel_id), walk)
-            except RefusedError as error:
-                if error.code not in UNSEEN:
-                    report.errors[channel_id] = str(error)
-                newest = None
-            if newest is not None:
-                state.newest[channel_id] = newest
-            walk.left.pop(0)
-            saved = await self._save(saved, state)
-        report.finished = not walk.left
-        if report.finished:
+        report.finished = state.walk is None and self._is_covered(state.done_from)
+        while not report.finished and (state.walk is None or self._ports.clock() < deadline):
+            if state.walk is None:
+                state.walk = await self._begin(state, deep=self._forced or self._is_deep_due(state))
+                saved = await self._save(saved, state)
+            walk = state.walk
+            saved = await self._go_on(saved, state, walk, deadline)
+            if walk.left:
+                break
+            # Another's walk is not broken off: of two that did so to each other, neither would come to its end.
+            is_own = walk.of == self._work.due_at
+            report.finished = not self._forced or (walk.deep and (is_own or self._is_covered(walk.began)))
             state.walk = None
-            await self._save(saved, state)
+            if walk.deep:
+                state.done_from = walk.began
+            saved = await self._save(saved, state)
         report.calls = self._client.calls - calls
         return report
+
+    async def _go_on(
+        self, saved: Saved[ReconcileState], state: ReconcileState, walk: Walk, deadline: datetime
+    ) -> Saved[ReconcileState]:
+        """Go on with the walk, a call at a time, until its end or *deadline*."""
+        steps = 0
+        try:
+            while walk.left and self._ports.clock() < deadline:
+                channel_id = walk.left[0]
+                try:
+                    done = await self._step(channel_id, state.newest.get(channel_id), walk)
+                    if done and walk.place is not None:
+                        state.newest[channel_id] = walk.place.newest or ts_of(self._ports.clock())
+                except RefusedError as error:
+                    if error.code not in UNSEEN:
+                        self._report.errors[channel_id] = str(error)
+                    done = True
+                if done:
+                    walk.left.pop(0)
+                    walk.place = None
+                steps += 1
+                if steps % STEPS_A_SAVE == 0:
+                    saved = await self._save(saved, state)
+        except SourceError:
+            await self._save(saved, state)
+            raise
+        return await self._save(saved, state) if walk.left else saved
+
+    def _is_covered(self, began: str | None) -> bool:
+        """Whether a deep walk that began then has seen all that this work is about."""
+        return self._forced and began is not None and from_text(began) >= from_text(self._work.due_at)
 
     def _nothing(self) -> ReconcileState:
         return ReconcileState(self._connection.connection_id)
@@ -122,29 +176,34 @@ class _Reconcile:
         first = state.deep_at is None and not deep
         if deep or first:
             state.deep_at = to_text(self._ports.clock())
+        began = to_text(self._ports.clock())
         listed: set[str] = set()
         readable: dict[str, None] = {}
+        join: list[str] = []
         async for page in channel_pages(self._client, team_id=team_of(self._connection)):
             self._report.rows += len(page)
             for raw in page:
                 listed.add(raw["id"])
-                if await self._listed(raw):
+                if not await self._is_met(raw):
+                    continue
+                if raw.get("is_member"):
                     readable[raw["id"]] = None
+                elif may_join(self._connection, raw):
+                    readable[raw["id"]] = None
+                    join.append(raw["id"])
         await self._send([])
         await self._look_for_unlisted(listed)
         state.newest = {one: ts for one, ts in state.newest.items() if one in readable}
-        return Walk(list(readable), deep, first, self._work.due_at)
+        return Walk(list(readable), deep, first, self._work.due_at, began, join)
 
-    async def _listed(self, raw: JsonObject) -> bool:
-        """Take a listed channel for what it says; whether its messages can be read.
+    async def _is_met(self, raw: JsonObject) -> bool:
+        """Take a listed channel for what it says; whether it is this connection's to read.
 
         A private one needs its members too, which the walk asks for.
         """
-        if not is_private(raw):
-            facts = await self._workspace.read_channel(raw["id"], raw=raw)
-            if facts is None:
-                return False
-        return await make_readable(self._connection, self._client, raw)
+        if not is_wanted(self._connection, raw["id"]):
+            return False
+        return is_private(raw) or await self._workspace.read_channel(raw["id"], raw=raw) is not None
 
     async def _look_for_unlisted(self, listed: set[str]) -> None:
         """Close channels that are stored and can't be seen any more.
@@ -177,36 +236,48 @@ class _Reconcile:
                 break
         await self._send([])
 
-    async def _channel(self, channel_id: str, newest: str | None, walk: Walk) -> str | None:
-        """Send what was missed of a channel; the newest message of it."""
+    async def _step(self, channel_id: str, newest: str | None, walk: Walk) -> bool:
+        """Send what a page of a channel, or of one of its threads, has that was missed; whether that was its last."""
         channel = await self._workspace.channel(channel_id)
-        if channel is not None and channel.is_private:
-            channel = await self._workspace.read_channel(channel_id)
-        if channel is None:
-            return None
-        now = self._ports.clock()
-        oldest = await self._oldest(channel_id, newest, walk, now)
-        cursor: str | None = None
-        restarted = False
-        while True:
-            asked_at = to_text(self._ports.clock())
-            try:
-                page = await history_page(self._workspace, channel_id, cursor=cursor, oldest=oldest)
-            except RefusedError as error:
-                if error.code != "invalid_cursor" or restarted:
-                    raise
-                cursor, restarted = None, True
-                continue
-            messages: list[JsonObject] = page.get("messages", [])
-            self._report.rows += len(messages)
-            changed = await self._send(await self._workspace.messages(channel, messages, asked_at))
-            for root in await self._incomplete(channel, [one for one in messages if has_replies(one)], changed):
-                await self._thread(channel, root)
-            if messages:
-                newest = max([*([newest] if newest else []), *(one["ts"] for one in messages)], key=ts_order)
-            cursor = next_cursor(page)
-            if cursor is None:
-                return newest or ts_of(now)
+        place = walk.place
+        if place is None:
+            if channel_id in walk.join and not await join(self._client, channel_id):
+                return True
+            if channel is not None and channel.is_private:
+                channel = await self._workspace.read_channel(channel_id)
+            if channel is not None:
+                oldest = await self._oldest(channel_id, newest, walk, self._ports.clock())
+                place = walk.place = Place(oldest, newest)
+        if channel is None or place is None:
+            return True
+        if place.threads:
+            await self._thread(channel, place)
+        else:
+            await self._page(channel, place)
+        return place.listed and not place.threads
+
+    async def _page(self, channel: ChannelFacts, place: Place) -> None:
+        asked_at = to_text(self._ports.clock())
+        window = {"oldest": place.oldest, "latest": place.latest}
+        try:
+            page = await history_page(self._workspace, channel.id, cursor=place.cursor, **window)
+        except RefusedError as error:
+            if error.code != "invalid_cursor" or place.cursor is None:
+                raise
+            place.cursor, place.latest = None, place.lowest
+            return
+        messages: list[JsonObject] = page.get("messages", [])
+        self._report.rows += len(messages)
+        changed = await self._send(await self._workspace.messages(channel, messages, asked_at))
+        roots = await self._incomplete(channel, [one for one in messages if has_replies(one)], changed)
+        seen = [one["ts"] for one in messages]
+        if seen:
+            place.newest = max([*([place.newest] if place.newest else []), *seen], key=ts_order)
+            place.lowest = min([*([place.lowest] if place.lowest else []), *seen], key=ts_order)
+        following = next_cursor(page)
+        if following is not None and following == place.cursor:
+            raise TransientError(f"conversations.history of {channel.id}: a page's cursor leads to itself")
+        place.threads, place.cursor, place.listed = roots, following, following is None
 
     async def _oldest(self, channel_id: str, newest: str | None, walk: Walk, now: datetime) -> str:
         """Where the listing of a channel begins."""
@@ -253,14 +324,24 @@ class _Reconcile:
             if cursor is None:
                 return count
 
-    async def _thread(self, channel: ChannelFacts, root: str) -> None:
+    async def _thread(self, channel: ChannelFacts, place: Place) -> None:
+        """A page of the first of the threads."""
+        root, asked_at = place.threads[0], to_text(self._ports.clock())
+        page: JsonObject = {}
         try:
-            async for asked_at, messages in thread_pages(self._workspace, channel.id, root):
-                self._report.rows += len(messages)
-                await self._send(await self._workspace.messages(channel, messages, asked_at))
+            page = await thread_page(self._workspace, channel.id, root, cursor=place.thread_cursor)
         except RefusedError as error:
+            if error.code == "invalid_cursor" and place.thread_cursor is not None:
+                place.thread_cursor = None
+                return
             if error.code != "thread_not_found":
                 raise
+        messages = replies_of(page, root, first=place.thread_cursor is None)
+        self._report.rows += len(messages)
+        await self._send(await self._workspace.messages(channel, messages, asked_at))
+        place.thread_cursor = next_cursor(page)
+        if place.thread_cursor is None:
+            place.threads.pop(0)
 
     async def _send(self, events: Sequence[IngestionEvent]) -> list[IngestionEvent]:
         """Send what was met and what of *events* is not stored so; the latter."""

@@ -5,12 +5,13 @@ by itself, does not have it either.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
+from ingestion.errors import SourceError, TransientError
 from ingestion.slack.client import next_cursor
 from ingestion.slack.comparing import not_stored
 from ingestion.slack.errors import RefusedError
@@ -30,16 +31,35 @@ log = logging.getLogger(__name__)
 WINDOW: Final = timedelta(days=7)
 ASKED_AT_MOST: Final = 50
 """Messages of one channel that are asked for by themselves; where more are missing, people should look first."""
+AT_LEAST: Final = timedelta(seconds=10)
+"""How long a run asks Slack for messages, however long it took to find which are stored."""
+
+
+class Listing(msgspec.Struct, rename="camel", omit_defaults=True):
+    """A channel whose window is listed, from *oldest* on, as it stands between two calls.
+
+    *missing* are the stored messages of the window that were not in it yet, by ts, with their home and version; once
+    it is *listed*, those that Slack has still to be asked for by themselves.
+    """
+
+    channel: str
+    oldest: str
+    missing: dict[str, tuple[str, str]]
+    cursor: str | None = None
+    latest: str | None = None
+    lowest: str | None = None
+    listed: bool = False
 
 
 class SweepState(msgspec.Struct, rename="camel", omit_defaults=True):
-    """A sweep under way: the due time it is of, whether all was gone through, and the channels whose messages were
-    looked for. *integration_id* is the connection's."""
+    """A sweep under way: the due time it is of, whether all was gone through, the channels whose messages were looked
+    for, and the one they are being looked for in. *integration_id* is the connection's."""
 
     integration_id: str
     walked: bool = False
     of: str = ""
     done: list[str] = msgspec.field(default_factory=list)
+    listing: Listing | None = None
 
 
 async def sweep(workspace: Workspace, work: SourceWork, deadline: datetime) -> RunReport:
@@ -67,22 +87,56 @@ async def sweep(workspace: Workspace, work: SourceWork, deadline: datetime) -> R
             return report
         state.walked = True
         saved = await ports.states.save(connection.tenant_id, key, saved, state)
-    window_from = ports.clock() - WINDOW
-    for channel_id, stored in (await _stored_messages(workspace, window_from)).items():
-        if channel_id in state.done:
-            continue
-        if ports.clock() >= deadline:
-            report.finished = False
-            break
-        try:
-            await _channel(workspace, channel_id, stored, ts_of(window_from), report)
-        except RefusedError as error:
-            if error.code not in UNSEEN:
-                report.errors[channel_id] = str(error)
-        state.done.append(channel_id)
-        saved = await ports.states.save(connection.tenant_id, key, saved, state)
+    try:
+        report.finished = await _look_for_gone(workspace, state, deadline, report)
+    except SourceError:
+        await ports.states.save(connection.tenant_id, key, saved, state)
+        raise
+    await ports.states.save(connection.tenant_id, key, saved, state)
     report.calls = client.calls - calls
     return report
+
+
+async def _look_for_gone(workspace: Workspace, state: SweepState, deadline: datetime, report: RunReport) -> bool:
+    """Look for what is gone, channel by channel and call by call; whether all channels were looked through."""
+    clock = workspace.ports.clock
+    left: list[Listing] | None = None
+    while True:
+        while state.listing is not None:
+            listing = state.listing
+            try:
+                ended = await _step(workspace, listing, report)
+            except RefusedError as error:
+                if error.code not in UNSEEN:
+                    report.errors[listing.channel] = str(error)
+                ended = True
+            if ended:
+                state.done.append(listing.channel)
+                state.listing = None
+            if clock() >= deadline:
+                return False
+        if left is None:
+            left = await _left(workspace, state.done)
+            # To find what is stored may have taken all the time there was.
+            deadline = max(deadline, clock() + AT_LEAST)
+        if not left:
+            return True
+        state.listing = left.pop()
+
+
+async def _left(workspace: Workspace, done: Collection[str]) -> list[Listing]:
+    began = workspace.ports.clock()
+    since = began - WINDOW
+    oldest, newest = ts_of(since), ts_of(began)
+    return [
+        Listing(
+            channel_id,
+            oldest,
+            {ts: known for ts, known in stored.items() if ts_order(oldest) < ts_order(ts) < ts_order(newest)},
+        )
+        for channel_id, stored in (await _stored_messages(workspace, since)).items()
+        if channel_id not in done
+    ]
 
 
 async def _users(workspace: Workspace, report: RunReport) -> None:
@@ -126,34 +180,46 @@ async def _stored_messages(workspace: Workspace, since: datetime) -> dict[str, d
             return found
 
 
-async def _channel(
-    workspace: Workspace, channel_id: str, stored: Mapping[str, tuple[str, str]], oldest: str, report: RunReport
-) -> None:
-    """Delete what is gone of a channel."""
-    began = workspace.ports.clock()
-    listed: set[str] = set()
-    cursor: str | None = None
-    while True:
-        page = await history_page(workspace, channel_id, cursor=cursor, oldest=oldest)
-        listed.update(one["ts"] for one in page.get("messages", []))
-        cursor = next_cursor(page)
-        if cursor is None:
-            break
-    report.rows += len(listed)
-    latest = ts_of(began)
-    missing = [ts for ts in stored if ts not in listed and ts_order(oldest) < ts_order(ts) < ts_order(latest)]
-    if len(missing) > ASKED_AT_MOST:
-        report.errors[channel_id] = (
-            f"{len(missing)} messages of the last {WINDOW.days} days are missing from the channel: nothing was deleted."
-            " If they were deleted at Slack, disconnect with --purge and connect anew"
-        )
-        return
-    gone = []
-    for ts in missing:
-        asked_at = to_text(workspace.ports.clock())
-        if await read_message(workspace, channel_id, ts) is None:
-            home, version = stored[ts]
-            gone.append(workspace.events.gone(MESSAGE, f"{channel_id}:{ts}", home, version, asked_at))
-    if gone:
-        log.info("channel %s: %d messages are gone", channel_id, len(gone))
-        report.events += await send_events(workspace.ports.bus, gone)
+async def _step(workspace: Workspace, listing: Listing, report: RunReport) -> bool:
+    """Go on with a listing by a call or two; whether it has come to its end."""
+    if not listing.listed:
+        listing.listed = await _is_last_page(workspace, listing, report)
+        if not listing.listed:
+            return False
+        if len(listing.missing) > ASKED_AT_MOST:
+            report.errors[listing.channel] = (
+                f"{len(listing.missing)} messages of the last {WINDOW.days} days are missing from the channel: nothing"
+                " was deleted. If they were deleted at Slack, disconnect with --purge and connect anew"
+            )
+            return True
+        return not listing.missing
+    ts, (home, version) = next(iter(listing.missing.items()))
+    asked_at = to_text(workspace.ports.clock())
+    if await read_message(workspace, listing.channel, ts) is None:
+        log.info("channel %s: the message %s is gone", listing.channel, ts)
+        gone = workspace.events.gone(MESSAGE, f"{listing.channel}:{ts}", home, version, asked_at)
+        report.events += await send_events(workspace.ports.bus, [gone])
+    del listing.missing[ts]
+    return not listing.missing
+
+
+async def _is_last_page(workspace: Workspace, listing: Listing, report: RunReport) -> bool:
+    window = {"oldest": listing.oldest, "latest": listing.latest}
+    try:
+        page = await history_page(workspace, listing.channel, cursor=listing.cursor, **window)
+    except RefusedError as error:
+        if error.code != "invalid_cursor" or listing.cursor is None:
+            raise
+        listing.cursor, listing.latest = None, listing.lowest
+        return False
+    seen = [one["ts"] for one in page.get("messages", [])]
+    report.rows += len(seen)
+    for ts in seen:
+        listing.missing.pop(ts, None)
+    if seen:
+        listing.lowest = min([*([listing.lowest] if listing.lowest else []), *seen], key=ts_order)
+    following = next_cursor(page)
+    if following is not None and following == listing.cursor:
+        raise TransientError(f"conversations.history of {listing.channel}: a page's cursor leads to itself")
+    listing.cursor = following
+    return following is None

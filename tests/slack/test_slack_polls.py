@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from chain_rig import TENANT
@@ -218,9 +218,10 @@ async def test_an_export_loads_as_slack_does_and_never_wins_over_it(rig: SlackRi
     "code", ["invalid_auth", "account_inactive", "token_revoked", "missing_scope", "accesslimited"]
 )
 def test_what_only_people_can_mend_says_how(code: str) -> None:
-    error = error_of("conversations.list", 200, {"ok": False, "error": code, "needed": "groups:read", "provided": "x"})
+    answer = {"ok": False, "error": code, "needed": "channels:read", "provided": "x"}
+    error = error_of("conversations.list", 200, answer)
     assert isinstance(error, CredentialError)
-    assert "groups:read" in str(error) or code != "missing_scope"
+    assert "channels:read" in str(error) or code != "missing_scope"
 
 
 @pytest.mark.parametrize("code", ["request_timeout", "service_unavailable", "internal_error", "fatal_error"])
@@ -313,6 +314,80 @@ async def test_a_poll_goes_on_where_its_time_ran_out(rig: SlackRig) -> None:
     await rig.drain()
     assert await contents(rig, *made) == ["hello"] * 3
     assert (await rig.depth(INGESTION_EVENTS)).active == 0
+
+
+async def run_by_a_call_a_minute(rig: SlackRig, *works: SourceWork) -> None:
+    """Run *works* in turn, a minute between two tries, until each has come to its end."""
+    left = list(works)
+    for _ in range(40):
+        work = left.pop(0)
+        try:
+            report = await rig.source.run(rig.connection, work, rig.now + timedelta(seconds=30))
+        except BudgetExhaustedError:
+            left.append(work)
+        else:
+            left += [] if report.finished else [work]
+        if not left:
+            return await rig.settle()
+        rig.wait(60)
+    raise AssertionError(f"{left} make no progress")
+
+
+async def test_polls_and_sweeps_come_to_their_end_by_a_call_a_minute(rig: SlackRig, deal: str) -> None:
+    await rig.connect(calls_per_minute={"conversations.history": 1, "conversations.replies": 1}, history_page=2)
+    slack = rig.workspace
+    untold(rig)
+    made = [(deal, slack.post(deal, f"message {number}", user="U0ANN")) for number in range(5)]
+    made += [(deal, slack.post(deal, f"reply {number}", user="U0BOB", thread_ts=made[0][1])) for number in range(5)]
+    await run_by_a_call_a_minute(rig, _poll(rig))
+    assert None not in await contents(rig, *made)
+    slack.delete_message(deal, made[2][1])
+    await run_by_a_call_a_minute(rig, _work(rig, "sweep"))
+    assert (await rig.message(*made[2])).status == "deleted"
+
+
+async def test_two_catch_ups_do_not_break_each_other_off(rig: SlackRig, deal: str) -> None:
+    await rig.connect(calls_per_minute={"conversations.history": 1}, history_page=2)
+    untold(rig)
+    made = [(deal, rig.workspace.post(deal, f"message {number}", user="U0ANN")) for number in range(5)]
+    first = _work(rig, "poll", since="1")
+    rig.wait(60)
+    await run_by_a_call_a_minute(rig, first, _work(rig, "poll", since="2"))
+    assert None not in await contents(rig, *made)
+
+
+async def test_threads_are_read_again_by_a_call_a_minute(rig: SlackRig, deal: str) -> None:
+    await rig.connect(calls_per_minute={"conversations.replies": 1}, history_page=2)
+    untold(rig)
+    slack = rig.workspace
+    roots = [slack.post(deal, f"root {number}", user="U0ANN") for number in range(3)]
+    replies = [(deal, slack.post(deal, "reply", user="U0BOB", thread_ts=root)) for root in roots for _ in range(3)]
+    await rig.ask("read", ids={"thread": [f"{deal}:{root}" for root in roots]})
+    for _ in range(30):
+        rig.wait(60)
+        await rig.settle()
+    assert None not in await contents(rig, *replies)
+
+
+async def test_an_app_that_may_not_read_private_channels_reads_the_others(rig: SlackRig, deal: str) -> None:
+    slack = rig.workspace
+    slack.create_channel("board", user="U0ANN", members=[slack.bot_user_id], private=True)
+    rig.simulator.credentials.scopes.discard("groups:history")
+    untold(rig)
+    ts = slack.post(deal, "hello", user="U0ANN")
+    await rig.ask("poll")
+    assert await contents(rig, (deal, ts)) == ["hello"]
+    assert (await rig.stored_connection()).status == "active"
+
+
+def _work(rig: SlackRig, work: Literal["poll", "sweep"], since: str | None = None) -> SourceWork:
+    return SourceWork(
+        tenant_id=TENANT,
+        connection_id=rig.connection.connection_id,
+        work=work,
+        due_at=to_text(rig.now),
+        ids={"since": [since]} if since else {},
+    )
 
 
 def _poll(rig: SlackRig) -> SourceWork:
