@@ -16,7 +16,7 @@ from connections.state import Saved
 from ingestion.first_load import HistoryNotes
 from ingestion.gdrive.client import DriveClient
 from ingestion.gdrive.events import FOLDER, relationship_of, shard_of
-from ingestion.gdrive.memory import LogMemory, LogNotes
+from ingestion.gdrive.memory import LogMemory, LogNotes, moved_on
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
 from ingestion.source import RunReport, SourcePorts
 from messaging.contracts import SourceWork
@@ -72,13 +72,7 @@ class ChangeLog:
         Raises:
             StateMovedError: another worker has written it.
         """
-        value = msgspec.structs.replace(
-            self.saved.value,
-            metadata=notes,
-            last_sync_status="success",
-            last_sync_at=to_text(self.ports.clock()),
-            error_message=None,
-        )
+        value = moved_on(self.saved.value, notes, self.ports.clock())
         self.saved = await self.ports.states.save(self.connection.tenant_id, self.key, self.saved, value)
 
     async def _ask(self, changes: Sequence[Mapping[str, Any]]) -> int:

@@ -1,12 +1,14 @@
 """What following Drives keeps in ``integration.state``: a state a change log, and some a connection."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from connections.gdrive_connection import DriveConnection
 from ingestion.connection_memory import SourceMemory
+from messaging.times import to_text
 
 
 class Relisting(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -144,6 +146,13 @@ def channels_key(connection: DriveConnection) -> str:
 def new_log_memory(connection: DriveConnection, log: str) -> LogMemory:
     """The memory of a log that was never read."""
     return LogMemory.new(connection, f"changes of {log or 'the service account'}")
+
+
+def moved_on(memory: LogMemory, notes: LogNotes, now: datetime) -> LogMemory:
+    """*memory* of a log that was read *now*, as far as *notes* say."""
+    return msgspec.structs.replace(
+        memory, metadata=notes, last_sync_status="success", last_sync_at=to_text(now), error_message=None
+    )
 
 
 def new_drives_memory(connection: DriveConnection) -> DrivesMemory:
