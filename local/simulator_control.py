@@ -3,21 +3,24 @@
 import json
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from local.simulator_clock import SimulatorClock
 from local.simulator_faults import Faults
-from local.simulator_process import is_from_this_machine
+from local.simulator_process import HTTP_METHODS, is_from_this_machine
 from messaging.codec import encode
 
 PREFIX = "/_control"
 _WRONG_BODY: tuple[type[Exception], ...] = (ValueError, KeyError, TypeError, AttributeError)
 
+Endpoint = Callable[[Request], Awaitable[Response]]
 Handler = Callable[[Any], Mapping[str, object]]
 """Answers one call, given its body."""
 
@@ -86,6 +89,17 @@ class SimulatorControl(ABC):
         changes = {name: value for name, value in given.items() if name != "kind"}
         self._faults.add(str(given["kind"]), **changes)
         return {"kind": given["kind"]}
+
+
+def controlled(api: Endpoint, control: SimulatorControl) -> Starlette:
+    """The app of a simulator: *control* answers what is under ``/_control``, *api* the rest."""
+    methods = list(HTTP_METHODS)
+    return Starlette(
+        routes=[
+            Route(f"{PREFIX}{{rest:path}}", control.__call__, methods=methods),
+            Route("/{rest:path}", api, methods=methods),
+        ]
+    )
 
 
 def answer(value: Mapping[str, object], status: int) -> Response:

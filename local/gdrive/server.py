@@ -6,14 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from starlette.applications import Starlette
-from starlette.routing import Route
-
 from local.gdrive.auth import Credentials
 from local.gdrive.control import ControlRoute
 from local.gdrive.drive import Drive
 from local.gdrive.rest import RestApi
-from local.simulator_process import HTTP_METHODS, ServedSimulator, SpawnedSimulator
+from local.simulator_control import controlled
+from local.simulator_process import ServedSimulator, SpawnedSimulator
 
 PUBLIC_KEY_VARIABLE = "SHARDLINE_SIMULATOR_GDRIVE_PUBLIC_KEY"
 CLIENT_EMAIL_VARIABLE = "SHARDLINE_SIMULATOR_GDRIVE_CLIENT_EMAIL"
@@ -30,16 +28,7 @@ class DriveSimulator(ServedSimulator):
         self.drive = drive
         self.credentials = credentials or Credentials(admin=drive.admin, users=drive.users)
         self.api = RestApi(drive, self.credentials, public_key)
-        control = ControlRoute(self.api)
-        methods = list(HTTP_METHODS)
-        super().__init__(
-            Starlette(
-                routes=[
-                    Route("/_control{rest:path}", control.__call__, methods=methods),
-                    Route("/{rest:path}", self.api.__call__, methods=methods),
-                ]
-            )
-        )
+        super().__init__(controlled(self.api.__call__, ControlRoute(self.api)))
 
     def start(self, port: int = 0) -> Self:
         """Serve from a thread and send notifications from another; returns when calls are taken.

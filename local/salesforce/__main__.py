@@ -7,50 +7,37 @@ argument, 1 for a company directory that can't be read or a port in use, 130 for
 
 import argparse
 import gc
-import logging
 import os
 import sys
 from pathlib import Path
 
-from local.company import CompanyError, load_company
+from local.company import load_company
 from local.salesforce.contacts import contacts_company
 from local.salesforce.hostile import HostileCursor, hostile_company
 from local.salesforce.org import Org
 from local.salesforce.server import SalesforceSimulator, credentials_from_environment
-from local.simulator_process import SimulatorError, listen
+from local.simulator_program import run_simulator
 
 
 def main() -> int:
     """Serve until standard input closes or Ctrl-C; the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        return _serve()
-    except KeyboardInterrupt:
-        return 130
-
-
-def _serve() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.salesforce", description="A Salesforce org on loopback.")
     served = parser.add_mutually_exclusive_group(required=True)
     served.add_argument("--company", type=Path, metavar="DIR", help="serve the exports of a company directory")
     served.add_argument("--contacts", type=int, metavar="N", help="serve N made-up contacts, for measuring")
     served.add_argument("--hostile", action="store_true", help="serve the hostile cursor, epoch by epoch")
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0, the default, takes a free one")
-    arguments = parser.parse_args()
-    try:
-        simulator = _simulator(arguments)
-        listener = listen(arguments.port)
-    except (CompanyError, SimulatorError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    # The records stay; without this the collector would walk through all of them while pages are made.
-    gc.collect()
-    gc.freeze()
-    simulator.serve_until_input_ends(listener)
-    return 0
+    return run_simulator(parser, _simulator)
 
 
 def _simulator(arguments: argparse.Namespace) -> SalesforceSimulator:
+    simulator = _simulator_of(arguments)
+    # The records stay; without this the collector would walk through all of them while pages are made.
+    gc.collect()
+    gc.freeze()
+    return simulator
+
+
+def _simulator_of(arguments: argparse.Namespace) -> SalesforceSimulator:
     credentials = credentials_from_environment(os.environ)
     if arguments.hostile:
         org = Org(hostile_company())

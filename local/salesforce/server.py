@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import requests
-from starlette.applications import Starlette
-from starlette.routing import Route
 
 from local.salesforce.adapter import SimulatorAdapter
 from local.salesforce.auth import Credentials
 from local.salesforce.control import ControlRoute, SetEpoch
 from local.salesforce.org import Org
 from local.salesforce.rest import RestApi
-from local.simulator_process import HTTP_METHODS, ServedSimulator, SpawnedSimulator
+from local.simulator_control import controlled
+from local.simulator_process import ServedSimulator, SpawnedSimulator
 
 _CREDENTIAL_VARIABLES: Mapping[str, str] = {
     "consumer_key": "SHARDLINE_SIMULATOR_SALESFORCE_CONSUMER_KEY",
@@ -40,16 +39,7 @@ class SalesforceSimulator(ServedSimulator):
         self.org = org
         self.credentials = credentials or Credentials()
         self.api = RestApi(org, self.credentials)
-        control = ControlRoute(self.api, set_epoch)
-        methods = list(HTTP_METHODS)
-        super().__init__(
-            Starlette(
-                routes=[
-                    Route("/_control{rest:path}", control.__call__, methods=methods),
-                    Route("/{rest:path}", self.api.__call__, methods=methods),
-                ]
-            )
-        )
+        super().__init__(controlled(self.api.__call__, ControlRoute(self.api, set_epoch)))
 
     def session(self) -> requests.Session:
         """A session for simple-salesforce that reaches this simulator alone."""

@@ -6,44 +6,31 @@ argument, 1 for a company directory that can't be read or a port in use, 130 for
 """
 
 import argparse
-import logging
 import os
 import sys
 from pathlib import Path
 
 from local.company import CompanyError
-from local.simulator_process import SimulatorError, listen
+from local.simulator_program import run_simulator
 from local.slack.export import load_workspace
 from local.slack.server import SlackSimulator, credentials_from_environment
 
 
 def main() -> int:
     """Serve until standard input closes or Ctrl-C; the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        return _serve()
-    except KeyboardInterrupt:
-        return 130
-
-
-def _serve() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.slack", description="A Slack workspace on loopback.")
     parser.add_argument("--company", type=Path, metavar="DIR", required=True, help="serve a company directory's export")
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0, the default, takes a free one")
     parser.add_argument("--unlimited", action="store_true", help="without the rate limits of the vendor")
-    arguments = parser.parse_args()
-    try:
-        if not arguments.company.is_dir():
-            raise CompanyError(f"{arguments.company}: no such directory; give the path of a company directory")
-        simulator = SlackSimulator(load_workspace(arguments.company), credentials_from_environment(os.environ))
-        listener = listen(arguments.port)
-    except (CompanyError, SimulatorError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    return run_simulator(parser, _simulator)
+
+
+def _simulator(arguments: argparse.Namespace) -> SlackSimulator:
+    if not arguments.company.is_dir():
+        raise CompanyError(f"{arguments.company}: no such directory; give the path of a company directory")
+    simulator = SlackSimulator(load_workspace(arguments.company), credentials_from_environment(os.environ))
     if arguments.unlimited:
         simulator.api.limits.scale = None
-    simulator.serve_until_input_ends(listener)
-    return 0
+    return simulator
 
 
 if __name__ == "__main__":

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from slack_sdk import WebClient
-from starlette.applications import Starlette
-from starlette.routing import Route
 
-from local.simulator_process import HTTP_METHODS, ServedSimulator, SpawnedSimulator
+from local.simulator_control import controlled
+from local.simulator_process import ServedSimulator, SpawnedSimulator
 from local.slack.control import ControlRoute
 from local.slack.credentials import Credentials
 from local.slack.event_sender import EventSender
@@ -40,16 +39,7 @@ class SlackSimulator(ServedSimulator):
         self.credentials = credentials or Credentials()
         self.api = WebApi(workspace, self.credentials)
         self.sender = EventSender(workspace, self.credentials, self.api.event_contexts)
-        control = ControlRoute(self.api, self.sender)
-        methods = list(HTTP_METHODS)
-        super().__init__(
-            Starlette(
-                routes=[
-                    Route("/_control{rest:path}", control.__call__, methods=methods),
-                    Route("/{rest:path}", self.api.__call__, methods=methods),
-                ]
-            )
-        )
+        super().__init__(controlled(self.api.__call__, ControlRoute(self.api, self.sender)))
 
     def client(self) -> WebClient:
         """The vendor's client, with the app's token, that reaches this simulator alone."""
