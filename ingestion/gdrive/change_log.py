@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
-
 from connections.gdrive_connection import DriveConnection
 from connections.state import Saved
 from ingestion.first_load import HistoryNotes
