@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from connections.gdrive_connection import DriveConnection
@@ -20,7 +21,7 @@ from ingestion.gdrive.events import (
     relationship_of,
 )
 from ingestion.gdrive.memory import KnownDrive
-from ingestion.gdrive.permissions import principals_of
+from ingestion.gdrive.permissions import next_end, principals_of
 from ingestion.gdrive.places import Place, Places
 from messaging.contracts import IngestionEvent
 from messaging.times import Clock, to_text
@@ -43,7 +44,7 @@ class ReadFile:
     """A file as it was read. *event* None: it is not there (or not wanted), and nothing is stored of it.
 
     *there*: it is to be read; a file in the bin or out of the folders wanted is not. *found*: some user sees it, or
-    may. *unread*: why its content could not be had now.
+    may. *unread*: why its content could not be had now. *expires_at*: when somebody may open it no longer.
     """
 
     file_id: str
@@ -56,6 +57,7 @@ class ReadFile:
     principals: tuple[str, ...] = ()
     client: DriveClient | None = None
     unread: TransientError | None = None
+    expires_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -158,6 +160,7 @@ class FileReader:
             principals=tuple(acl or ()),
             client=client,
             unread=unread,
+            expires_at=next_end(permissions or [], self.clock()),
         )
 
     def _gone(self, file_id: str, stored: Shard | None, read_at: str) -> ReadFile:

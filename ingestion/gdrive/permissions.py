@@ -37,6 +37,17 @@ def principals_of(permissions: Sequence[Mapping[str, Any]], now: datetime) -> li
     return sorted(found)
 
 
+def next_end(permissions: Sequence[Mapping[str, Any]], now: datetime) -> datetime | None:
+    """When the next of *permissions* expires; None when none does."""
+    ends = []
+    for permission in permissions:
+        try:
+            ends.append(from_text(str(permission["expirationTime"])))
+        except (KeyError, ValueError):
+            continue
+    return min((end for end in ends if end > now), default=None)
+
+
 def _has_expired(permission: Mapping[str, Any], now: datetime) -> bool:
     ends = permission.get("expirationTime")
     if ends is None:

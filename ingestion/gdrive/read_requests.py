@@ -89,6 +89,15 @@ def unread(work: SourceWork, file_id: str, notes: ReadNotes) -> SourceWork:
     return work.model_copy(update={"ids": {FILE: [file_id]}, "push": later.stored(), "event_id": f"unread.{digest}"})
 
 
+def at_end(work: SourceWork, file_id: str, notes: ReadNotes, *, end: str) -> SourceWork:
+    """A request to read a file again when a permission has expired at *end*: no log need tell of that."""
+    later = ReadNotes(subject=notes.subject)
+    digest = _digest("end", file_id, end)
+    return work.model_copy(
+        update={"ids": {FILE: [file_id]}, "push": later.stored(), "due_at": end, "event_id": f"end.{digest}"}
+    )
+
+
 def after_gone(work: SourceWork, ids: Sequence[str], notes: ReadNotes, *, due_at: str) -> SourceWork:
     """A request to look once more for files that were not there."""
     later = replace(notes, after_gone=notes.after_gone + 1)

@@ -13,7 +13,16 @@ from ingestion.gdrive.events import shard_of
 from ingestion.gdrive.file_reader import FileReader, ReadFile
 from ingestion.gdrive.following import Following
 from ingestion.gdrive.memory import DriveNotes, drives_key, new_drives_memory
-from ingestion.gdrive.read_requests import FILE, FOLDERS_TO_CLOSE, ReadNotes, after_gone, again, notes_of, unread
+from ingestion.gdrive.read_requests import (
+    FILE,
+    FOLDERS_TO_CLOSE,
+    ReadNotes,
+    after_gone,
+    again,
+    at_end,
+    notes_of,
+    unread,
+)
 from ingestion.source import SourcePorts
 from messaging.contracts import SourceWork
 from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
@@ -27,6 +36,8 @@ LOOKED_AGAIN = 3
 """What was told of a file before it went may still be on its way to the store, and would stay there for good: so it is
 looked for again, a few times at most."""
 TRANSIENT_PAUSE = timedelta(seconds=15)
+AFTER_END = timedelta(seconds=5)
+"""How long after a permission's end the file is read again."""
 UNREAD_TRIES = 12
 LONGEST_UNREAD_PAUSE = timedelta(hours=6)
 """A content that can't be had is asked for with growing pauses, for two days; then by sweeps."""
@@ -89,6 +100,9 @@ class Taking:
                 continue
             if read.unread is not None and notes.unread < UNREAD_TRIES:
                 await self._later(unread(work, file_id, notes), _unread_pause(read.unread, notes))
+            if read.expires_at is not None:
+                asked = at_end(work, file_id, notes, end=to_text(read.expires_at))
+                await self._later(asked, read.expires_at - self.ports.clock() + AFTER_END)
             if _may_come_back(read, notes):
                 missing.append(file_id)
         await self._look_again(work, notes, missing, stored)

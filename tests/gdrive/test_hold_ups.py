@@ -17,6 +17,7 @@ from ingestion.gdrive.memory import KnownFolder
 from ingestion.gdrive.source import DriveSource
 from local.simulator_faults import Fault
 from messaging.queues import INGESTION_EVENTS
+from messaging.times import to_text
 
 
 def with_users(rig: DriveRig, *users: str) -> None:
@@ -213,3 +214,15 @@ async def test_a_file_in_a_folder_wanted_stays_though_another_user_does_not_see_
     rig.drive.rename(note, "words.txt")
     await rig.catch_up()
     assert (await rig.path(note)).endswith("words.txt")
+
+
+async def test_a_permission_that_expires_is_followed_though_no_log_tells_of_it(rig: DriveRig) -> None:
+    await rig.begin()
+    note = rig.drive.create_file("note.txt", "Words.")
+    rig.drive.share(note, given("user", ANN, expirationTime=to_text(rig.now + timedelta(days=1))))
+    await rig.catch_up()
+    assert await rig.readers(note) == [f"user:{ADMIN}", f"user:{ANN}"]
+    rig.wait(86_500)
+    await rig.work()
+    await rig.settle()
+    assert await rig.readers(note) == [f"user:{ADMIN}"]
