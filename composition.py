@@ -191,6 +191,9 @@ class Services:
             stack.push_async_callback(self.extractor.close)
             for part in (self.telemetry, self.secrets, self.blobs, self.store, self.bus):
                 stack.push_async_callback(part.close)
+            # Those of a process that asked for none are not made only to be closed.
+            for source in vars(self).get("sources", {}).values():
+                stack.callback(source.close)
 
 
 @dataclass(frozen=True, kw_only=True)
