@@ -35,6 +35,9 @@ SELF: Final = ""
 ALL_DRIVES: Final = {"supportsAllDrives": True}
 LISTS_ALL: Final = {"supportsAllDrives": True, "includeItemsFromAllDrives": True}
 
+LARGE_AT_ONCE: Final = 3
+"""Large contents that a process holds at a time, whatever it does side by side."""
+
 File = dict[str, Any]
 """A Drive v3 File resource."""
 
@@ -67,9 +70,12 @@ class DriveClient:
         ports: SourcePorts,
         budget: CallBudget,
         *,
+        large: asyncio.Semaphore,
         simulator: str | None,
     ) -> None:
         self.subject = subject
+        self.large = large
+        """What a content that takes much memory waits for its turn at."""
         self._connection = connection
         self._ports = ports
         self._budget = budget
@@ -327,6 +333,7 @@ class DriveClients:
     def __init__(self, ports: SourcePorts, *, simulator: str | None) -> None:
         self._ports = ports
         self._simulator = simulator
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._clients: dict[tuple[str, str, str], tuple[DriveConnection, DriveClient]] = {}
         self._most: dict[tuple[str, str], int] = {}
 
@@ -340,7 +347,12 @@ class DriveClients:
         if known is not None:
             known[1].close()
         client = DriveClient(
-            connection, subject, self._ports, self._budget(connection, subject), simulator=self._simulator
+            connection,
+            subject,
+            self._ports,
+            self._budget(connection, subject),
+            large=self._large,
+            simulator=self._simulator,
         )
         self._clients[key] = (connection, client)
         return client

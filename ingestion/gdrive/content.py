@@ -1,6 +1,7 @@
 """The text of a Drive file: downloaded or exported once for each version of its content, and kept in the blob store."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any, Final, Protocol
 from uuid import uuid4
@@ -45,6 +46,9 @@ LINKS: Final[Mapping[str, tuple[str, ...]]] = {
 
 FIRST_SHEET: Final = "text/csv"
 """The last resort for a spreadsheet: its first sheet alone."""
+
+LARGE: Final = 4 * 1024 * 1024
+"""Bytes above which a content waits for a turn. Google's own kinds are exported in up to 10 MB, mostly far fewer."""
 
 _NO_TEXT = ("image/", "audio/", "video/", "font/", "application/zip", "application/gzip", "application/x-")
 _PASSING = frozenset({"downloadQuotaExceeded"})
@@ -94,9 +98,7 @@ class ContentReader:
         self.fetched = 0
         """How many contents were asked for."""
 
-    async def content(  # noqa: PLR0911 - one an end
-        self, file: Mapping[str, Any], client: DriveClient, stored: Content | None
-    ) -> Content | None:
+    async def content(self, file: Mapping[str, Any], client: DriveClient, stored: Content | None) -> Content | None:
         """The content of *file*: as *stored* while it is the same; None for what has none.
 
         Raises:
@@ -121,6 +123,12 @@ class ContentReader:
         if not native and size > limit:
             return _too_large(version, f"the file has {size:,} bytes, more than the {limit:,} that are read")
         self.fetched += 1
+        async with client.large if size > LARGE else nullcontext():
+            return await self._fetched(file, client, limit, again=again)
+
+    async def _fetched(self, file: Mapping[str, Any], client: DriveClient, limit: int, *, again: bool) -> Content:
+        mime_type, version = str(file.get("mimeType") or ""), content_version(file)
+        native = mime_type.startswith(NATIVE)
         try:
             if native:
                 content, kind = await self._exported(file, mime_type, client, limit)
