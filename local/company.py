@@ -20,19 +20,20 @@ like. How names are matched:
 Two reads of a directory give equal companies.
 """
 
-import csv
 import hashlib
 import io
 import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ingestion.salesforce.csv_export import WORD, csv_rows, object_of_words, words_of_name
+from ingestion.salesforce.errors import ObjectError
 from local.salesforce import ids
 from local.salesforce.schema import (
     STANDARD_OBJECTS,
@@ -55,14 +56,10 @@ DEFAULT_OBJECTS = ("Account", "Contact", "Opportunity", "User")
 FIRST_STAMP = datetime(2024, 1, 1, tzinfo=UTC)
 """The time of the first row of a table without any times."""
 
-_SILENT_WORDS = frozenset({"data", "export"})
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _TENANT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _CUSTOM_NAME = re.compile(r"[A-Za-z]\w*__c")
 _WHOLE_NUMBER = re.compile(r"\d{1,14}")
 _OBJECTS_BY_WORD = {name.lower(): name for name in STANDARD_OBJECTS}
-_MOST_WORDS_OF_AN_OBJECT = 3
-_LARGEST_CELL = 2**26
 
 
 class CompanyError(Exception):
@@ -229,14 +226,10 @@ def _csv_files(directory: Path, mapped: set[str]) -> Iterator[Path]:
 def _object_of_file(path: Path) -> str:
     if _CUSTOM_NAME.fullmatch(path.stem[:-1] + path.stem[-1:].lower()):
         return path.stem[:-1] + "c"
-    words = _WORD.findall(path.stem)
-    while words and (words[-1].lower() in _SILENT_WORDS or words[-1].isdigit()):
-        words.pop()
-    for length in range(min(_MOST_WORDS_OF_AN_OBJECT, len(words)), 0, -1):
-        joined = "".join(words[-length:]).lower()
-        for word in (*_singulars(joined), *_singulars(joined.removesuffix("data"))):
-            if word in _OBJECTS_BY_WORD:
-                return _OBJECTS_BY_WORD[word]
+    words = words_of_name(path.stem)
+    found = object_of_words(words, _OBJECTS_BY_WORD)
+    if found is not None:
+        return found
     said = f"{words[-1]!r} is" if words else "its name says"
     raise CompanyError(
         f"salesforce/{path.name}: {said} no Salesforce object; rename the file so that it ends in the object's name "
@@ -244,44 +237,22 @@ def _object_of_file(path: Path) -> str:
     )
 
 
-def _singulars(word: str) -> Sequence[str]:
-    if word.endswith("ies"):
-        return (word, word[:-3] + "y")
-    return (word, word.removesuffix("s"))
-
-
 def _read_csv(path: Path, object_name: str, spellings: dict[str, str]) -> Iterator[_Row]:
     name = f"salesforce/{path.name}"
-    # A cell may hold a long text area; the reader's own limit is for the whole process and only ever raised here.
-    csv.field_size_limit(max(csv.field_size_limit(), _LARGEST_CELL))
-    reader = csv.reader(io.StringIO(_read_text(path, name), newline=""), strict=True)
-    header: list[str | None] = []
-    line = 1
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise CompanyError(
-                f"{name}, line {line}: {error}; close every quoted field and double the quotes inside it"
-            ) from error
-        if cells is None:
-            break
-        if not header:
-            header = [
-                field and spellings.setdefault(field.lower(), field)
-                for field in _match_header(cells, object_name, name, line)
-            ]
-        elif len(cells) > len(header):
-            raise CompanyError(
-                f"{name}, line {line}: {len(cells)} cells under a header of {len(header)}; "
-                "quote the cells that hold commas or line breaks"
-            )
-        elif cells:
+    rows = csv_rows(io.StringIO(_read_text(path, name), newline=""), name)
+    try:
+        line, cells = next(rows, (0, []))
+        if not cells:
+            raise CompanyError(f"{name}: the file is empty; its first line must name the columns")
+        header = [
+            field and spellings.setdefault(field.lower(), field)
+            for field in _match_header(cells, object_name, name, line)
+        ]
+        for line, cells in rows:
             named = zip(header, cells, strict=False)
             yield _Row(name, line, {field: cell for field, cell in named if field is not None})
-        line = reader.line_num + 1
-    if not header:
-        raise CompanyError(f"{name}: the file is empty; its first line must name the columns")
+    except ObjectError as error:
+        raise CompanyError(str(error)) from error
 
 
 def _read_text(path: Path, name: str) -> str:
@@ -368,7 +339,7 @@ def _infer_field(name: str, texts: list[str]) -> Field:
 
 
 def _last_word(field_name: str) -> str:
-    words = _WORD.findall(field_name.removesuffix("__c"))
+    words = WORD.findall(field_name.removesuffix("__c"))
     if len(words) > 1 and words[-1].lower() == "id":
         words.pop()
     return words[-1].lower() if words else ""

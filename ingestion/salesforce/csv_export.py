@@ -14,14 +14,16 @@ from ingestion.salesforce.errors import ObjectError
 LARGEST_CELL: Final = 2**26
 _NUMBERS: Final = frozenset({"double", "currency", "percent"})
 _WHOLE_NUMBERS: Final = frozenset({"int", "long", "integer"})
-_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+"""A word of a name: words end at capitals, and at what is neither letter nor digit."""
 _SILENT_WORDS: Final = frozenset({"data", "export"})
+_MOST_WORDS_OF_AN_OBJECT: Final = 3
 _CUSTOM_OBJECT: Final = re.compile(r"[A-Za-z]\w*__c\Z", re.IGNORECASE)
 _SYSTEM_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z")
 
 
 def csv_rows(lines: Iterable[str], name: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows of *lines* with the numbers of their last lines, the header first.
+    """The rows of *lines* with the numbers of their first lines, the header first; empty lines are passed over.
 
     Quoted cells may hold commas, quotes and line breaks; NUL bytes, which exports have at times, are left out.
 
@@ -31,17 +33,23 @@ def csv_rows(lines: Iterable[str], name: str) -> Iterator[tuple[int, list[str]]]
     # A cell may hold a long text area; the limit is for the whole process and only ever raised here.
     csv.field_size_limit(max(csv.field_size_limit(), LARGEST_CELL))
     reader = csv.reader((line.replace("\0", "") for line in lines), strict=True)
-    width = 0
+    width, line = 0, 1
     try:
         for cells in reader:
             if not width:
                 width = len(cells)
             elif len(cells) > width:
-                raise ObjectError(f"{name}, line {reader.line_num}: {len(cells)} cells under a header of {width}")
+                raise ObjectError(
+                    f"{name}, line {line}: {len(cells)} cells under a header of {width}; "
+                    "quote the cells that hold commas or line breaks"
+                )
             if cells:
-                yield reader.line_num, cells
+                yield line, cells
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise ObjectError(f"{name}, line {reader.line_num}: {error}") from None
+        raise ObjectError(
+            f"{name}, line {line}: {error}; close every quoted field and double the quotes inside it"
+        ) from None
 
 
 def encoding_of(path: Path) -> str:
@@ -118,15 +126,30 @@ def object_of_file(path: Path, objects: Sequence[str]) -> str:
         found = next((name for key, name in by_name.items() if path.stem.lower().endswith(key)), None)
         if found is not None:
             return found
-    words = [word.lower() for word in _WORD.findall(path.stem)]
-    while words and (words[-1] in _SILENT_WORDS or words[-1].isdigit()):
-        words.pop()
-    for length in range(min(3, len(words)), 0, -1):
-        joined = "".join(words[-length:]).removesuffix("data")
-        for word in (joined, joined.removesuffix("s"), f"{joined.removesuffix('ies')}y"):
-            if word in by_name:
-                return by_name[word]
+    found = object_of_words(words_of_name(path.stem), by_name)
+    if found is not None:
+        return found
     raise ObjectError(
         f"{path.name}: its name ends in no object that the connection reads ({', '.join(objects)}); rename it so that "
         "it does, as in export_Account.csv"
     )
+
+
+def words_of_name(stem: str) -> list[str]:
+    """The words of a file's name, as they are written, without those at its end that say nothing."""
+    words = WORD.findall(stem)
+    while words and (words[-1].lower() in _SILENT_WORDS or words[-1].isdigit()):
+        words.pop()
+    return words
+
+
+def object_of_words(words: Sequence[str], by_name: Mapping[str, str]) -> str | None:
+    """The object that the last words name, singular or plural; *by_name* has the objects by their lower-case names."""
+    for length in range(min(_MOST_WORDS_OF_AN_OBJECT, len(words)), 0, -1):
+        joined = "".join(words[-length:]).lower()
+        for word in (joined, joined.removesuffix("data")):
+            singulars = (word, word.removesuffix("s"), f"{word[:-3]}y" if word.endswith("ies") else word)
+            found = next((by_name[one] for one in singulars if one in by_name), None)
+            if found is not None:
+                return found
+    return None
