@@ -50,11 +50,16 @@ class KnownDrive(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
 
 class DriveNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """The shared drives, *asked_at* a moment; *users* are those whose logs have been begun."""
+    """The shared drives, *asked_at* a moment; *users* are those whose logs have been begun.
+
+    *cut_at* is the log at which a poll's time was over, the poll that was due at *cut_due*.
+    """
 
     drives: Mapping[str, KnownDrive] = msgspec.field(default_factory=dict)
     asked_at: str | None = None
     users: tuple[str, ...] = ()
+    cut_at: str | None = None
+    cut_due: str | None = None
 
 
 class DrivesMemory(SourceMemory, frozen=True, kw_only=True):

@@ -82,10 +82,12 @@ class Polling:
     _seen: set[tuple[str, str]] = field(default_factory=set)
     _refused: dict[str, CredentialError] = field(default_factory=dict)
 
-    async def poll(self, deadline: datetime) -> RunReport:
+    async def poll(self, deadline: datetime, due_at: str | None = None) -> RunReport:
         """Read all logs on, until all are at their end or *deadline* is past.
 
-        A user whom Google gives no token for is told of, and holds up no other.
+        *due_at* says which poll this is: called again for it after a try that was cut off, it goes on with the log it
+        was in; or those of many users who change nothing would take all the time of each try. A user whom Google gives
+        no token for is told of, and holds up no other.
 
         Raises:
             CredentialError: nobody can be asked.
@@ -96,13 +98,17 @@ class Polling:
         drives = await self._drives()
         first_load = (await load_memory(self.connection, self.ports.states)).metadata
         again = False
-        for of_first in logs_of(self.connection, drives.value.metadata):
+        cut_at: str | None = None
+        for of_first in self._left_of_poll(drives.value.metadata, due_at):
             if self.ports.clock() >= deadline:
                 self.report.finished = False
+                cut_at = cut_at or of_first.name
                 break
             one = self._by_whoever_can(of_first, drives.value.metadata)
             try:
                 again = await self._read(one, first_load, deadline) or again
+                if not self.report.finished:
+                    cut_at = cut_at or of_first.name
             except CredentialError as error:
                 self._refuse(one, error)
                 await self._note(one, error)
@@ -113,8 +119,22 @@ class Polling:
                 again = again or isinstance(error, NotFoundError)
         self._require_somebody(len(subjects_of(self.connection)))
         if again:
-            await self._drives(now=True)
+            drives = await self._drives(now=True)
+        if cut_at is not None and due_at is not None:
+            await self._note_cut(drives, cut_at, due_at)
         return self.report
+
+    def _left_of_poll(self, notes: DriveNotes, due_at: str | None) -> list[Log]:
+        """The logs that the poll has not read yet: all, unless an earlier try of it was cut off at one of them."""
+        logs = logs_of(self.connection, notes)
+        if due_at is None or notes.cut_due != due_at:
+            return logs
+        return logs[next((index for index, one in enumerate(logs) if one.name == notes.cut_at), 0) :]
+
+    async def _note_cut(self, drives: Saved[DrivesMemory], cut_at: str, due_at: str) -> None:
+        notes = msgspec.structs.replace(drives.value.metadata, cut_at=cut_at, cut_due=due_at)
+        value = msgspec.structs.replace(drives.value, metadata=notes)
+        await self.ports.states.save(self.connection.tenant_id, drives_key(self.connection), drives, value)
 
     async def sweep(self, deadline: datetime) -> RunReport:
         """List all that the logs are about, and ask for what differs from what is stored.

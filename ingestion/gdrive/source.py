@@ -53,7 +53,7 @@ class DriveSource:
         polling = Polling(connection, self._ports, self._clients)
         if work.work == "sweep":
             return await polling.sweep(deadline)
-        return await polling.poll(deadline)
+        return await polling.poll(deadline, work.due_at)
 
     async def take(self, connection: DriveConnection, work: SourceWork) -> int:
         """Read files by id. Drive's notifications tell nothing, and are polls."""

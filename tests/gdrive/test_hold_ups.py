@@ -14,8 +14,10 @@ from ingestion.gdrive.client import DriveClients
 from ingestion.gdrive.errors import FileRefusedError
 from ingestion.gdrive.folder_memory import LARGEST_PART, _fitting
 from ingestion.gdrive.memory import KnownFolder
+from ingestion.gdrive.poll import Polling
 from ingestion.gdrive.source import DriveSource
 from local.simulator_faults import Fault
+from messaging.contracts import SourceWork
 from messaging.queues import INGESTION_EVENTS
 from messaging.times import to_text
 
@@ -226,3 +228,33 @@ async def test_a_permission_that_expires_is_followed_though_no_log_tells_of_it(r
     await rig.work()
     await rig.settle()
     assert await rig.readers(note) == [f"user:{ADMIN}"]
+
+
+async def test_users_who_change_nothing_do_not_take_all_the_time_of_each_try(
+    rig: DriveRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_users(rig, ADMIN, ANN, BOB)
+    await rig.begin()
+    note = rig.drive.create_file("note.txt", "Words.", owner=BOB)
+    rig.wait(60)
+    read = Polling._read
+
+    async def slowly(polling: Polling, *details: Any) -> bool:
+        rig.wait(20)
+        return await read(polling, *details)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Polling, "_read", slowly)
+        due_at = to_text(rig.clock())
+        poll = SourceWork(
+            tenant_id=rig.made.tenant_id, connection_id=rig.made.connection_id, work="poll", due_at=due_at
+        )
+        tries = 0
+        finished = False
+        while not finished:
+            report = await rig.source.run(await rig.connection(), poll, rig.clock() + timedelta(seconds=30))
+            finished, tries = report.finished, tries + 1
+            assert tries < 5
+    assert tries > 1
+    await rig.settle()
+    assert "Words." in await rig.text(note)
