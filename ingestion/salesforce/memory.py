@@ -7,7 +7,7 @@ import msgspec
 
 from connections.budget import ApiUsage
 from connections.salesforce_connection import SalesforceConnection
-from ingestion.connection_memory import SyncStatus
+from ingestion.connection_memory import SourceMemory
 from ingestion.salesforce.cursor import Cursor
 from ingestion.salesforce.fields import FieldList, SchemaChange
 
@@ -86,36 +86,24 @@ class ObjectNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     refresh: RefreshNotes = RefreshNotes()
 
 
-class ObjectMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class ObjectMemory(SourceMemory, frozen=True, kw_only=True):
     """How the polling of one object of a connection stands; *last_sync_at* is when rows were last taken over."""
 
-    name: str
-    integration_id: str
-    integration_type: str
-    last_sync_status: SyncStatus
     metadata: ObjectNotes
     cursor: Cursor = Cursor()
     last_sync_at: str | None = None
     error_message: str | None = None
 
 
-class BudgetMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class BudgetMemory(SourceMemory, frozen=True, kw_only=True):
     """What is known of the API calls of an org, for all its connections."""
 
-    name: str
-    integration_id: str
-    integration_type: str
-    last_sync_status: SyncStatus
     metadata: ApiUsage
 
 
-class ListingPart(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class ListingPart(SourceMemory, frozen=True, kw_only=True):
     """Ids of a listing under way; *metadata* has their hashes, packed, as base64 under ``ids``."""
 
-    name: str
-    integration_id: str
-    integration_type: str
-    last_sync_status: SyncStatus
     metadata: Mapping[str, str]
 
 
@@ -136,13 +124,8 @@ def budget_key(instance: str) -> str:
 
 def new_object_memory(connection: SalesforceConnection, object_type: str) -> ObjectMemory:
     """The memory of an object that has never been polled, with a nonce of its own."""
-    return ObjectMemory(
-        name=f"{connection.name or connection.connection_id}: {object_type}",
-        integration_id=connection.connection_id,
-        integration_type=connection.system,
-        last_sync_status="pending",
-        metadata=ObjectNotes(object_type=object_type, nonce=os.urandom(8).hex()),
-    )
+    notes = ObjectNotes(object_type=object_type, nonce=os.urandom(8).hex())
+    return ObjectMemory.new(connection, object_type, metadata=notes)
 
 
 def new_budget_memory(connection: SalesforceConnection, instance: str) -> BudgetMemory:
@@ -158,10 +141,4 @@ def new_budget_memory(connection: SalesforceConnection, instance: str) -> Budget
 
 def new_listing_part(connection: SalesforceConnection, object_type: str, ids: str) -> ListingPart:
     """A part of a listing with *ids*, packed."""
-    return ListingPart(
-        name=f"{connection.name or connection.connection_id}: ids of {object_type}",
-        integration_id=connection.connection_id,
-        integration_type=connection.system,
-        last_sync_status="success",
-        metadata={"ids": ids},
-    )
+    return ListingPart.new(connection, f"ids of {object_type}", status="success", metadata={"ids": ids})
