@@ -16,10 +16,11 @@ from ingestion.errors import SourceError
 from ingestion.slack.events import SlackEvents, moment_of
 from ingestion.slack.export import SlackExport
 from ingestion.slack.export_archive import ExportError
-from ingestion.slack.facts import ChannelFacts, Person, is_private, is_wanted, person_of
+from ingestion.slack.facts import ChannelFacts, Person, is_private, is_wanted, person_of, stored_channel
 from ingestion.source import HistoryPage, Position
 from messaging.contracts import IngestionEvent
-from messaging.times import Clock
+from processors.mapping.slack import CHANNEL
+from shards.store import ShardStore
 
 DAYS_A_PAGE: Final = 20
 _BEGINNING: Final = "1970-01-01T00:00:00.000Z"
@@ -34,7 +35,7 @@ class ExportPosition(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 async def export_history(
-    connection: SlackConnection, paths: Sequence[Path], _clock: Clock, position: Position | None
+    connection: SlackConnection, paths: Sequence[Path], store: ShardStore, position: Position | None
 ) -> HistoryPage:
     """The page at *position* of the export at *paths*, which is one folder or archive.
 
@@ -47,7 +48,7 @@ async def export_history(
     at = ExportPosition() if position is None else msgspec.convert(position, ExportPosition)
     try:
         with SlackExport(paths[0], connection.instance or None) as export:
-            return _page(connection, export, at)
+            return await _page(connection, export, store, at)
     except ExportError as error:
         raise ExportReadError(str(error)) from error
 
@@ -56,7 +57,7 @@ class ExportReadError(SourceError):
     """An export that can't be read; the message names the file and what is wrong with it."""
 
 
-def _page(connection: SlackConnection, export: SlackExport, at: ExportPosition) -> HistoryPage:
+async def _page(connection: SlackConnection, export: SlackExport, store: ShardStore, at: ExportPosition) -> HistoryPage:
     if export.team_id is not None and connection.instance and export.team_id != connection.instance:
         raise ExportReadError(
             f"the export is of the workspace {export.team_id}, the connection of {connection.instance}: "
@@ -77,6 +78,10 @@ def _page(connection: SlackConnection, export: SlackExport, at: ExportPosition) 
         return HistoryPage([], None, at.records)
     raw = channels[at.channel]
     facts = _facts(connection, raw, people)
+    # Who may read is what is known now: the channel may have turned private since the export.
+    known = await store.get(connection.tenant_id, events.shard_id(CHANNEL, facts.id))
+    if known is not None and known.is_live:
+        facts = stored_channel(facts.id, facts.home, known)
     days = export.days(raw["id"])
     names = {str(one["id"]): str(one["name"]) for one in export.channels if not is_private(one)}
     mine = {connection.bot_user, connection.bot_id} - {None}

@@ -10,7 +10,9 @@ from ingestion.slack.facts import JsonObject, is_conversation, is_private, is_wa
 
 CHANNELS_A_PAGE: Final = 200
 USERS_A_PAGE: Final = 200
-JOIN_REFUSED: Final = frozenset({"is_archived", "channel_not_found", "method_not_supported_for_channel_type"})
+JOIN_REFUSED: Final = frozenset(
+    {"is_archived", "channel_not_found", "method_not_supported_for_channel_type", "restricted_action"}
+)
 
 
 def channel_types(client: SlackClient) -> str:

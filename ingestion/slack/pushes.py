@@ -141,7 +141,20 @@ class Pushed:
             message = {**self._inner("message")}
             message.setdefault("ts", before.get("ts"))
         self._ts(message.get("ts"))
-        return await self._send(await self._workspace.messages(channel, [message], self._read_at, self._id))
+        sent = await self._send(await self._workspace.messages(channel, [message], self._read_at, self._id))
+        await self._ask_for_root(channel, message)
+        return sent
+
+    async def _ask_for_root(self, channel: ChannelFacts, message: JsonObject) -> None:
+        """Have the root of a late reply read where it is not stored: its text is the one that the reply is found by."""
+        root = message.get("thread_ts")
+        if not isinstance(root, str) or root == message.get("ts"):
+            return
+        external_id = f"{channel.id}:{self._ts(root)}"
+        shard_id = self._workspace.events.shard_id(MESSAGE, external_id, channel.home)
+        if await self._ports.store.get(self._connection.tenant_id, shard_id) is None:
+            ids = {"message": [external_id]}
+            await ask_to_read(self._ports, self._connection, ids, event_id=f"root of {self._id}")
 
     def _turned_private(self, channel: ChannelFacts) -> bool:
         event = self._event

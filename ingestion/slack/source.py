@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from connections.slack_connection import SlackConnection
+from ingestion.errors import TransientError
 from ingestion.slack.checking import check
 from ingestion.slack.client import SlackClients
 from ingestion.slack.errors import RefusedError
@@ -16,7 +17,7 @@ from ingestion.slack.reads import Reads
 from ingestion.slack.reconcile import reconcile
 from ingestion.slack.sweep import sweep
 from ingestion.slack.workspace import KnownWorkspace, Workspace
-from ingestion.source import Checked, HistoryPage, Pages, Position, Report, SourcePorts
+from ingestion.source import Checked, HistoryPage, Pages, Position, Report, RunReport, SourcePorts
 from messaging.contracts import Recurring, SourceWork
 from processors.outcome import PermanentError
 
@@ -41,7 +42,11 @@ class SlackSource:
     async def run(self, connection: SlackConnection, work: SourceWork, deadline: datetime) -> Report:
         """A poll, which finds what events have missed, or a sweep, which finds what is gone."""
         workspace = self._workspace(connection)
-        return await (sweep if work.work == "sweep" else reconcile)(workspace, work, deadline)
+        try:
+            return await (sweep if work.work == "sweep" else reconcile)(workspace, work, deadline)
+        except RefusedError as error:
+            # What is refused of one channel has its place in the report: this is of all.
+            return RunReport(errors={"workspace": str(error)}, failed=True, instance=connection.instance)
 
     async def take(self, connection: SlackConnection, work: SourceWork) -> int:
         """See :meth:`ingestion.source.Source.take`."""
@@ -53,11 +58,14 @@ class SlackSource:
 
     async def history(self, connection: SlackConnection, position: Position | None) -> HistoryPage:
         """See :meth:`ingestion.source.Source.history`."""
-        return await history(self._workspace(connection), position)
+        try:
+            return await history(self._workspace(connection), position)
+        except RefusedError as error:
+            raise TransientError(f"{error}: mend it at Slack, and the load goes on") from error
 
     def history_of_export(self, connection: SlackConnection, paths: Sequence[Path]) -> Pages:
         """See :meth:`ingestion.source.Source.history_of_export`."""
-        return partial(export_history, connection, paths, self._ports.clock)
+        return partial(export_history, connection, paths, self._ports.store)
 
     async def check(self, connection: SlackConnection) -> Checked:
         """See :meth:`ingestion.source.Source.check`."""

@@ -316,6 +316,28 @@ async def test_a_poll_goes_on_where_its_time_ran_out(rig: SlackRig) -> None:
     assert (await rig.depth(INGESTION_EVENTS)).active == 0
 
 
+async def test_an_export_shares_nothing_of_a_channel_that_has_turned_private_since(
+    rig: SlackRig, deal: str, tmp_path: Path
+) -> None:
+    export = tmp_path / "export"
+    (export / "deal-hollis").mkdir(parents=True)
+    (export / "users.json").write_text("[]")
+    (export / "channels.json").write_text(f'[{{"id": "{deal}", "name": "deal-hollis", "members": []}}]')
+    said = '[{"type": "message", "user": "U0ANN", "text": "figures", "ts": "1600000000.000100"}]'
+    (export / "deal-hollis" / "2020-09-13.json").write_text(said)
+    rig.workspace.channel(deal).is_private = True
+    await rig.ask("read", ids={"channel": [deal]})
+    pages = rig.source.history_of_export(rig.connection, [export])
+    page = await pages(None)
+    while page.next_position is not None:
+        await rig.run(*page.events)
+        page = await pages(page.next_position)
+    await rig.run(*page.events)
+    scope = (await rig.message(deal, "1600000000.000100")).acl.scope
+    assert await rig.store.readable_scopes(TENANT, [scope], frozenset({"tenant"})) == set()
+    assert await rig.store.readable_scopes(TENANT, [scope], frozenset({"user:ann@acme.example"})) == {scope}
+
+
 async def run_by_a_call_a_minute(rig: SlackRig, *works: SourceWork) -> None:
     """Run *works* in turn, a minute between two tries, until each has come to its end."""
     left = list(works)
@@ -367,6 +389,15 @@ async def test_threads_are_read_again_by_a_call_a_minute(rig: SlackRig, deal: st
         rig.wait(60)
         await rig.settle()
     assert None not in await contents(rig, *replies)
+
+
+async def test_what_slack_refuses_as_a_whole_is_said_and_asked_again(rig: SlackRig, deal: str) -> None:
+    refusal = '{"ok": false, "error": "invalid_arguments"}'
+    rig.simulator.api.faults.add("internal-error", body=refusal, times=None)
+    report = await rig.source.run(rig.connection, _poll(rig), rig.now + timedelta(seconds=30))
+    assert report.failed and "invalid_arguments" in report.errors["workspace"]
+    with pytest.raises(TransientError, match="invalid_arguments"):
+        await rig.source.history(rig.connection, None)
 
 
 async def test_an_app_that_may_not_read_private_channels_reads_the_others(rig: SlackRig, deal: str) -> None:

@@ -354,3 +354,13 @@ async def test_a_private_channel_of_another_workspace_is_closed_after_a_restart_
     slack.leave(channel, slack.bot_user_id)
     await rig.deliver()
     assert await found(rig, "terms", ANN) == []
+
+
+async def test_the_root_of_a_late_reply_is_read_where_it_is_not_stored(rig: SlackRig, deal: str) -> None:
+    slack = rig.workspace
+    rig.simulator.sender.lose_next(1)
+    root = slack.post(deal, "Who signs?", user="U0ANN", ts="1600000000.000100")
+    slack.post(deal, "Bob does.", user="U0BOB", thread_ts=root)
+    await rig.deliver()
+    text = await texts_of(rig, deal, root)
+    assert "Who signs?" in text and "Bob does." in text
