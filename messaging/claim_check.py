@@ -12,7 +12,8 @@ from typing import Final, Literal, Protocol, TypeVar
 import msgspec
 
 from messaging import codec
-from messaging.bus import DeadLetter, Message, MessageBus, QueueDepth
+from messaging.bus import Message, MessageBus
+from messaging.bus_in_front import BusInFront
 from messaging.concurrent_calls import results_of
 from messaging.contracts import Contract, IngestionEvent
 from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK
@@ -51,11 +52,14 @@ class Payloads(Protocol):
         """The content under a reference, which must be the tenant's own, of *limit* bytes at most."""
 
 
-class ClaimCheckBus:
-    """A bus that gives large ingestion events a claim check on the way in; the rest of it is *bus* itself."""
+class ClaimCheckBus(BusInFront):
+    """A bus that gives large ingestion events a claim check on the way in; the rest of it is *bus* itself.
+
+    What had a claim check still has it as a dead letter. Closing it leaves the payloads open.
+    """
 
     def __init__(self, bus: MessageBus, payloads: Payloads) -> None:
-        self._bus = bus
+        super().__init__(bus)
         self._payloads = payloads
 
     async def send(self, queue: str, messages: Sequence[Message], *, delay: timedelta | None = None) -> None:
@@ -69,22 +73,6 @@ class ClaimCheckBus:
             turns = asyncio.Semaphore(AT_ONCE)
             messages = await results_of(self._checked(queue, message, turns) for message in messages)
         await self._bus.send(queue, messages, delay=delay)
-
-    async def depths(self) -> dict[str, QueueDepth]:
-        """See :meth:`messaging.bus.MessageBus.depths`."""
-        return await self._bus.depths()
-
-    async def dead_letters(self, queue: str, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
-        """See :meth:`messaging.bus.MessageBus.dead_letters`. What had a claim check still has it."""
-        return await self._bus.dead_letters(queue, limit=limit, after=after)
-
-    async def remove_dead_letters(self, queue: str, sequence_numbers: Sequence[int]) -> int:
-        """See :meth:`messaging.bus.MessageBus.remove_dead_letters`."""
-        return await self._bus.remove_dead_letters(queue, sequence_numbers)
-
-    async def close(self) -> None:
-        """See :meth:`messaging.bus.MessageBus.close`; the payloads stay open."""
-        await self._bus.close()
 
     async def _checked(self, queue: str, message: Message, turns: asyncio.Semaphore) -> Message:
         if len(message.body) <= LARGEST_INLINE:

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
-from messaging.bus import DeadLetter, Message, MessageBus, QueueDepth
+from messaging.bus import Message, MessageBus
+from messaging.bus_in_front import BusInFront
 from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK
 
 EVENTS_PER_SECOND = 100.0
@@ -40,11 +41,11 @@ class TenantRates:
         return allowed
 
 
-class LaneBus:
+class LaneBus(BusInFront):
     """A bus that sends the events of a tenant above its rate to ``ingestion-events-bulk``; the rest is *bus* itself."""
 
     def __init__(self, bus: MessageBus, rates: TenantRates) -> None:
-        self._bus = bus
+        super().__init__(bus)
         self._rates = rates
 
     async def send(self, queue: str, messages: Sequence[Message], *, delay: timedelta | None = None) -> None:
@@ -59,19 +60,3 @@ class LaneBus:
         for lane, part in lanes.items():
             if part:
                 await self._bus.send(lane, part, delay=delay)
-
-    async def depths(self) -> dict[str, QueueDepth]:
-        """See :meth:`messaging.bus.MessageBus.depths`."""
-        return await self._bus.depths()
-
-    async def dead_letters(self, queue: str, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
-        """See :meth:`messaging.bus.MessageBus.dead_letters`."""
-        return await self._bus.dead_letters(queue, limit=limit, after=after)
-
-    async def remove_dead_letters(self, queue: str, sequence_numbers: Sequence[int]) -> int:
-        """See :meth:`messaging.bus.MessageBus.remove_dead_letters`."""
-        return await self._bus.remove_dead_letters(queue, sequence_numbers)
-
-    async def close(self) -> None:
-        """See :meth:`messaging.bus.MessageBus.close`."""
-        await self._bus.close()

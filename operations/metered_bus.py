@@ -6,15 +6,16 @@ from datetime import timedelta
 from opentelemetry.trace import SpanKind
 
 from messaging import tracing
-from messaging.bus import DeadLetter, Message, MessageBus, QueueDepth
+from messaging.bus import Message, MessageBus
+from messaging.bus_in_front import BusInFront
 from operations.metrics import Metrics
 
 
-class MeteredBus:
+class MeteredBus(BusInFront):
     """*bus*, with what is sent through it counted."""
 
     def __init__(self, bus: MessageBus, metrics: Metrics) -> None:
-        self._bus = bus
+        super().__init__(bus)
         self._metrics = metrics
 
     async def send(self, queue: str, messages: Sequence[Message], *, delay: timedelta | None = None) -> None:
@@ -25,19 +26,3 @@ class MeteredBus:
         with tracing.span(f"send {queue}", attributes, kind=SpanKind.CLIENT):
             await self._bus.send(queue, messages, delay=delay)
         self._metrics.sent(queue, messages)
-
-    async def depths(self) -> dict[str, QueueDepth]:
-        """See :meth:`messaging.bus.MessageBus.depths`."""
-        return await self._bus.depths()
-
-    async def dead_letters(self, queue: str, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
-        """See :meth:`messaging.bus.MessageBus.dead_letters`."""
-        return await self._bus.dead_letters(queue, limit=limit, after=after)
-
-    async def remove_dead_letters(self, queue: str, sequence_numbers: Sequence[int]) -> int:
-        """See :meth:`messaging.bus.MessageBus.remove_dead_letters`."""
-        return await self._bus.remove_dead_letters(queue, sequence_numbers)
-
-    async def close(self) -> None:
-        """See :meth:`messaging.bus.MessageBus.close`."""
-        await self._bus.close()
