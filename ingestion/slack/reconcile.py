@@ -35,6 +35,8 @@ OVERLAP: Final = timedelta(minutes=10)
 """How far before the newest message seen a listing begins: messages show up a little out of order."""
 DEEP_EVERY: Final = timedelta(hours=6)
 """How often the whole of the last ``thread_days`` is gone through."""
+SHARE_OF_DEEP: Final = 4
+"""One that takes long comes so many times its length after the last."""
 STEPS_A_SAVE: Final = 20
 """Calls after which it is written down where a walk stands: who is ended makes so many again."""
 
@@ -73,7 +75,7 @@ class Walk(msgspec.Struct, rename="camel", omit_defaults=True):
 
 class ReconcileState(msgspec.Struct, rename="camel", omit_defaults=True):
     """What is remembered between polls: by channel, the newest message seen; when the last deep walk began, and when
-    the last one that came to its end did.
+    the last one that came to its end did, and ended.
 
     *integration_id* is the connection's.
     """
@@ -82,6 +84,7 @@ class ReconcileState(msgspec.Struct, rename="camel", omit_defaults=True):
     newest: dict[str, str] = msgspec.field(default_factory=dict)
     deep_at: str | None = None
     done_from: str | None = None
+    done_at: str | None = None
     walk: Walk | None = None
 
 
@@ -126,7 +129,7 @@ class _Reconcile:
             report.finished = not self._forced or (walk.deep and (is_own or self._is_covered(walk.began)))
             state.walk = None
             if walk.deep:
-                state.done_from = walk.began
+                state.done_from, state.done_at = walk.began, to_text(self._ports.clock())
             saved = await self._save(saved, state)
         report.calls = self._client.calls - calls
         return report
@@ -166,7 +169,13 @@ class _Reconcile:
         return ReconcileState(self._connection.connection_id)
 
     def _is_deep_due(self, state: ReconcileState) -> bool:
-        return state.deep_at is not None and from_text(state.deep_at) + DEEP_EVERY <= self._ports.clock()
+        if state.deep_at is None:
+            return False
+        pause = DEEP_EVERY
+        if state.done_from is not None and state.done_at is not None:
+            # By a call a minute it takes hours, in which nothing else would be compared or loaded.
+            pause = max(pause, SHARE_OF_DEEP * (from_text(state.done_at) - from_text(state.done_from)))
+        return from_text(state.deep_at) + pause <= self._ports.clock()
 
     async def _save(self, saved: Saved[ReconcileState], state: ReconcileState) -> Saved[ReconcileState]:
         return await self._ports.states.save(self._connection.tenant_id, self._key, saved, state)
