@@ -183,6 +183,7 @@ def calls() -> dict[str, Callable[[CosmosShardStore], Awaitable[object]]]:
         "get": lambda store: store.get(ACME, shard.id),
         "get_many": lambda store: store.get_many(ACME, [shard.id, "a", "b", "c"]),
         "resolve": lambda store: store.resolve(ACME, shard.id),
+        "readable_scopes": lambda store: store.readable_scopes(ACME, ["a channel's"], frozenset({"tenant"})),
         "write_many": lambda store: store.write_many([ShardWrite(make("x"), None)]),
         "query": lambda store: store.query(ShardQuery(ACME, principals=frozenset({"tenant"}))),
         "incoming": lambda store: store.incoming(ACME, shard.id),

@@ -1,8 +1,10 @@
 """The sender of events against a request URL: what is told of a change, how it is signed, and what is tried again."""
 
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from slack_receiver import Received, Reply, SlackReceiver
@@ -318,7 +320,11 @@ def test_reasons_of_retries(simulator: SlackSimulator, workspace: Workspace, dea
         receiver.answer = late
         assert reasons(receiver) == ["http_timeout"] * 4
         simulator.sender.answer_seconds = 3
-    assert reasons(receiver) == ["connection_failed"] * 4
+    with socket.socket() as silent:
+        # Held, so that no other server of this machine takes the port and answers.
+        silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        silent.bind(("127.0.0.1", urlsplit(receiver.url).port or 0))
+        assert reasons(receiver) == ["connection_failed"] * 4
 
 
 def test_bad_days(simulator: SlackSimulator, workspace: Workspace, subscribed: SlackReceiver, deal: str) -> None:
