@@ -5,7 +5,8 @@ from datetime import timedelta
 import msgspec
 import pytest
 from commands_of_rig import CommandsOfRig, complaint
-from source_rig import POLL, TENANT, SourceRig
+from source_rig import TENANT, SourceRig
+from working_rig import POLL
 
 from connections.connection import CONNECTION_TYPE, ConnectionStatus
 from ingestion.errors import CredentialError, SourceError

@@ -15,7 +15,8 @@ import pytest
 from drive_source_rig import USER, DriveSourceRig
 from salesforce_source_rig import POLLED, SalesforceSourceRig
 from slack_source_rig import SlackSourceRig
-from source_rig import AFTER_A_KILL, POLL, TENANT, Key
+from source_rig import AFTER_A_KILL, TENANT, Key
+from working_rig import POLL
 
 from connections.salesforce_connection import PolledObject, SalesforceConnection
 from ingestion.slack.reconcile import DEEP_EVERY

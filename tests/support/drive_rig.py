@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from chain_rig import TENANT, Rig, current
+from chain_rig import TENANT
+from working_rig import POLL, WorkingRig
 
 from connections.gdrive_connection import DriveConnection, GoogleAuth
 from connections.secrets import EnvironmentSecrets, environment_variable
@@ -20,16 +21,14 @@ from ingestion.gdrive.source import DriveSource
 from ingestion.work import ask_for_sweep
 from local.gdrive.rest import CallRecord
 from local.gdrive.server import DriveSimulator
-from local.host.queue_pump import to_service_bus_message
 from messaging.bus import BusUnavailableError
 from messaging.contracts import SourceWork
-from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK, SOURCE_WORK
+from messaging.queues import SOURCE_WORK
 from messaging.times import to_text, utc_now
 from shards.identity import shard_id
 from shards.model import Chunk, Shard
 from shards.store import ShardQuery
 
-LANES = (INGESTION_EVENTS, INGESTION_EVENTS_BULK)
 ADMIN = "admin@acme.example"
 ANN = "ann@acme.example"
 BOB = "bob@acme.example"
@@ -37,7 +36,6 @@ FOLDER = "application/vnd.google-apps.folder"
 DOCUMENT = "application/vnd.google-apps.document"
 SHEET = "application/vnd.google-apps.spreadsheet"
 SLIDES = "application/vnd.google-apps.presentation"
-POLL = timedelta(seconds=60)
 
 
 class NearExtractor:
@@ -51,8 +49,10 @@ class NearExtractor:
         """Nothing was started."""
 
 
-class DriveRig(Rig):
+class DriveRig(WorkingRig):
     """A chain that reads the Drives of *simulator*, as the connection ``drive``."""
+
+    gives_back = (BusUnavailableError,)
 
     def __init__(self, simulator: DriveSimulator, folder: Path, **changes: Any) -> None:
         start = utc_now().replace(microsecond=0) - timedelta(days=1)
@@ -114,52 +114,11 @@ class DriveRig(Rig):
         asked = SourceWork(tenant_id=TENANT, connection_id="drive", work=work, due_at=to_text(self.now))
         await self.bus.send(SOURCE_WORK, [asked.to_message(SOURCE_WORK)])
 
-    async def tick(self) -> None:
-        """Let the timer ask for what is due."""
-        current.set(self.services)
-        [poll_due] = [timer for timer in self.index.timers if timer.name == "poll_due"]
-        await poll_due.call(timer=None)
-
-    async def work(self, *, most: int = 2000) -> int:
-        """Do the source work that can be received now; how many messages it was."""
-        current.set(self.services)
-        [work_on_source] = [function for function in self.index.queues if function.queue == SOURCE_WORK]
-        done = 0
-        while done < most and (messages := await self.receive(SOURCE_WORK, max_messages=1)):
-            try:
-                await work_on_source.call(to_service_bus_message(messages[0]))
-            except BusUnavailableError:
-                await self.bus.abandon(messages)
-                raise
-            await self.bus.complete(messages)
-            done += 1
-        assert done < 2000, "source work that never ends"
-        return done
-
-    async def settle(self, within: timedelta = timedelta(seconds=40)) -> None:
-        """Do all that is asked for, and what it asks for in turn that is due *within* that time; then normalize."""
-        until = self.now + within
-        while True:
-            done = await self.work()
-            await self.drain(*LANES)
-            depths = await self.bus.depths()
-            if done or any(depths[queue].active for queue in (SOURCE_WORK, *LANES)):
-                continue
-            if self.now >= until or not any(depths[queue].scheduled for queue in (SOURCE_WORK, *LANES)):
-                return
-            self.wait(2)
-
     async def poll(self) -> None:
         """Let the next poll be due, and do it without what it asks for."""
         self.wait(POLL.total_seconds() + 1)
         await self.tick()
         await self.work(most=1)
-
-    async def catch_up(self) -> None:
-        """Let the next poll be due, and all that follows from it be done."""
-        self.wait(POLL.total_seconds() + 1)
-        await self.tick()
-        await self.settle()
 
     async def sweep(self) -> None:
         """Have all listed and compared."""

@@ -12,7 +12,8 @@ from datetime import timedelta
 from urllib.parse import quote, quote_plus
 
 import pytest
-from source_rig import OTHER_TENANT, POLL, TENANT, Key, KilledError, SourceRig
+from source_rig import OTHER_TENANT, TENANT, Key, KilledError, SourceRig
+from working_rig import POLL
 
 from connections.state import state_shard_id
 from ingestion.connecting import disconnect, resume

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import msgspec
-from chain_rig import Rig, current
+from working_rig import LANES, POLL, WorkingRig
 
 from composition import LocalServices, Store, build_local
 from connections.connection import Connection, Schedule
@@ -24,10 +24,8 @@ from ingestion.connection_memory import ConnectionMemory, connection_key, new_co
 from ingestion.source import AnySource, Checked, HistoryPage, Position
 from ingestion.webhooks import PushAnswer, PushRequest, WebhookPorts
 from ingestion.work import ask_for_history, ask_for_sweep
-from local.host.queue_pump import to_service_bus_message
 from messaging.bus import Message, MessageBus
 from messaging.contracts import IngestionEvent
-from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK, SOURCE_WORK
 from messaging.times import utc_now
 from shards.identity import shard_id
 from shards.model import Shard
@@ -35,9 +33,6 @@ from shards.store import ShardQuery
 
 TENANT = "acme"
 OTHER_TENANT = "beta"
-LANES = (INGESTION_EVENTS, INGESTION_EVENTS_BULK)
-POLL = timedelta(seconds=60)
-"""How often the connections of these tests are polled."""
 CONFIRM = timedelta(seconds=700)
 """Longer than a second listing is waited for that confirms what the first one misses."""
 AFTER_A_KILL = timedelta(minutes=6)
@@ -130,7 +125,7 @@ class KeptSecrets:
         self.kept.clear()
 
 
-class SourceRig(Rig, ABC):
+class SourceRig(WorkingRig, ABC):
     """One vendor's simulator and everything that reads it. A vendor's rig says what the abstract methods ask for."""
 
     system: ClassVar[str]
@@ -310,48 +305,9 @@ class SourceRig(Rig, ABC):
 
     # The work
 
-    async def tick(self) -> None:
-        """Let the timer ask for what is due."""
-        current.set(self.services)
-        [poll_due] = [timer for timer in self.index.timers if timer.name == "poll_due"]
-        await poll_due.call(timer=None)
-
-    async def work(self, services: LocalServices | None = None) -> int:
-        """Do the source work that can be received now; how many messages it was.
-
-        Raises:
-            KilledError: the process died; its message comes again.
-        """
-        current.set(services or self.services)
-        [work_on_source] = [function for function in self.index.queues if function.queue == SOURCE_WORK]
-        done = 0
-        while messages := await self.receive(SOURCE_WORK, max_messages=1):
-            try:
-                await work_on_source.call(to_service_bus_message(messages[0]))
-            except BaseException:
-                await self.bus.abandon(messages)
-                raise
-            await self.bus.complete(messages)
-            done += 1
-            assert done < 500, "source work that never ends"
-        return done
-
     async def normalize(self) -> None:
         """Make shards of the events that wait."""
         await self.drain(*LANES)
-
-    async def settle(self, within: timedelta = timedelta(seconds=40), services: LocalServices | None = None) -> None:
-        """Do all that is asked for, and what it asks for in turn that is due *within* that time."""
-        until = self.now + within
-        while True:
-            done = await self.work(services)
-            await self.normalize()
-            depths = await self.bus.depths()
-            if done or any(depths[queue].active for queue in (SOURCE_WORK, *LANES)):
-                continue
-            if self.now >= until or not any(depths[queue].scheduled for queue in (SOURCE_WORK, *LANES)):
-                return
-            self.wait(2)
 
     async def read(self) -> None:
         """Let the next poll be due, and do the work against the source that follows from it, but not the chain's."""
@@ -360,12 +316,6 @@ class SourceRig(Rig, ABC):
         for _ in range(5):
             await self.work()
             self.wait(2)
-
-    async def catch_up(self) -> None:
-        """Let the next poll be due, and all that follows from it be done."""
-        self.wait(POLL.total_seconds() + 1)
-        await self.tick()
-        await self.settle()
 
     async def reconcile(self) -> None:
         """Have what is stored compared with what there is, twice."""

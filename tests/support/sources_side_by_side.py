@@ -12,7 +12,8 @@ from chain_rig import Rig, current
 from drive_source_rig import USER, DriveSourceRig
 from salesforce_source_rig import SalesforceSourceRig
 from slack_source_rig import SlackSourceRig
-from source_rig import LANES, POLL, TENANT, SourceRig
+from source_rig import TENANT, SourceRig
+from working_rig import LANES, POLL
 
 from api.status import pipeline_status
 from connections.directory import ConnectionDirectory
