@@ -28,7 +28,7 @@ Work = Callable[[apsw.Connection], T]
 BUSY_TIMEOUT_MS = 1_000
 """How long one statement waits for another process's lock."""
 
-LOOKS_FOR_LOCK = (0.0005, 0.003)
+LOOKS_FOR_LOCK = (0.0003, 0.001)
 """Seconds between two looks whether a lock is free, the first and the longest; a write holds it for some milliseconds.
 SQLite's own pauses grow to 25 ms and more: with three writers on a file one of them is then left out for a second."""
 

@@ -29,6 +29,7 @@ from messaging.bus import (
     ReceivedMessage,
 )
 from messaging.duplicate_window import DuplicateWindow, id_bytes
+from messaging.joined_sends import LARGEST_JOINED, JoinedSends
 from messaging.process_identity import is_dead, process_identity
 from messaging.queues import QUEUES, QueueProperties
 from messaging.receivable import Lock
@@ -96,6 +97,7 @@ class SqliteMessageBus:
         self, path: Path | str, queues: Mapping[str, QueueProperties] = QUEUES, clock: Clock = utc_now
     ) -> None:
         self._queues = dict(queues)
+        self._joined = {name: JoinedSends(partial(self._send_together, name)) for name in self._queues}
         self._clock = clock
         self._owner = f"{process_identity()}/{next(_instances)}"
         self._file = SqliteFile(
@@ -120,6 +122,9 @@ class SqliteMessageBus:
             if len(message.body) > LARGEST_BODY:
                 raise MessageTooLargeError(queue, message.message_id, size=len(message.body), limit=LARGEST_BODY)
         with _as_unavailable():
+            if delay is None and 0 < len(messages) <= LARGEST_JOINED:
+                await self._joined[queue].send(messages)
+                return
             for batch in segments.batches(messages, TRANSACTION_MESSAGES, TRANSACTION_BYTES):
                 await self._file.run(partial(self._send, queue=queue, messages=batch, delay=delay))
 
@@ -300,6 +305,9 @@ class SqliteMessageBus:
             return sum(count for (count,) in rows)
 
         return self._file.transaction(free) if dead else 0
+
+    async def _send_together(self, queue: str, taken: Callable[[], Sequence[Message]]) -> None:
+        await self._file.run(lambda connection: self._send(connection, queue=queue, messages=taken(), delay=None))
 
     def _send(
         self, connection: apsw.Connection, *, queue: str, messages: Sequence[Message], delay: timedelta | None
