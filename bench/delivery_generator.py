@@ -92,7 +92,15 @@ class Sender:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, delivery: Delivery) -> tuple[int, float]:
-        """The status of the answer, and the milliseconds it took."""
+        """The status of the answer, and the milliseconds it took; on a new connection where the server closed this."""
+        try:
+            return await self._send(delivery)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            self.close()
+            self._streams = None
+            return await self._send(delivery)
+
+    async def _send(self, delivery: Delivery) -> tuple[int, float]:
         timestamp = str(int(time.time()) - delivery.age)
         digest = hmac.new(self._secret, b"v0:" + timestamp.encode() + b":" + delivery.body, hashlib.sha256).hexdigest()
         if delivery.kind == "bad signature":

@@ -212,6 +212,7 @@ def _generate(given: dict[str, Any]) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=True,
+        timeout=PATIENCE,
         cwd=Path(__file__).resolve().parents[1],
     )
     result: dict[str, Any] = json.loads(done.stdout)
