@@ -108,7 +108,7 @@ async def _shardline(count: int, rate: int) -> Run:
             )
             await supervisor.start()
             for process_id in supervisor.worker_pids:
-                os.setpriority(os.PRIO_PROCESS, process_id, LOWER_PRIORITY)
+                _lower(process_id)
             listed = slack.client().conversations_list(types="public_channel", exclude_archived=True, limit=200)
             members = slack.client().users_list(limit=100)
             sent = await asyncio.to_thread(
@@ -133,6 +133,12 @@ async def _shardline(count: int, rate: int) -> Run:
         finally:
             await supervisor.stop()
             await services.close()
+
+
+def _lower(process_id: int) -> None:
+    """Give way: on Linux each thread has a priority of its own, and only those made later take their maker's."""
+    for thread in Path(f"/proc/{process_id}/task").iterdir():
+        os.setpriority(os.PRIO_PROCESS, int(thread.name), LOWER_PRIORITY)
 
 
 def _report(line: str) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -25,6 +26,7 @@ from local.host.app_index import AppIndex, HttpFunction
 from local.host.child import ChildProcess, add_child_arguments, run_child
 from local.host.invocation import InvocationFailedError, Invoker
 from local.host.services import HostedServices
+from local.host.worker import SWITCH_INTERVAL
 
 FUNCTION_KEY_SETTING: Final = "SHARDLINE_FUNCTION_KEY"
 """Environment variable with the key that opens functions of the levels FUNCTION and ADMIN; unset: nothing does."""
@@ -258,6 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     async def work(child: ChildProcess, index: AppIndex, _services: HostedServices) -> None:
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        # What a webhook queues is written by a thread, which has to get in beside the loop at every step.
+        sys.setswitchinterval(SWITCH_INTERVAL)
         invoker = Invoker(index.settings.function_timeout, child.ask_to_recycle)
         door = HttpDoor(
             index, invoker, function_key=os.environ.get(FUNCTION_KEY_SETTING), body_limit=body_limit(os.environ)
