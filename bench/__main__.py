@@ -60,6 +60,7 @@ def main() -> None:
     subprocess.run([sys.executable, "-m", "bench.telemetry_bench"], check=True)
     # It says itself whether the target is missed, which is no reason to leave out the rest.
     subprocess.run([sys.executable, "-m", "bench.fairness"], check=False)
+    subprocess.run([sys.executable, "-m", "bench.slack_deliveries"], check=False)
     # The peers of Azure's services take no part in what is measured above, and say so where they are not installed.
     subprocess.run([sys.executable, "-m", "bench.azure_cost"], check=True)
     if not options.skip_faults:
