@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,9 @@ ROOM = 500
 async def rig(tmp_path: Path, chain_functions: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     """A chain in which a tenant may have ten events at once."""
     monkeypatch.setattr(backpressure, "MOST_UNFINISHED", ROOM)
+    # Every step looks anew.
+    monkeypatch.setattr(backpressure, "LOOK_EVERY", timedelta(milliseconds=1))
+    monkeypatch.setattr(backpressure, "LOOKING_SHARE", 1_000)
     made = Rig(tmp_path / "data", tenant_events_per_second=1)
     try:
         yield made

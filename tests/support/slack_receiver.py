@@ -64,7 +64,8 @@ class SlackReceiver:
 
     def _handler(receiver) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler has a self of its own
         class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+            # No connection outlives its answer: nothing is heard any more once the receiver is closed.
+            protocol_version = "HTTP/1.0"
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
