@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import socket
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -24,9 +23,9 @@ from starlette.types import Receive, Scope, Send
 from api.problems import TYPE_PREFIX
 from local.host.app_index import AppIndex, HttpFunction
 from local.host.child import ChildProcess, add_child_arguments, run_child
+from local.host.interpreter import settle_interpreter
 from local.host.invocation import InvocationFailedError, Invoker
 from local.host.services import HostedServices
-from local.host.worker import SWITCH_INTERVAL
 
 FUNCTION_KEY_SETTING: Final = "SHARDLINE_FUNCTION_KEY"
 """Environment variable with the key that opens functions of the levels FUNCTION and ADMIN; unset: nothing does."""
@@ -260,8 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     async def work(child: ChildProcess, index: AppIndex, _services: HostedServices) -> None:
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
-        # What a webhook queues is written by a thread, which has to get in beside the loop at every step.
-        sys.setswitchinterval(SWITCH_INTERVAL)
+        settle_interpreter()
         invoker = Invoker(index.settings.function_timeout, child.ask_to_recycle)
         door = HttpDoor(
             index, invoker, function_key=os.environ.get(FUNCTION_KEY_SETTING), body_limit=body_limit(os.environ)

@@ -3,9 +3,7 @@
 import argparse
 import asyncio
 import fcntl
-import gc
 import logging
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -16,20 +14,13 @@ from local.host.app_index import AppIndex
 from local.host.change_feed import ChangeFeed, FeedFollower
 from local.host.child import DEFAULT_GRACE, ChildProcess, add_child_arguments, run_child
 from local.host.errors import HostError
+from local.host.interpreter import settle_interpreter
 from local.host.invocation import Invoker
 from local.host.queue_pump import HostedBus, QueuePump
 from local.host.services import HostedServices
 from local.host.timers import Timer
 
 _log = logging.getLogger("Host.Worker")
-
-SWITCH_INTERVAL: Final = 0.0005
-"""Seconds that a thread may keep the interpreter while others want it. SQLite gives it up at each statement and must
-get it back soon: with Python's 5 ms, a transaction beside a busy event loop takes many times as long."""
-
-COLLECTOR_THRESHOLDS: Final = (20_000, 20, 50)
-"""A batch makes tens of thousands of objects, hardly any in circles. Under Python's own 700 the collector goes over
-them again and again, for a sixth of a stage's time."""
 
 _LOCK_WAIT: Final = 40.0
 
@@ -95,9 +86,7 @@ class Worker:
             HostError: a function names a queue that does not exist, what a trigger remembers can't be read, or another
                 process holds the timers and feeds of this state folder.
         """
-        sys.setswitchinterval(SWITCH_INTERVAL)
-        gc.freeze()  # what was imported stays, and need not be gone over
-        gc.set_threshold(*COLLECTOR_THRESHOLDS)
+        settle_interpreter()
         missing = {pump.function.queue for pump in self._pumps} - set(await self._bus.depths() if self._pumps else ())
         if missing:
             names = ", ".join(f.name for f in self._index.queues if f.queue in missing)
