@@ -326,7 +326,7 @@ def backfill(
             key = f"{key}/{export_key(source)}"
             pages = connecting.history_of_export(known, source, ports)
         await note_asked(known, loading, anew=anew, key=key)
-        with _progress(known, local=services.settings.home == "local") as seen:
+        with _LoadProgress(known, local=services.settings.home == "local") as seen:
             while True:
                 deadline = ports.clock() + timedelta(seconds=SLICE_SECONDS)
                 try:
@@ -655,7 +655,7 @@ def _given(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-class _progress:  # noqa: N801 - used as a function that gives a context
+class _LoadProgress:
     """Tells of each page and wait: a bar on a terminal, now and then a line in a log."""
 
     def __init__(self, connection: Connection, *, local: bool) -> None:
