@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem JSON: a stable type, a title and a detail for people, never a stack trace."""
+"""What a reader's or operator's request can't be answered for, as problem JSON: never a stack trace."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,8 +8,7 @@ from math import ceil
 import azure.functions as func
 
 from messaging import codec
-
-TYPE_PREFIX = "urn:shardline:problem:"
+from problem_document import PROBLEM_JSON, problem_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +23,8 @@ class ProblemError(Exception):
 
     def response(self) -> func.HttpResponse:
         """The HTTP answer."""
-        body = {
-            "type": TYPE_PREFIX + self.kind,
-            "title": self.status.phrase,
-            "status": self.status.value,
-            "detail": self.detail,
-        }
+        body = codec.encode(problem_document(self.status, self.kind, self.detail))
         headers = {"WWW-Authenticate": "Bearer"} if self.status is HTTPStatus.UNAUTHORIZED else {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(1, ceil(self.retry_after.total_seconds())))
-        return func.HttpResponse(
-            codec.encode(body), status_code=self.status.value, mimetype="application/problem+json", headers=headers
-        )
+        return func.HttpResponse(body, status_code=self.status.value, mimetype=PROBLEM_JSON, headers=headers)

@@ -3,14 +3,17 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import azure.functions as func
 
 from connections.directory import ConnectionDirectory
 from connections.secrets import SecretStore
+from messaging import codec
 from messaging.bus import MessageBus
 from messaging.times import Clock, utc_now
 from operations.metrics import Metrics
+from problem_document import PROBLEM_JSON, problem_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,12 @@ class WebhookPorts:
     clock: Clock = utc_now
     monotonic: Callable[[], float] = time.monotonic
     metrics: Metrics = field(default_factory=Metrics)
+
+
+def problem(status: HTTPStatus, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> PushAnswer:
+    """The refusal of a push, as problem JSON."""
+    body = codec.encode(problem_document(status, kind, detail)).decode()
+    return PushAnswer(status, body, PROBLEM_JSON, headers or {})
 
 
 def push_request(req: func.HttpRequest) -> PushRequest:

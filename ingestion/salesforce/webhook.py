@@ -15,7 +15,6 @@ from http import HTTPStatus
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from api.problems import TYPE_PREFIX
 from connections.directory import ConnectionDirectory
 from connections.salesforce_connection import SalesforceConnection
 from connections.secrets import SecretError, SecretStore, SecretsUnavailableError
@@ -29,7 +28,7 @@ from ingestion.salesforce.outbound_message import (
     parse_outbound_message,
 )
 from ingestion.salesforce.pushed_json import Pushed, TooManyRecordsError, find_records, without_sessions
-from ingestion.webhooks import PushAnswer, PushRequest, WebhookPorts
+from ingestion.webhooks import PushAnswer, PushRequest, WebhookPorts, problem
 from messaging import codec, tracing
 from messaging.bus import LARGEST_BODY, BusUnavailableError, Message
 from messaging.contracts import SourceWork
@@ -58,7 +57,6 @@ PARSED_ASIDE: Final = 256 * 1024
 """Bytes from which a body is parsed in a thread, so that others are answered meanwhile."""
 
 _XML: Final = "text/xml; charset=utf-8"
-_PROBLEM: Final = "application/problem+json"
 
 _acknowledged: WeakKeyDictionary[ConnectionDirectory, OrderedDict[tuple[str, str, str], None]] = WeakKeyDictionary()
 """Notifications of which a request to read is queued: Salesforce repeats them one by one or among others."""
@@ -71,9 +69,9 @@ async def receive(request: PushRequest, ports: WebhookPorts) -> PushAnswer:
     try:
         connections = await _addressed(request.route, ports)
         if not connections:
-            return _problem(HTTPStatus.NOT_FOUND, "no-such-route", "There is no such route.")
+            return problem(HTTPStatus.NOT_FOUND, "no-such-route", "There is no such route.")
         if len(request.body) > LARGEST_REQUEST:
-            return _problem(
+            return problem(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "body-too-large",
                 f"The body may have {LARGEST_REQUEST} bytes at most.",
@@ -82,9 +80,7 @@ async def receive(request: PushRequest, ports: WebhookPorts) -> PushAnswer:
         if "xml" in kind or request.body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
             return await _receive_message(request.body, connections, ports)
         if kind and "json" not in kind:
-            return _problem(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type", "Send XML (an Outbound Message) or JSON."
-            )
+            return problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type", "Send XML (an Outbound Message) or JSON.")
         return await _receive_json(request.body, connections, ports)
     except (BusUnavailableError, StoreUnavailableError, SecretsUnavailableError) as error:
         log.warning("a push of Salesforce could not be taken: %s", error)
@@ -95,7 +91,7 @@ def _away(request: PushRequest) -> PushAnswer:
     headers = {"Retry-After": "10"}
     if "xml" in request.headers.get("content-type", "").lower():
         return PushAnswer(HTTPStatus.SERVICE_UNAVAILABLE, NO_ACK, _XML, headers)
-    return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "bus-unavailable", "Try again.", headers)
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "bus-unavailable", "Try again.", headers)
 
 
 async def _receive_message(body: bytes, connections: Sequence[SalesforceConnection], ports: WebhookPorts) -> PushAnswer:
@@ -154,13 +150,13 @@ async def _receive_json(body: bytes, connections: Sequence[SalesforceConnection]
     try:
         content, pushed = await _parsed(parse, body)
     except codec.DecodeError:
-        return _problem(HTTPStatus.BAD_REQUEST, "invalid-json", "The body is no JSON, or more than anyone sends.")
+        return problem(HTTPStatus.BAD_REQUEST, "invalid-json", "The body is no JSON, or more than anyone sends.")
     except TooManyRecordsError as error:
-        return _problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", f"The body is refused: {error}.")
+        return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", f"The body is refused: {error}.")
     meant = [one for one in connections if all(_is_of(one, org) for org in pushed.org_ids)]
     if not meant:
         log.warning("connection %s: a push of another org was refused", connections[0].connection_id)
-        return _problem(HTTPStatus.FORBIDDEN, "wrong-organization", "This address is of another org.")
+        return problem(HTTPStatus.FORBIDDEN, "wrong-organization", "This address is of another org.")
     if not pushed.changes and not pushed.records:
         return await _keep_unknown(content, pushed, meant, ports)
     at_once: list[Message] = []
@@ -231,7 +227,7 @@ async def _keep_unknown(
     kept = without_sessions(content)
     body = codec.encode(kept)
     if not isinstance(kept, dict | list) or not kept or pushed.unreadable or len(body) > LARGEST_KEPT:
-        return _problem(HTTPStatus.BAD_REQUEST, "invalid-request", "The body names no record by a Salesforce id.")
+        return problem(HTTPStatus.BAD_REQUEST, "invalid-request", "The body names no record by a Salesforce id.")
     push = kept if isinstance(kept, dict) else {"items": kept}
     works = [
         _work(one, ports.clock(), push=push, event_id=f"unknown:{_digest(body.decode())}", kind="push")
@@ -313,8 +309,3 @@ def _may_read_fresh(connection: SalesforceConnection, ports: WebhookPorts) -> bo
 
 def _digest(*parts: str) -> str:
     return blake2b("\x1f".join(parts).encode(errors="surrogatepass"), digest_size=16).hexdigest()
-
-
-def _problem(status: HTTPStatus, kind: str, detail: str, headers: dict[str, str] | None = None) -> PushAnswer:
-    body = {"type": TYPE_PREFIX + kind, "title": status.phrase, "status": status.value, "detail": detail}
-    return PushAnswer(status, codec.encode(body).decode(), _PROBLEM, headers or {})

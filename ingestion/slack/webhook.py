@@ -14,12 +14,11 @@ from itertools import islice
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from api.problems import TYPE_PREFIX
 from connections.directory import ConnectionDirectory
 from connections.secrets import SecretError, SecretStore, SecretsUnavailableError
 from connections.slack_connection import SlackConnection
 from ingestion.slack.signature import Signed, claimed
-from ingestion.webhooks import PushAnswer, PushRequest, WebhookPorts
+from ingestion.webhooks import PushAnswer, PushRequest, WebhookPorts, problem
 from messaging import codec
 from messaging.bus import LARGEST_BODY, BusUnavailableError, Message
 from messaging.contracts import SourceWork
@@ -68,43 +67,38 @@ _memories: WeakKeyDictionary[ConnectionDirectory, _Memory] = WeakKeyDictionary()
 async def receive(request: PushRequest, ports: WebhookPorts) -> PushAnswer:
     """Take a request to ``webhooks/slack``. 200 is Slack's "done"; anything else makes it send again, thrice."""
     if len(request.body) > LARGEST_REQUEST:
-        return _problem(
+        return problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", f"The body may have {LARGEST_REQUEST} bytes at most."
         )
     signed = claimed(request.headers, ports.clock())
     if signed is None:
-        return _problem(
+        return problem(
             HTTPStatus.UNAUTHORIZED, "signature-invalid", "No signature of Slack's, or none of the last five minutes."
         )
     try:
         return await _taken(signed, request.body, ports)
     except (BusUnavailableError, StoreUnavailableError, SecretsUnavailableError) as error:
         log.warning("a delivery of Slack's could not be taken: %s", error)
-        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "bus-unavailable", "Try again.", {"Retry-After": "10"})
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, "bus-unavailable", "Try again.", {"Retry-After": "10"})
 
 
 async def _taken(signed: Signed, body: bytes, ports: WebhookPorts) -> PushAnswer:
     content = await _parsed(body)
     verified = await _signers(_Trial(signed, body), content, ports)
     if not verified:
-        return _problem(HTTPStatus.UNAUTHORIZED, "signature-invalid", "The signature fits no connection.")
+        return problem(HTTPStatus.UNAUTHORIZED, "signature-invalid", "The signature fits no connection.")
     if not isinstance(content, dict):
-        return _problem(HTTPStatus.BAD_REQUEST, "invalid-json", "The body is no JSON object.")
+        return problem(HTTPStatus.BAD_REQUEST, "invalid-json", "The body is no JSON object.")
     if content.get("type") == "url_verification":
         return _challenge(content)
     await _queue(content, body, _meant(content, verified), ports)
     return PushAnswer(HTTPStatus.OK)
 
 
-def _problem(status: HTTPStatus, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> PushAnswer:
-    body = {"type": TYPE_PREFIX + kind, "title": status.phrase, "status": status.value, "detail": detail}
-    return PushAnswer(status, codec.encode(body).decode(), "application/problem+json", headers or {})
-
-
 def _challenge(content: Mapping[str, Any]) -> PushAnswer:
     challenge = content.get("challenge")
     if not isinstance(challenge, str) or not challenge.isprintable() or len(challenge) > _LONGEST_CHALLENGE:
-        return _problem(HTTPStatus.BAD_REQUEST, "invalid-request", "The challenge is no text.")
+        return problem(HTTPStatus.BAD_REQUEST, "invalid-request", "The challenge is no text.")
     return PushAnswer(HTTPStatus.OK, challenge)
 
 

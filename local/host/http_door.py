@@ -20,12 +20,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.problems import TYPE_PREFIX
 from local.host.app_index import AppIndex, HttpFunction
 from local.host.child import ChildProcess, add_child_arguments, run_child
 from local.host.interpreter import settle_interpreter
 from local.host.invocation import InvocationFailedError, Invoker
 from local.host.services import HostedServices
+from problem_document import PROBLEM_JSON, problem_document
 
 FUNCTION_KEY_SETTING: Final = "SHARDLINE_FUNCTION_KEY"
 """Environment variable with the key that opens functions of the levels FUNCTION and ADMIN; unset: nothing does."""
@@ -34,7 +34,6 @@ BODY_LIMIT_SETTING: Final = "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT"
 DEFAULT_BODY_LIMIT: Final = 104_857_600
 _LOCAL_HOST: Final = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 _log = logging.getLogger("Host.Http")
-_PROBLEM: Final = "application/problem+json"
 
 
 class _BodyTooLargeError(Exception):
@@ -205,8 +204,8 @@ def _response(result: Any) -> Response | None:
 
 
 def _problem(status: HTTPStatus, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    content = {"type": TYPE_PREFIX + kind, "title": status.phrase, "status": status.value, "detail": detail}
-    return Response(json.dumps(content), status_code=status, headers=dict(headers or {}), media_type=_PROBLEM)
+    content = json.dumps(problem_document(status, kind, detail))
+    return Response(content, status_code=status, headers=dict(headers or {}), media_type=PROBLEM_JSON)
 
 
 def body_limit(environment: Mapping[str, str]) -> int:

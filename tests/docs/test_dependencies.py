@@ -49,7 +49,7 @@ def _package(module: str) -> str:
 
 
 def _imported() -> set[str]:
-    own = {*PRODUCT, "azure_composition", "composition", "function_app", "settings"}
+    own = {*PRODUCT, "azure_composition", "composition", "function_app", "problem_document", "settings"}
     files = [file for folder in PRODUCT for file in (ROOT / folder).rglob("*.py")]
     modules: set[str] = set()
     for file in [*files, *ROOT.glob("*.py")]:
