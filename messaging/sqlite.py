@@ -12,11 +12,12 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 import apsw
+
+from messaging.checkpoints import LARGEST_LOG_PAGES, Checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -34,15 +35,6 @@ SQLite's own pauses grow to 25 ms and more: with three writers on a file one of 
 
 BUSY_ATTEMPTS = 10
 """How often a write is begun before it fails for good: about ten seconds in all."""
-
-CHECKPOINT_PAGES = 2_000
-"""Pages in the write-ahead log at which its content is moved into the file (8 MB of 4 KiB pages)."""
-
-LARGEST_LOG_PAGES = 8 * CHECKPOINT_PAGES
-"""Pages (64 MB) at which the log is started afresh even if that means to wait for readers."""
-
-RESTART_WAIT_MS = 100
-"""How long starting the log afresh waits for readers; it is tried again CHECKPOINT_PAGES later."""
 
 
 class DataFileError(Exception):
@@ -92,9 +84,8 @@ class SqliteFile:
         self._version = version
         self._application_id = application_id
         self._log_pages = 0
-        self._checkpoint_at = CHECKPOINT_PAGES
+        self._checkpoints = Checkpoints(self.path)
         self._closed = False
-        self._patience = BUSY_TIMEOUT_MS / 1000
         self._waiting_since = 0.0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite {self.path.name}")
         try:
@@ -143,7 +134,7 @@ class SqliteFile:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        self._checkpoint()
+        self._checkpoints.note_log(self._log_pages)
         return result
 
     def run_now(self, work: Work[T]) -> T:
@@ -157,6 +148,7 @@ class SqliteFile:
         self._closed = True
         self._thread.submit(self._connection.close).result()
         self._thread.shutdown()
+        self._checkpoints.close()
 
     async def _await(self, future: Future[T], if_cancelled: Callable[[apsw.Connection, T], None] | None) -> T:
         if if_cancelled is None:
@@ -210,7 +202,7 @@ class SqliteFile:
             self._retry_busy(lambda: connection.execute("PRAGMA journal_mode = WAL"))
             connection.execute(
                 f"PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -{cache_kib};"
-                f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * page_size}; PRAGMA wal_autocheckpoint = 0"
+                f"PRAGMA journal_size_limit = {LARGEST_LOG_PAGES * page_size}; PRAGMA wal_autocheckpoint = 0"
             )
             connection.set_wal_hook(self._note_log_pages)
             self._make_tables(connection)
@@ -272,25 +264,6 @@ class SqliteFile:
         self._log_pages = pages
         return apsw.SQLITE_OK
 
-    def _checkpoint(self) -> None:
-        """Move the log's content into the file when that is due. Outside any transaction; other writers go on."""
-        if self._log_pages < CHECKPOINT_PAGES:
-            self._checkpoint_at = CHECKPOINT_PAGES
-        if self._log_pages < self._checkpoint_at:
-            return
-        # SQLite starts the log afresh by itself once no reader needs it; only under readers that always overlap
-        # does it grow on, and then this waits for a gap between them.
-        crowded = self._log_pages >= LARGEST_LOG_PAGES
-        self._checkpoint_at = self._log_pages + CHECKPOINT_PAGES
-        self._patience = RESTART_WAIT_MS / 1000
-        try:
-            with suppress(apsw.BusyError):  # another process does the same now, or a reader stays: due again later
-                self._connection.wal_checkpoint(
-                    mode=apsw.SQLITE_CHECKPOINT_RESTART if crowded else apsw.SQLITE_CHECKPOINT_PASSIVE
-                )
-        finally:
-            self._patience = BUSY_TIMEOUT_MS / 1000
-
     def _retry_busy(self, step: Callable[[], T]) -> T:
         """*step*'s result. SQLite skips its own waiting where it could deadlock, so BUSY is asked again here."""
         for attempt in range(1, BUSY_ATTEMPTS + 1):
@@ -307,7 +280,7 @@ class SqliteFile:
         now = time.monotonic()
         if looks == 0:
             self._waiting_since = now
-        if now - self._waiting_since > self._patience:
+        if now - self._waiting_since > BUSY_TIMEOUT_MS / 1000:
             return False
         first, longest = LOOKS_FOR_LOCK
         time.sleep(min(first * (looks + 1), longest))

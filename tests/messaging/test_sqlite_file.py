@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from messaging import sqlite
+from messaging import checkpoints, sqlite
 from messaging.sqlite import DataFileError, FileBusyError, SqliteFile
 
 SCHEMA = "CREATE TABLE item (name TEXT)"
@@ -203,8 +203,8 @@ async def test_a_write_lock_held_too_long_by_another_is_an_error(
 
 
 def test_the_log_stays_bounded_under_readers_that_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "CHECKPOINT_PAGES", 50)
-    monkeypatch.setattr(sqlite, "LARGEST_LOG_PAGES", 200)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_PAGES", 50)
+    monkeypatch.setattr(checkpoints, "LARGEST_LOG_PAGES", 200)
     path = tmp_path / "a.sqlite"
     writer, readers = opened(path), [opened(path), opened(path)]
     turns = [threading.Semaphore(1), threading.Semaphore(0)]
@@ -237,3 +237,42 @@ def test_the_log_stays_bounded_under_readers_that_overlap(tmp_path: Path, monkey
     for file in (writer, *readers):
         file.close()
     assert largest < 500 * 4_096  # of the 1,650 pages that were written
+
+
+def test_the_log_is_begun_anew_while_two_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_PAGES", 50)
+    path = tmp_path / "a.sqlite"
+    writers = [opened(path), opened(path)]
+    largest = 0
+
+    def write(writer: SqliteFile) -> None:
+        nonlocal largest
+        for _ in range(150):
+            writer.run_now(lambda _: writer.transaction(insert("x" * 40_000)))
+            largest = max(largest, Path(f"{path}-wal").stat().st_size)
+            time.sleep(0.001)
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in writers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(writers[0].run_now(names)) == 300
+    for file in writers:
+        file.close()
+    assert largest < 1_000 * 4_096  # of the 3,300 pages that were written
+
+
+def test_a_checkpoint_that_fails_is_told_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_PAGES", 5)
+    path = tmp_path / "a.sqlite"
+    file = opened(path)
+    path.rename(tmp_path / "elsewhere.sqlite")
+    for number in range(8):
+        asyncio.run(file.write(insert(f"{number}" * 5_000)))
+    assert len(file.run_now(names)) == 8
+    file.close()
+    assert "its log could not be moved into it" in caplog.text
+    assert not path.exists(), "no empty file takes the place of the one that was moved away"

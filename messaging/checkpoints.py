@@ -1,0 +1,124 @@
+"""Keeps a SQLite file's write-ahead log short, on a thread of its own: whoever writes does not wait for the disk.
+
+A checkpoint syncs the log, copies its pages into the file and syncs that, which takes some 20 ms and needs no lock
+that writers want. So it goes through the log a few times, each time over what was written during the time before, and
+takes the write lock for the last few pages only. The next write then begins the log anew.
+
+That write syncs the log's header while it holds the lock. In a log that keeps its length (``journal_size_limit``) this
+takes a millisecond; where the log was cut and has to grow again, the file system's journal is written as well, and all
+writers wait for tens of milliseconds.
+"""
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import apsw
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_PAGES = 2_000
+"""Pages in the write-ahead log at which its content is moved into the file (8 MB of 4 KiB pages)."""
+
+LARGEST_LOG_PAGES = 8 * CHECKPOINT_PAGES
+"""Pages (64 MB) at which the log is begun anew even if that means that writers wait for it, and for readers."""
+
+PASSES = 4
+"""Times that the log is gone through beside writers, at most."""
+
+LAST_PAGES = 32
+"""Pages so few that they may be moved under the write lock."""
+
+LOCK_WAIT = 0.05
+"""Seconds that a checkpoint waits for the write lock."""
+
+READERS_WAIT = 0.1
+"""Seconds for which writers wait when the log has grown too long under readers that overlap."""
+
+LOOKS_FOR_LOCK = 0.0003
+"""Seconds between two looks whether a lock is free."""
+
+
+class Checkpoints:
+    """The checkpoints of one file in this process, through a connection of their own.
+
+    Args:
+        path: the file, in write-ahead mode once :meth:`note_log` is called.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._due_at = CHECKPOINT_PAGES
+        self._patience = LOCK_WAIT
+        self._waiting_since = 0.0
+        self._connection: apsw.Connection | None = None
+        self._running: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"checkpoint {path.name}")
+
+    def note_log(self, pages: int) -> None:
+        """Begin a checkpoint if the log, of *pages* after a commit, is due for one. Returns at once, unless the log
+        is so long that writing has to wait for it.
+
+        It is always called by the same thread, and not after :meth:`close`.
+        """
+        if pages < CHECKPOINT_PAGES:
+            self._due_at = CHECKPOINT_PAGES
+        crowded = pages >= LARGEST_LOG_PAGES
+        if pages >= self._due_at and (self._running is None or self._running.done()):
+            self._due_at = pages + CHECKPOINT_PAGES
+            self._running = self._thread.submit(self._checkpoint, crowded)
+        if crowded and self._running is not None:
+            self._running.result()
+
+    def close(self) -> None:
+        """End what is under way and close the connection."""
+        self._thread.submit(self._close).result()
+        self._thread.shutdown()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def _checkpoint(self, crowded: bool) -> None:
+        try:
+            if self._connection is None:
+                self._connection = self._opened()
+            self._shorten(self._connection, crowded)
+        except apsw.BusyError:
+            return  # another process does the same now, or a reader stays: due again CHECKPOINT_PAGES later
+        except Exception:
+            # Nothing is lost, the log holds it; whoever writes next meets the same disk and is told so.
+            logger.exception("%s: its log could not be moved into it; that is tried again as the log grows", self._path)
+
+    def _shorten(self, connection: apsw.Connection, crowded: bool) -> None:
+        self._patience = LOCK_WAIT
+        moved = pages = 0
+        for _ in range(PASSES):
+            before = moved
+            pages, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if pages < before:
+                return  # a write found everything moved, and has begun the log anew
+            if moved == pages and pages - before <= LAST_PAGES:
+                break
+        if crowded:
+            self._patience = READERS_WAIT
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        elif moved == pages:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+        # Else a reader needs pages from before the last: writers need not wait for it as long as the log has room.
+
+    def _opened(self) -> apsw.Connection:
+        connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection.set_busy_handler(self._wait_for_lock)
+        connection.execute("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0")
+        return connection
+
+    def _wait_for_lock(self, looks: int) -> bool:
+        now = time.monotonic()
+        if looks == 0:
+            self._waiting_since = now
+        if now - self._waiting_since > self._patience:
+            return False
+        time.sleep(LOOKS_FOR_LOCK)
+        return True
