@@ -9,11 +9,12 @@ few statements with many values in each (one blob, ``json_each(?)``, ``apsw.carr
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
@@ -35,6 +36,10 @@ SQLite's own pauses grow to 25 ms and more: with three writers on a file one of 
 
 BUSY_ATTEMPTS = 10
 """How often a write is begun before it fails for good: about ten seconds in all."""
+
+
+MOST_TOGETHER = 64
+"""Pieces of work of :meth:`SqliteFile.write_together` in one transaction."""
 
 
 class DataFileError(Exception):
@@ -86,6 +91,8 @@ class SqliteFile:
         self._log_pages = 0
         self._checkpoints = Checkpoints(self.path)
         self._closed = False
+        self._waiting: list[tuple[Work[Any], Future[Any]]] = []
+        self._waiting_lock = threading.Lock()
         self._waiting_since = 0.0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite {self.path.name}")
         try:
@@ -114,6 +121,20 @@ class SqliteFile:
     async def write(self, work: Work[T], *, if_cancelled: Callable[[apsw.Connection, T], None] | None = None) -> T:
         """What *work* returns, done in one write transaction; see :meth:`transaction` and :meth:`run`."""
         return await self._await(self._thread.submit(self._guarded, lambda _: self.transaction(work)), if_cancelled)
+
+    async def write_together(self, work: Work[T]) -> T:
+        """As :meth:`write`, in one transaction with what other tasks wait to write: one wait for the lock for all.
+
+        An exception of another's work undoes *work* too, which is then done again by itself: it changes nothing but
+        the file.
+        """
+        future: Future[T] = Future()
+        with self._waiting_lock:
+            self._waiting.append((work, future))
+            first = len(self._waiting) == 1
+        if first:
+            self._thread.submit(self._write_waiting)
+        return await asyncio.wrap_future(future)
 
     def transaction(self, work: Work[T]) -> T:
         """What *work* returns, done between BEGIN IMMEDIATE and COMMIT; only from work on the file's thread.
@@ -170,6 +191,32 @@ class SqliteFile:
             undo(self._connection, future.result())
         except (apsw.Error, FileBusyError):
             logger.exception("%s: the result of a cancelled call could not be given back", self.path)
+
+    def _write_waiting(self) -> None:
+        with self._waiting_lock:
+            waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), MOST_TOGETHER):
+            wanted = [one for one in waiting[start : start + MOST_TOGETHER] if one[1].set_running_or_notify_cancel()]
+            try:
+                results = self._in_one_transaction([work for work, _ in wanted]) if wanted else []
+            except (FileBusyError, DataFileError) as error:
+                for _, future in wanted:
+                    future.set_exception(error)
+            except Exception:  # noqa: BLE001 - of whichever work: each gets its own
+                for work, future in wanted:
+                    self._write_alone(work, future)
+            else:
+                for (_, future), result in zip(wanted, results, strict=True):
+                    future.set_result(result)
+
+    def _in_one_transaction(self, works: Sequence[Work[Any]]) -> list[Any]:
+        return self._guarded(lambda _: self.transaction(lambda connection: [work(connection) for work in works]))
+
+    def _write_alone(self, work: Work[Any], future: "Future[Any]") -> None:
+        try:
+            future.set_result(self._in_one_transaction([work])[0])
+        except Exception as error:  # noqa: BLE001 - raised by who awaits it
+            future.set_exception(error)
 
     def _guarded(self, work: Work[T]) -> T:
         try:

@@ -421,7 +421,7 @@ class SqliteMessageBus:
         with _as_unavailable():
             for (queue, token), of_lock in _by(messages, lambda message: (message.queue, message.lock_token)).items():
                 numbers = sorted({message.sequence_number for message in of_lock})
-                settled += await self._file.write(
+                settled += await self._file.write_together(
                     partial(self._settle_lock, queue=self._ids[queue], token=int(token, 16), numbers=numbers, end=end)
                 )
         return settled

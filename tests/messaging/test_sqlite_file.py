@@ -276,3 +276,58 @@ def test_a_checkpoint_that_fails_is_told_and_loses_nothing(
     file.close()
     assert "its log could not be moved into it" in caplog.text
     assert not path.exists(), "no empty file takes the place of the one that was moved away"
+
+
+async def test_what_waits_to_be_written_goes_in_one_transaction(tmp_path: Path) -> None:
+    file = opened(tmp_path / "a.sqlite")
+    commits: list[int] = []
+    begun, gate = threading.Event(), threading.Event()
+
+    def count_commits(connection: apsw.Connection) -> None:
+        def committed() -> bool:
+            commits.append(1)
+            return False
+
+        connection.set_commit_hook(committed)
+
+    def hold(_: apsw.Connection) -> None:
+        begun.set()
+        gate.wait(20)
+
+    await file.run(count_commits)
+    holding = asyncio.create_task(file.run(hold))
+    assert await asyncio.to_thread(begun.wait, 20)
+    waiting = [asyncio.create_task(file.write_together(insert(f"{number}"))) for number in range(5)]
+    await asyncio.sleep(0)
+    waiting[3].cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(holding, *waiting, return_exceptions=True)
+    assert await file.run(names) == ["0", "1", "2", "4"]
+    assert len(commits) == 1
+    file.close()
+
+
+async def test_one_that_fails_undoes_none_of_the_others(tmp_path: Path) -> None:
+    file = opened(tmp_path / "a.sqlite")
+    begun, gate = threading.Event(), threading.Event()
+
+    def hold(_: apsw.Connection) -> None:
+        begun.set()
+        gate.wait(20)
+
+    def fail(connection: apsw.Connection) -> None:
+        insert("of the one that fails")(connection)
+        raise ZeroDivisionError
+
+    holding = asyncio.create_task(file.run(hold))
+    assert await asyncio.to_thread(begun.wait, 20)
+    works = [insert("first"), fail, insert("last")]
+    waiting = [asyncio.create_task(file.write_together(work)) for work in works]
+    await asyncio.sleep(0)
+    gate.set()
+    await holding
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), ZeroDivisionError, type(None)]
+    assert await file.run(names) == ["first", "last"]
+    file.close()
