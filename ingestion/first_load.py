@@ -1,7 +1,8 @@
 """The first load: a source's history, page by page on the bulk lane, as fast as the chain digests it.
 
-Pages come from a plain function of connection and position. This module alone sends their events and keeps the
-position, so whoever drives it (a queue message, a command, an orchestration) can stop anywhere and go on later.
+Pages come from a plain function of connection and position. This module alone sends their events, asks for what they
+make necessary and keeps the position, so whoever drives it (a queue message, a command, an orchestration) can stop
+anywhere and go on later.
 """
 
 import logging
@@ -19,9 +20,9 @@ from ingestion.connection_memory import SourceMemory
 from ingestion.errors import BudgetExhaustedError, TransientError
 from ingestion.source import HistoryPage, Pages, Position
 from messaging.bus import Message, MessageBus, QueueDepth
-from messaging.contracts import IngestionEvent
+from messaging.contracts import IngestionEvent, SourceWork
 from messaging.message_ids import message_id
-from messaging.queues import INGESTION_EVENTS_BULK
+from messaging.queues import INGESTION_EVENTS_BULK, SOURCE_WORK
 from messaging.times import Clock, from_text, to_text, utc_now
 from processors.backpressure import MOST_UNFINISHED, STAGES, unfinished
 
@@ -240,6 +241,8 @@ class _Load:
                 await self._waits(str(error), failures=notes.failures + 1)
                 backoff = min(timedelta(seconds=5) * 2 ** min(notes.failures, 8), timedelta(minutes=10))
                 return error.after or backoff
+            # Before its events: what a page cut off has sent is not sent again when it is read anew.
+            await self._ask(page.later)
             if not await self._send(page.events, room, deadline):
                 return DIGESTING_DELAY
             await self._keep(page, (self.ports.clock() - began).total_seconds())
@@ -295,6 +298,12 @@ class _Load:
                     await self._waits("its next turn", sent=marks)
                 return False
         return True
+
+    async def _ask(self, later: Sequence[SourceWork]) -> None:
+        """Ask for what a page makes necessary, each when it is due."""
+        for work in later:
+            delay = max(from_text(work.due_at) - self.ports.clock(), timedelta(0))
+            await self.ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)], delay=delay)
 
     async def _keep(self, page: HistoryPage, seconds: float) -> None:
         notes = self._notes()

@@ -85,13 +85,15 @@ class HistoryPage:
     """A page of a source's history.
 
     *next_position* None: this was the last. *total* is how many records there are in all, where the source tells, and
-    *estimated* says that it is a guess.
+    *estimated* says that it is a guess. *later* is work that the records of this page make necessary, each at its due
+    time.
     """
 
     events: list[IngestionEvent]
     next_position: Position | None
     total: int | None = None
     estimated: bool = False
+    later: Sequence[SourceWork] = ()
 
 
 Pages = Callable[[Position | None], Awaitable[HistoryPage]]

@@ -29,9 +29,10 @@ from ingestion.gdrive.folder_tree import FolderTreeError, TreeFile, read_folder_
 from ingestion.gdrive.memory import DriveNotes, log_key, new_log_memory
 from ingestion.gdrive.permissions import principals_of
 from ingestion.gdrive.poll import Log, logs_of
+from ingestion.gdrive.read_requests import at_end
 from ingestion.gdrive.taking import known_drives
 from ingestion.source import HistoryPage, Pages, Position, SourcePorts
-from messaging.contracts import IngestionEvent
+from messaging.contracts import IngestionEvent, SourceWork
 from messaging.times import to_text
 from shards.model import Shard
 
@@ -149,10 +150,11 @@ class History:
         stored = await self._stored(files)
         read_at = to_text(began)
         events: list[IngestionEvent] = []
+        ends: list[SourceWork] = []
         here_again = {"log": here.name, "part": part, "page": page}
         for place, file in enumerate(files):
             if place and self.ports.clock() >= began + PAGE_FOR:
-                return HistoryPage(events, {**here_again, "after": str(files[place - 1]["id"])})
+                return HistoryPage(events, {**here_again, "after": str(files[place - 1]["id"])}, later=ends)
             tries = int(at.get("tries", 0)) if place == 0 else 0
             try:
                 read = await self._told(reader, client, file, stored.get(str(file["id"])), read_at)
@@ -161,7 +163,7 @@ class History:
             except TransientError as error:
                 if place:
                     # What was read so far is told; the next page begins with this file.
-                    return HistoryPage(events, {**here_again, "after": str(files[place - 1]["id"])})
+                    return HistoryPage(events, {**here_again, "after": str(files[place - 1]["id"])}, later=ends)
                 if error.after not in (None, HTML_PAUSE) or error.smaller:
                     raise
                 if tries < FILE_TRIES:
@@ -170,7 +172,9 @@ class History:
                 continue
             if read is not None and read.event is not None:
                 events.append(read.event)
-        return HistoryPage(events, self._next(here, part, listed.next_page, logs))
+            if read is not None and read.expires_at is not None:
+                ends.append(at_end(self.connection, read.file_id, read.expires_at, subject=here.subject))
+        return HistoryPage(events, self._next(here, part, listed.next_page, logs), later=ends)
 
     async def _told(
         self, reader: FileReader, client: DriveClient, file: File, stored: Shard | None, read_at: str

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
 from connections.gdrive_connection import DriveConnection
 from messaging.contracts import SourceWork
+from messaging.times import to_text
 
 FILE = "file"
 FOLDERS_TO_CLOSE = "foldersToClose"
@@ -14,6 +16,8 @@ FOLDERS_TO_CLOSE = "foldersToClose"
 
 BATCH = 20
 """Files a message."""
+AFTER_END = timedelta(seconds=5)
+"""How long after a permission's end the file is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +93,11 @@ def unread(work: SourceWork, file_id: str, notes: ReadNotes) -> SourceWork:
     return work.model_copy(update={"ids": {FILE: [file_id]}, "push": later.stored(), "event_id": f"unread.{digest}"})
 
 
-def at_end(work: SourceWork, file_id: str, notes: ReadNotes, *, end: str) -> SourceWork:
-    """A request to read a file again when a permission has expired at *end*: no log need tell of that."""
-    later = ReadNotes(subject=notes.subject)
-    digest = _digest("end", file_id, end)
-    return work.model_copy(
-        update={"ids": {FILE: [file_id]}, "push": later.stored(), "due_at": end, "event_id": f"end.{digest}"}
-    )
+def at_end(connection: DriveConnection, file_id: str, end: datetime, *, subject: str | None) -> SourceWork:
+    """A request to read a file again, due when a permission has expired at *end*: no log need tell of that."""
+    due_at = to_text(end + AFTER_END)
+    notes = ReadNotes(subject=subject)
+    return _request(connection, FILE, [(file_id, to_text(end))], notes, due_at=due_at, because="end")
 
 
 def after_gone(work: SourceWork, ids: Sequence[str], notes: ReadNotes, *, due_at: str) -> SourceWork:

@@ -26,7 +26,7 @@ from ingestion.gdrive.read_requests import (
 from ingestion.source import SourcePorts
 from messaging.contracts import SourceWork
 from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
-from messaging.times import to_text
+from messaging.times import from_text, to_text
 from shards.model import Shard
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,6 @@ LOOKED_AGAIN = 3
 """What was told of a file before it went may still be on its way to the store, and would stay there for good: so it is
 looked for again, a few times at most."""
 TRANSIENT_PAUSE = timedelta(seconds=15)
-AFTER_END = timedelta(seconds=5)
-"""How long after a permission's end the file is read again."""
 UNREAD_TRIES = 12
 LONGEST_UNREAD_PAUSE = timedelta(hours=6)
 """A content that can't be had is asked for with growing pauses, for two days; then by sweeps."""
@@ -101,8 +99,8 @@ class Taking:
             if read.unread is not None and notes.unread < UNREAD_TRIES:
                 await self._later(unread(work, file_id, notes), _unread_pause(read.unread, notes))
             if read.expires_at is not None:
-                asked = at_end(work, file_id, notes, end=to_text(read.expires_at))
-                await self._later(asked, read.expires_at - self.ports.clock() + AFTER_END)
+                asked = at_end(self.connection, file_id, read.expires_at, subject=notes.subject)
+                await self._later(asked, from_text(asked.due_at) - self.ports.clock())
             if _may_come_back(read, notes):
                 missing.append(file_id)
         await self._look_again(work, notes, missing, stored)

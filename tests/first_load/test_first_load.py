@@ -24,10 +24,10 @@ from ingestion.first_load import (
     unfinished_events,
 )
 from ingestion.source import HistoryPage, Position
-from messaging.contracts import IngestionEvent, ShardEmission
-from messaging.queues import INGESTION_EVENTS_BULK, SHARD_EMISSION
+from messaging.contracts import IngestionEvent, ShardEmission, SourceWork
+from messaging.queues import INGESTION_EVENTS_BULK, SHARD_EMISSION, SOURCE_WORK
 from messaging.sqlite_bus import SqliteMessageBus
-from messaging.times import utc_now
+from messaging.times import to_text, utc_now
 from processors.backpressure import MOST_UNFINISHED
 from shards.sqlite_store import SqliteShardStore
 
@@ -147,6 +147,21 @@ async def test_a_page_larger_than_the_room_there_ever_is_comes_to_its_end(loadin
     assert sorted(taken) == sorted(f"C1:{number}" for number in range(4500))
     assert history.asked == [0, 0, 0]
     assert step.notes.sent == ()
+
+
+async def test_what_a_page_makes_necessary_is_asked_for_when_it_is_due(loading: Loading) -> None:
+    soon, past = (to_text(utc_now() + timedelta(hours=hours)) for hours in (1, -1))
+    asked = [
+        SourceWork(tenant_id="acme", connection_id="slack", work="read", due_at=due_at, event_id=due_at)
+        for due_at in (soon, past)
+    ]
+
+    async def history(_: Position | None) -> HistoryPage:
+        return HistoryPage([], None, later=asked)
+
+    await load_pages(CONNECTION, history, loading.ports, deadline=utc_now() + timedelta(minutes=1))
+    depth = (await loading.bus.depths())[SOURCE_WORK]
+    assert (depth.active, depth.scheduled) == (1, 1)
 
 
 async def test_a_load_that_is_asked_for_anew_overtakes_the_one_under_way(loading: Loading) -> None:

@@ -218,11 +218,13 @@ async def test_a_file_in_a_folder_wanted_stays_though_another_user_does_not_see_
     assert (await rig.path(note)).endswith("words.txt")
 
 
-async def test_a_permission_that_expires_is_followed_though_no_log_tells_of_it(rig: DriveRig) -> None:
-    await rig.begin()
+@pytest.mark.parametrize("read_by", ["a poll", "the first load"])
+async def test_a_permission_that_expires_is_followed_though_no_log_tells_of_it(rig: DriveRig, read_by: str) -> None:
+    if read_by == "a poll":
+        await rig.begin()
     note = rig.drive.create_file("note.txt", "Words.")
     rig.drive.share(note, given("user", ANN, expirationTime=to_text(rig.now + timedelta(days=1))))
-    await rig.catch_up()
+    await (rig.catch_up() if read_by == "a poll" else rig.begin())
     assert await rig.readers(note) == [f"user:{ADMIN}", f"user:{ANN}"]
     rig.wait(86_500)
     await rig.work()
