@@ -1,7 +1,8 @@
 """``python -m bench.delivery_generator``: signed Slack deliveries at a steady rate, from a process of its own.
 
 Reads one JSON object from standard input (``url``, ``secret``, ``team``, ``app``, ``channels``, ``users``, ``count``,
-``rate``) and prints one: how each kind was answered, and the milliseconds from sending to the answer.
+``rate`` a second, ``first``: the number that the first one bears) and prints one: how each kind was answered, and the
+milliseconds from sending to the answer.
 
 One in ten deliveries repeats an earlier one as Slack's first retry does (fresh timestamp and signature, the same body);
 one in a hundred each has a wrong signature, a timestamp of 400 seconds ago, or a signed body that is no JSON.
@@ -39,7 +40,7 @@ def deliveries(given: dict[str, Any]) -> list[Delivery]:
     made: list[Delivery] = []
     good: list[bytes] = []
     started = time.time()
-    for number in range(given["count"]):
+    for number in range(given["first"], given["first"] + given["count"]):
         turn = number % 100
         if turn == 17:
             made.append(Delivery("malformed", b'{"type": "event_callback", "event": {' + str(number).encode()))
