@@ -26,7 +26,10 @@ FIRST_REST = timedelta(seconds=5)
 LONGEST_REST = timedelta(minutes=5)
 """Of a connection whose source fails, and of a piece that waits for a place: nobody knows when there will be many."""
 
-_PUSHED = frozenset({"push", "read"})
+LATELY = timedelta(hours=1)
+"""A source that has answered within it does answer: what it refuses for a while is above a limit of its."""
+
+PUSHED = frozenset({"push", "read"})
 
 _FIRST_GUESS = 0.2
 """Seconds that a piece takes, before any has been seen."""
@@ -39,7 +42,7 @@ class _Standing:
     """A connection in this process. *slow_from*: when each running piece has taken too long. *seconds* are those that
     what is pushed takes. *turn*: when the last that waits comes back.
 
-    *failures* in a row, and *until* when nobody takes what is pushed.
+    *failures* in a row, and *until* when nobody takes what is pushed. *answered*: when the source last did.
     """
 
     slow_from: list[float] = field(default_factory=list)
@@ -47,6 +50,7 @@ class _Standing:
     turn: datetime | None = None
     failures: int = 0
     until: datetime | None = None
+    answered: float | None = None
 
 
 @dataclass(slots=True)
@@ -71,7 +75,7 @@ class AtWork:
             soonest = now + BUSY_FOR * random.uniform(1, 2)  # noqa: S311 - spreading
             standing.turn = min(max(standing.turn + gap, soonest) if standing.turn else soonest, now + LONGEST_REST)
             return standing.turn - now
-        if work.work in _PUSHED and standing.until is not None and now < standing.until:
+        if work.work in PUSHED and standing.until is not None and now < standing.until:
             # Spread over half as much again, or they would meet again.
             return (standing.until - now) * random.uniform(1, 1.5)  # noqa: S311 - spreading
         return None
@@ -92,7 +96,7 @@ class AtWork:
     def doing(self, work: SourceWork) -> Iterator[None]:
         """Count *work* while it is done."""
         standing = self._standings.setdefault((work.tenant_id, work.connection_id), _Standing())
-        is_pushed = work.work in _PUSHED
+        is_pushed = work.work in PUSHED
         began = self.monotonic()
         slow_from = began + (SLOW_AFTER if is_pushed else LONG_SLOW_AFTER).total_seconds()
         self._busy += not standing.slow_from
@@ -120,8 +124,19 @@ class AtWork:
             standing.until = now + min(FIRST_REST * 2.0 ** min(standing.failures - 1, 10), LONGEST_REST)
         return (standing.until - now) * random.uniform(1, 1.5)  # noqa: S311 - spreading
 
+    def is_failing(self, work: SourceWork) -> bool:
+        """Whether the connection's source has failed, and not answered since."""
+        standing = self._standings.get((work.tenant_id, work.connection_id))
+        return standing is not None and standing.failures > 0
+
+    def answers_others(self, work: SourceWork) -> bool:
+        """Whether other work of the connection has lately been done."""
+        standing = self._standings.get((work.tenant_id, work.connection_id))
+        if standing is None or standing.answered is None:
+            return False
+        return self.monotonic() < standing.answered + LATELY.total_seconds()
+
     def worked(self, work: SourceWork) -> None:
         """The source answered."""
-        standing = self._standings.get((work.tenant_id, work.connection_id))
-        if standing is not None:
-            standing.failures, standing.until = 0, None
+        standing = self._standings.setdefault((work.tenant_id, work.connection_id), _Standing())
+        standing.failures, standing.until, standing.answered = 0, None, self.monotonic()

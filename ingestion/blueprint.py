@@ -62,4 +62,4 @@ async def receive_gdrive(req: func.HttpRequest) -> func.HttpResponse:
 
 
 async def _each(deliveries: Sequence[Delivery[SourceWork]], ports: IngestionPorts) -> list[Outcome]:
-    return [await handle_source_work(delivery.value, ports) for delivery in deliveries]
+    return [await handle_source_work(one.value, ports, source_failures=one.source_failures) for one in deliveries]

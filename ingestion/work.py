@@ -14,7 +14,7 @@ from connections.connection import Connection, InvalidConnectionError
 from connections.lease import new_lease
 from connections.registry import ConnectionRegistry
 from connections.state import Saved, StateError, StateMovedError, StateStore
-from ingestion.at_work import AtWork
+from ingestion.at_work import PUSHED, AtWork
 from ingestion.connection_memory import (
     ConnectionMemory,
     ConnectionNotes,
@@ -32,7 +32,7 @@ from messaging.contracts import Recurring, SourceWork, Work
 from messaging.queues import SOURCE_WORK
 from messaging.times import Clock, from_text, to_text, utc_now
 from operations.metrics import Metrics, SourceRun
-from processors.outcome import DONE, Later, Outcome, Park
+from processors.outcome import DONE, Cause, Later, Outcome, Park
 from shards.parked import ParkedMessages
 from shards.store import ShardStore
 
@@ -55,6 +55,13 @@ FIRST_DELAY = timedelta(seconds=15)
 LONGEST_DELAY = timedelta(minutes=15)
 BUDGET_DELAY = timedelta(minutes=30)
 """After a login that was refused because the org's limit is reached."""
+
+TRIED_FOR = timedelta(hours=24)
+"""How long a push is tried whose source fails: as long as Salesforce repeats a message itself. Outages are shorter, and
+what lasts longer is for people."""
+MOST_SOURCE_FAILURES = 100
+"""How often the source must have failed besides: a day of outage has more, for a failing source rests 7.5 minutes at
+most. A push that is old because it waited for others, or was replayed, is not parked for one failure."""
 
 NOT_ACTIVE = "connection-not-active"
 """Why a push is parked that came while its connection waited for people."""
@@ -183,19 +190,38 @@ def _work(connection: Connection, work: Work, due_at: str) -> SourceWork:
     )
 
 
-async def handle_source_work(work: SourceWork, ports: IngestionPorts) -> Outcome:
+async def handle_source_work(work: SourceWork, ports: IngestionPorts, *, source_failures: int = 0) -> Outcome:
     """Do *work*, or as much of it as fits into the time a message has; later, when its connection has had its share.
+
+    *source_failures* are how often its source, failing, has kept it from its end.
 
     Raises:
         BusUnavailableError, StoreUnavailableError: nothing is lost, the same message works later.
     """
     if (rest := ports.at_work.rests(work, ports.clock())) is not None:
-        return Later(rest, "others of the connection are at work, or its source rests after failures")
+        if work.work in PUSHED and ports.at_work.is_failing(work):
+            return _source_fails(work, rest, "others of the connection failed", source_failures, ports)
+        return Later(rest, "others of the connection are at work")
     with ports.at_work.doing(work):
-        return await _handle(work, ports)
+        return await _handle(work, ports, source_failures)
 
 
-async def _handle(work: SourceWork, ports: IngestionPorts) -> Outcome:  # noqa: PLR0911 - one an end
+def _source_fails(work: SourceWork, delay: timedelta, error: str, failures: int, ports: IngestionPorts) -> Later | Park:
+    """What becomes of a push that its source, failing with *error*, has kept from its end *failures* times before."""
+    failures += 1
+    if failures < MOST_SOURCE_FAILURES or ports.clock() < from_text(work.due_at) + TRIED_FOR:
+        return Later(delay, error, Cause.SOURCE)
+    return Park(
+        "source-failing",
+        f"the source of connection {work.connection_id} has kept it from its end {failures} times; it was pushed at "
+        f"{work.due_at}. The last time: {error}. 'shardline status' says how the source is now: replay when it answers, "
+        "or drop this if it never does to this one",
+    )
+
+
+async def _handle(  # noqa: PLR0911 - one an end
+    work: SourceWork, ports: IngestionPorts, source_failures: int
+) -> Outcome:
     try:
         connection = await ports.registry.get(work.tenant_id, work.connection_id)
     except InvalidConnectionError as error:
@@ -209,7 +235,7 @@ async def _handle(work: SourceWork, ports: IngestionPorts) -> Outcome:  # noqa: 
     if source is None:
         return Park("source-unknown", f"{connection.system} is no source that this version reads: deploy one that does")
     if work.work in ("push", "read"):
-        return await _take_push(source, connection, work, ports)
+        return await _take_push(source, connection, work, ports, source_failures)
     if work.work == "purge":
         return await _purge(connection, ports)
     if connection.status != "active":
@@ -235,7 +261,7 @@ async def _handle(work: SourceWork, ports: IngestionPorts) -> Outcome:  # noqa: 
 
 
 async def _take_push(  # noqa: PLR0911 - one an end
-    source: AnySource, connection: Connection, work: SourceWork, ports: IngestionPorts
+    source: AnySource, connection: Connection, work: SourceWork, ports: IngestionPorts, source_failures: int
 ) -> Outcome:
     """Make events of a push. While the connection waits for people, so does what was pushed to it."""
     if connection.status == "disconnected":
@@ -248,7 +274,10 @@ async def _take_push(  # noqa: PLR0911 - one an end
     try:
         await source.take(connection, work)
     except TransientError as error:
-        return Later(ports.at_work.failed(work, ports.clock(), error.after), str(error))
+        delay = ports.at_work.failed(work, ports.clock(), error.after)
+        if error.after is not None and ports.at_work.answers_others(work):
+            return Later(delay, str(error))
+        return _source_fails(work, delay, str(error), source_failures, ports)
     except BudgetExhaustedError as error:
         delay = BUDGET_DELAY if error.until is None else max(error.until - ports.clock(), timedelta(seconds=1))
         return Later(delay, str(error))

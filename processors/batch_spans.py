@@ -172,6 +172,7 @@ def _told(outcome: Outcome) -> tuple[dict[str, str], str | None]:
             return {"shardline.outcome": "done"}, None
         case Later(cause=cause):
             told = {"shardline.outcome": "later", "shardline.cause": cause.name.lower()}
-            return told, None if cause is Cause.POSTPONEMENT else cause.name.lower()
+            # A vendor that is away is told by the calls made to it, and is no failure of the app's.
+            return told, None if cause in (Cause.POSTPONEMENT, Cause.SOURCE) else cause.name.lower()
         case Park(reason=reason):
             return {"shardline.outcome": "parked", "shardline.reason": reason}, reason

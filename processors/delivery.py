@@ -49,10 +49,12 @@ _DOUBLINGS = 16
 
 @dataclass(frozen=True, slots=True)
 class Delivery(Generic[C]):
-    """A decoded message. *redelivered*: an earlier try may have done part of the work."""
+    """A decoded message. *redelivered*: an earlier try may have done part of the work. *source_failures* are how often
+    a source that fails has kept it from its end."""
 
     value: C
     redelivered: bool = False
+    source_failures: int = 0
 
 
 Process = Callable[[Sequence[Delivery[C]]], Awaitable[Sequence[Outcome]]]
@@ -237,7 +239,8 @@ def _receive(message: IncomingMessage, queue: str, contract: type[C]) -> Deliver
     if traceparent != value.traceparent:
         value.traceparent = traceparent
     # Copies and replays have a generation of their own; what they stand for may have been tried.
-    return Delivery(value, redelivered=delivery_count > 1 or _number(message, "generation") > 0)
+    redelivered = delivery_count > 1 or _number(message, "generation") > 0
+    return Delivery(value, redelivered, _number(message, Cause.SOURCE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ class Cause(StrEnum):
 
     FAILURE = "attempt"
     OUTAGE = "outages"
+    SOURCE = "sourceFailures"
+    """The source that is to be asked fails: :mod:`ingestion.work` says how often that may be."""
     POSTPONEMENT = "postponements"
     """Nothing went wrong: others were first, or there is more to do than there was time."""
 

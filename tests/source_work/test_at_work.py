@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ingestion.at_work import FIRST_REST, LONGEST_REST, PLACES, SLOW_AFTER, AtWork
+from ingestion.at_work import FIRST_REST, LATELY, LONGEST_REST, PLACES, SLOW_AFTER, AtWork
 from ingestion.work import RUN_FOR
 from messaging.contracts import SourceWork, Work
 
@@ -123,3 +123,24 @@ def test_pieces_that_fail_side_by_side_are_one_failure_and_the_next_try_is_one_p
 def test_a_limit_on_some_calls_stops_no_others(at_work: AtWork) -> None:
     assert at_work.failed(work("limited"), NOW, timedelta(seconds=60)) == timedelta(seconds=60)
     assert at_work.rests(work("limited"), NOW) is None
+
+
+def test_a_source_that_has_answered_lately_is_not_failing_when_it_names_a_pause(
+    at_work: AtWork, stopwatch: Stopwatch
+) -> None:
+    assert not at_work.answers_others(work("limited"))
+    at_work.worked(work("limited", kind="poll"))
+    at_work.failed(work("limited"), NOW, timedelta(seconds=60))
+    assert at_work.answers_others(work("limited"))
+    assert not at_work.is_failing(work("limited"))
+    stopwatch.seconds += LATELY.total_seconds()
+    assert not at_work.answers_others(work("limited"))
+
+
+def test_a_source_fails_until_it_answers(at_work: AtWork) -> None:
+    assert not at_work.is_failing(work("broken"))
+    at_work.failed(work("broken"), NOW, None)
+    assert at_work.is_failing(work("broken"))
+    assert not at_work.is_failing(work("broken", "other tenant"))
+    at_work.worked(work("broken", kind="poll"))
+    assert not at_work.is_failing(work("broken"))
