@@ -13,7 +13,7 @@ EMULATORS_ENV := .cache/emulators.env
 ARGS ?=
 
 .PHONY: run demo test test-azure lint bench worker node-peers proton kill-campaign fuzz install dev clean \
-	compose-up compose-down func definitions package docker-compose-needed core-tools-needed
+	fuzz-coverage compose-up compose-down func definitions package docker-compose-needed core-tools-needed
 
 run: install
 	@$(BIN)/shardline up $(ARGS)
@@ -41,6 +41,15 @@ kill-campaign: dev
 FUZZ ?= 40
 fuzz: dev
 	@SHARDLINE_FUZZ=$(FUZZ) $(BIN)/python -m pytest -n 2 --timeout=3600 --show-capture=no tests/webhooks $(ARGS)
+
+# The webhooks' parsers by what each try reaches in them, so many seconds each; what breaks one stays in FUZZ_FOLDER.
+FUZZ_SECONDS ?= 120
+FUZZ_FOLDER := .cache/fuzz
+fuzz-coverage: dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]' >&2
+	@for door in slack salesforce gdrive; do \
+		PYTHONPATH=.:tests/support $(BIN)/python tests/support/webhook_coverage.py $$door $(FUZZ_SECONDS) $(FUZZ_FOLDER) \
+		|| exit 1; done
 
 # The Functions worker's own library, on the Python that Azure runs where there is one.
 worker: $(WORKER)/.installed
