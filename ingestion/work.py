@@ -214,7 +214,7 @@ def _source_fails(work: SourceWork, delay: timedelta, error: str, failures: int,
     return Park(
         "source-failing",
         f"the source of connection {work.connection_id} has kept it from its end {failures} times; it was pushed at "
-        f"{work.due_at}. The last time: {error}. 'shardline status' says how the source is now: replay when it answers, "
+        f"{work.due_at}. The last time: {error}. 'shardline status' says how the source is: replay when it answers, "
         "or drop this if it never does to this one",
     )
 
