@@ -4,14 +4,20 @@ import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import pytest
 from chain_rig import TENANT
 from slack_rig import SlackRig
 from slack_sdk.signature import Clock, SignatureVerifier
 
+from ingestion.slack.call_budget import CallBudget
+from ingestion.slack.errors import RefusedError
 from ingestion.slack.signature import claimed
 from ingestion.slack.webhook import receive
 from ingestion.webhooks import PushRequest
+from messaging.bus import BusUnavailableError
 from messaging.times import utc_now
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "slack"
@@ -21,16 +27,25 @@ async def content_of(rig: SlackRig, channel: str, ts: str) -> str:
     return str((await rig.message(channel, ts)).structured_data["content"])
 
 
-async def test_trap_1_an_event_that_comes_four_times_is_handled_once(rig: SlackRig, deal: str) -> None:
-    rig.workspace.post(deal, "once", user="U0ANN")
+async def test_trap_1_an_event_is_acknowledged_once_it_is_queued_and_handled_once(
+    rig: SlackRig, deal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any, **__: Any) -> None:
+        raise BusUnavailableError("away")
+
+    ts = rig.workspace.post(deal, "once", user="U0ANN")
     await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
     [*_, delivery] = rig.receiver.received
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.services.webhooks.bus, "send", away)
+        assert (await rig.post(delivery)).status == 503, "what is not queued is not acknowledged"
     for number in range(4):
         answer = await rig.post(delivery, **({"x-slack-retry-num": str(number)} if number else {}))
         assert answer.status == 200, "each is acknowledged, and none before it is queued"
     assert (await rig.depth("source-work")).active == 1
-    await rig.deliver()
-    assert (await rig.store.counts(TENANT)).shards["c_message"] >= 1
+    await rig.settle()
+    assert await content_of(rig, deal, ts) == "once"
+    assert (await rig.message(deal, ts)).revision == 1
 
 
 async def test_trap_2_the_signature_is_over_the_raw_bytes(rig: SlackRig, deal: str) -> None:
@@ -74,6 +89,9 @@ async def test_trap_4_a_challenge_names_no_team_and_no_event(rig: SlackRig) -> N
     assert "team_id" not in challenge.payload
     answer = await rig.post(challenge)
     assert (answer.status, answer.body) == (200, challenge.payload["challenge"])
+    forged = await rig.post(challenge, **{"x-slack-signature": "v0=" + "0" * 64})
+    assert forged.status == 401
+    assert challenge.payload["challenge"] not in forged.body
 
 
 async def test_trap_5_app_rate_limited_is_flat(rig: SlackRig, deal: str) -> None:
@@ -106,6 +124,18 @@ async def test_trap_7_events_of_a_channel_before_its_creation_make_it(rig: Slack
     await rig.deliver(reverse=True)
     data = (await rig.channel(channel)).structured_data
     assert (data["name"], data["isArchived"]) == ("second", True)
+    joined, bot = slack.create_channel("joined", user="U0ANN", private=True).id, slack.bot_user_id
+    others = [slack.create_channel(name, user="U0ANN").id for name in ("renamed", "archived")]
+    slack.rename_channel(others[0], "renamed-since")
+    slack.archive_channel(others[1])
+    slack.join(joined, bot, inviter="U0ANN")
+    await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
+    rig.receiver.received.clear()  # of each of them one event comes, and never its creation
+    named = {"channel": {"id": others[0], "name": "renamed-since", "created": 1}}
+    await rig.push({"type": "channel_rename", **named, "event_ts": "1.0"}, "Ev1")
+    await rig.push({"type": "channel_archive", "channel": others[1], "user": "U0ANN", "event_ts": "1.1"}, "Ev2")
+    await rig.push({"type": "member_joined_channel", "channel": joined, "user": bot, "event_ts": "1.2"}, "Ev3")
+    assert [(await rig.channel(one)).name for one in (*others, joined)] == ["renamed-since", "archived", "joined"]
     assert await rig.parked() == []
 
 
@@ -114,6 +144,7 @@ async def test_trap_8_channel_not_found_is_no_proof_of_a_deletion(rig: SlackRig,
     await rig.deliver()
     hidden = rig.workspace.channels.pop(deal)
     await rig.push({"type": "channel_rename", "channel": {"id": deal, "name": "x"}, "event_ts": "1.0"})
+    await rig.ask("read", ids={"channel": [deal], "message": [f"{deal}:{ts}"]})
     await rig.ask("poll")
     assert (await rig.channel(deal)).status == (await rig.message(deal, ts)).status == "active"
     rig.workspace.channels[deal] = hidden
@@ -168,7 +199,15 @@ async def test_trap_12_retry_after_is_of_one_method_of_one_workspace(rig: SlackR
     await rig.deliver()
     assert await content_of(rig, deal, kept) == "goes on"
     assert await rig.slack_shard("message", f"{channel}:{waiting}") is None
-    rig.wait(61)
+    rig.workspace.rename_channel(deal, "other-methods-go-on")
+    await rig.deliver()
+    assert (await rig.channel(deal)).name == "other-methods-go-on"
+    other = msgspec.structs.replace(rig.connection, instance="T0OTHER001")
+    await CallBudget(other, rig.services.states, rig.services.clock).take("conversations.members")
+    rig.wait(30)
+    await rig.settle()
+    assert await rig.slack_shard("message", f"{channel}:{waiting}") is None, "half of the pause is none"
+    rig.wait(31)
     await rig.settle()
     assert await content_of(rig, channel, waiting) == "waits"
 
@@ -177,6 +216,10 @@ async def test_trap_13_ok_false_comes_with_200(rig: SlackRig, deal: str) -> None
     ts = rig.workspace.post(deal, "after internal errors", user="U0ANN")
     rig.simulator.api.faults.add("internal-error", times=2)
     await rig.deliver()
+    client = rig.source._clients.of(rig.connection)
+    with pytest.raises(RefusedError, match="channel_not_found"):
+        await client.call("conversations.info", channel="C0NOWHERE1")
+    assert rig.simulator.api.calls_of("conversations.info")[-1].status == 200
     assert await content_of(rig, deal, ts) == "after internal errors"
     assert await rig.parked() == []
 
@@ -197,3 +240,8 @@ async def test_trap_15_the_apps_own_messages_are_left_out(rig: SlackRig, deal: s
     await rig.deliver()
     await rig.ask("poll")
     assert [await rig.slack_shard("message", f"{deal}:{ts}") for ts in mine] == [None, None]
+    told = {"type": "message", "channel": deal, "channel_type": "channel", "text": "by its bot, the old way"}
+    await rig.push({**told, "subtype": "bot_message", "bot_id": rig.workspace.bot_id, "ts": "1700000000.000100"})
+    assert await rig.slack_shard("message", f"{deal}:1700000000.000100") is None
+    await rig.push({**told, "subtype": "bot_message", "bot_id": "B0ANOTHER", "ts": "1700000000.000200"}, "Ev2")
+    assert await content_of(rig, deal, "1700000000.000200") == told["text"], "another app's are kept"
