@@ -13,7 +13,7 @@ from typing import Protocol
 from api.tokens import TokenKey, TokenRules, TokenVerifier, local_key
 from connections.directory import ConnectionDirectory
 from connections.registry import ConnectionRegistry
-from connections.secrets import EnvironmentSecrets, SecretStore
+from connections.secrets import FolderSecrets, SecretStore
 from connections.state import StateStore
 from ingestion.content.extractor import ContentExtractor
 from ingestion.gdrive.source import DriveSource
@@ -35,6 +35,7 @@ from operations.metrics import StageMeter
 from operations.reconciliation import ReconciliationPorts
 from operations.replay import ReplayPorts
 from operations.telemetry import Telemetry, configure
+from operations.text_sweep import TextSweepPorts
 from processors.change_feed import ChangeFeedPorts
 from processors.delivery import DeliveryPorts
 from processors.embedding import EmbeddingPorts
@@ -176,6 +177,11 @@ class Services:
         return ReconciliationPorts(self.store, self.store, self.bus, self.clock, self.telemetry.metrics)
 
     @cached_property
+    def text_sweep(self) -> TextSweepPorts:
+        """The ports of the sweep of file texts."""
+        return TextSweepPorts(self.store, self.store, self.blobs, self.bus, self.clock, self.telemetry.metrics)
+
+    @cached_property
     def dead_letters(self) -> DeadLetterPorts:
         """The ports of draining dead letters."""
         return DeadLetterPorts(self.bus, self.store, self.blobs, self.clock, self.telemetry.metrics)
@@ -236,7 +242,7 @@ def build_local(settings: Settings, *, clock: Clock = utc_now, telemetry: Teleme
         queues=queues,
         store=SqliteShardStore(settings.store_file, clock=clock),
         blobs=blobs,
-        secrets=EnvironmentSecrets(),
+        secrets=FolderSecrets(settings.secrets_folder),
         model=StaticEmbeddingModel(),
         tokens=key,
         token_key=key,

@@ -108,7 +108,8 @@ class Settings(BaseSettings):
     blob_container: str = Field(default="shardline", min_length=3, description="The blob container of large payloads.")
     secrets: Literal["key-vault", "environment"] = Field(
         default="key-vault",
-        description="Where the connections' secrets are kept on Azure. The local home always takes the environment.",
+        description="Where the connections' secrets are kept on Azure. The local home takes files of its data folder, "
+        "and the environment.",
     )
     key_vault_url: HttpUrl | None = Field(
         default=None, description="The Key Vault that holds the connections' secrets. Required where they are there."
@@ -258,6 +259,11 @@ class Settings(BaseSettings):
     def blob_folder(self) -> Path:
         """The folder of large payloads of the local home."""
         return self._local_file("blobs")
+
+    @property
+    def secrets_folder(self) -> Path:
+        """The folder of the connections' secrets of the local home, a file each."""
+        return self._local_file("secrets")
 
     @property
     def token_key_file(self) -> Path:

@@ -1,8 +1,10 @@
 """Secrets are references, and a reference resolves only inside its own tenant's space."""
 
+import errno
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol
 
 _REFERENCE = re.compile(r"secret:(?P<tenant>[^/\s]+)/(?P<name>[^/\s]+)\Z")
@@ -72,7 +74,7 @@ def secret_name(tenant_id: str, reference: str) -> str:
 
 
 class EnvironmentSecrets:
-    """The one-machine twin: ``secret:acme-eu/sf-key`` is the variable ``SHARDLINE_SECRET_ACME_EU__SF_KEY``.
+    """Secrets in the environment: ``secret:acme-eu/sf-key`` is the variable ``SHARDLINE_SECRET_ACME_EU__SF_KEY``.
 
     See :func:`environment_variable` for the rule.
     """
@@ -89,6 +91,52 @@ class EnvironmentSecrets:
 
     async def close(self) -> None:
         """Nothing is kept open."""
+
+
+class FolderSecrets:
+    """The one-machine twin: a secret is a file of *folder*, called as the variable of :func:`environment_variable`;
+    where there is none, that variable.
+
+    The file is read each time, so that all processes of a home have a new value at once.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._folder = folder
+        self._environment = os.environ if environment is None else environment
+
+    async def get(self, tenant_id: str, reference: str, *, fresh: bool = False) -> Secret:  # noqa: ARG002 - the port's
+        variable = environment_variable(tenant_id, secret_name(tenant_id, reference))
+        file = self._folder / variable
+        value = _text_of(file) or self._environment.get(variable)
+        if not value:
+            raise SecretError(
+                f"{reference} is not set: put its value into the file {file}, or into the environment variable "
+                f"{variable} of the process that runs the app"
+            )
+        return Secret(value)
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def _text_of(file: Path) -> str | None:
+    """What *file* holds, without the line break that editors put behind a single line; None where it can't be there.
+
+    Raises:
+        SecretError: it is there, and can't be read.
+    """
+    try:
+        text = file.read_bytes().decode()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        raise SecretError(f"the file {file} is no text in UTF-8: write the secret's value into it anew") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise SecretError(f"the file {file} can't be read ({error.strerror}): mend it, or take it away") from None
+    line = text.removesuffix("\n").removesuffix("\r")
+    return text if "\n" in line else line
 
 
 def environment_variable(tenant_id: str, name: str) -> str:

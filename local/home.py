@@ -14,6 +14,9 @@ from settings import HOME_FILE
 FUNCTION_KEY_FILE = "function.key"
 """The file of a data folder that holds the key of the operators' routes."""
 
+SECRETS_FOLDER = "secrets"
+"""The folder of a data folder that people put the connections' secrets into."""
+
 LOCK_FILE = "home.lock"
 """The file of a data folder that whoever runs the app on it has locked."""
 
@@ -52,11 +55,13 @@ def held_home(data: Path) -> Iterator[None]:
 def prepare_home(data: Path, *, simulators: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """Make the data folder and its settings file; the environment that the app's processes run in.
 
-    The file lets other commands find this home by its folder. It holds no secret; the function key, which the
-    environment holds, is kept in a file of its own. *simulators* are addresses by system.
+    The file lets other commands find this home by its folder. It holds no secret: those of connections have a folder
+    that its owner alone may look into; the function key, which the environment holds, is kept in a file of its own.
+    *simulators* are addresses by system.
     """
     data = data.absolute()
     data.mkdir(parents=True, exist_ok=True)
+    (data / SECRETS_FOLDER).mkdir(mode=0o700, exist_ok=True)
     environment = {"SHARDLINE_HOME": "local", "SHARDLINE_DATA_DIR": str(data), **DEFAULT_SCHEDULES}
     for name in DEFAULT_SCHEDULES:
         if name in os.environ:

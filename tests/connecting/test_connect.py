@@ -66,7 +66,7 @@ async def test_a_secret_that_is_not_set_is_named_with_where_to_put_it(rig: Sourc
     variable = environment_variable(TENANT, rig.login_secret)
     del rig.secrets[variable]
     said = complaint(await shardline(*words), 1)
-    assert f"put its value into the environment variable {variable}" in said
+    assert f"/secrets/{variable}, or into the environment variable {variable}" in said
     assert await registered(rig) == []
 
 
