@@ -12,7 +12,12 @@ from shards.store import StoreUnavailableError
 log = logging.getLogger(__name__)
 
 KEPT_SECONDS = 30.0
-"""How long the list of all connections is kept; a push can't wait for the store each time."""
+"""The oldest that the list of all connections may be; a push can't wait for the store each time."""
+
+SOONEST_SECONDS, LATEST_SECONDS = 2.0, 25.0
+READING_SHARE = 0.01
+"""While pushes come, the list is read anew beside them this often, so that none waits for it and a tenant that connects
+what others have connected is soon found: as often as takes a hundredth of the time, within these bounds."""
 
 ASKED_AGAIN_SECONDS = 5.0
 """How soon a list that lacks what was asked for is read anew: nobody may make the store busy with invented ids."""
@@ -28,6 +33,8 @@ class ConnectionDirectory:
         self._registry = registry
         self._monotonic = monotonic
         self._read_at: float | None = None
+        self._refresh_after = SOONEST_SECONDS
+        self._refreshing: asyncio.Task[None] | None = None
         self._connections: list[Connection] = []
         self._turn = asyncio.Lock()
 
@@ -44,15 +51,35 @@ class ConnectionDirectory:
         return await self._found(lambda one: one.system == system)
 
     async def _found(self, wanted: Callable[[Connection], bool]) -> list[Connection]:
-        found = self._among(wanted) if self._is_fresh(KEPT_SECONDS) else []
+        if not self._is_fresh(self._refresh_after):
+            if self._is_fresh(min(2 * self._refresh_after, KEPT_SECONDS)):
+                self._refresh()
+            else:
+                await self._read_unless_fresh(self._refresh_after)
+        found = self._among(wanted)
         if not found and not self._is_fresh(ASKED_AGAIN_SECONDS):
-            async with self._turn:
-                if not self._is_fresh(ASKED_AGAIN_SECONDS):
-                    await self._read()
+            await self._read_unless_fresh(ASKED_AGAIN_SECONDS)
             found = self._among(wanted)
         return found
 
+    def _refresh(self) -> None:
+        """Have the list read anew beside what goes on."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._read_beside())
+
+    async def _read_beside(self) -> None:
+        try:
+            await self._read_unless_fresh(self._refresh_after)
+        except Exception as error:  # noqa: BLE001 - nobody waits for it; what lasts fails the read that a push waits for
+            log.warning("the connections could not be read anew: %s", error)
+
+    async def _read_unless_fresh(self, seconds: float) -> None:
+        async with self._turn:
+            if not self._is_fresh(seconds):
+                await self._read()
+
     async def _read(self) -> None:
+        began = self._monotonic()
         try:
             self._connections = await self._registry.all()
         except StoreUnavailableError as error:
@@ -61,6 +88,7 @@ class ConnectionDirectory:
             # What is pushed can be queued while the store is away; who may push is as it was.
             log.warning("the connections can't be read, and are taken as they were: %s", error)
         self._read_at = self._monotonic()
+        self._refresh_after = min(max((self._read_at - began) / READING_SHARE, SOONEST_SECONDS), LATEST_SECONDS)
 
     def _among(self, wanted: Callable[[Connection], bool]) -> list[Connection]:
         return [one for one in self._connections if one.status != "disconnected" and wanted(one)]

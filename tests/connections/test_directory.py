@@ -1,11 +1,19 @@
 """Whose a push is, told from what is kept of all tenants' connections."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from connections.directory import ASKED_AGAIN_SECONDS, KEPT_SECONDS, ConnectionDirectory
+from connections.connection import Connection
+from connections.directory import (
+    ASKED_AGAIN_SECONDS,
+    KEPT_SECONDS,
+    LATEST_SECONDS,
+    SOONEST_SECONDS,
+    ConnectionDirectory,
+)
 from connections.registry import ConnectionRegistry
 from connections.slack_connection import SlackAuth, SlackConnection
 from shards.sqlite_store import SqliteShardStore
@@ -76,3 +84,83 @@ async def test_while_the_store_is_away_connections_are_as_they_were(store: Sqlit
     assert len(await directory.of_instance("slack", "T1")) == 1
     away[0], now[0] = True, now[0] + 2 * KEPT_SECONDS
     assert len(await directory.of_instance("slack", "T1")) == 1
+
+
+class Slow(ConnectionRegistry):
+    """A registry whose list comes when it is let, after *seconds* on the clock."""
+
+    def __init__(self, store: SqliteShardStore, now: list[float]) -> None:
+        super().__init__(store)
+        self.now, self.seconds, self.reads = now, 0.0, 0
+        self.let = asyncio.Event()
+        self.let.set()
+
+    async def all(self) -> list[Connection]:
+        await self.let.wait()
+        self.reads += 1
+        self.now[0] += self.seconds
+        return await super().all()
+
+
+async def test_a_second_tenant_of_a_workspace_is_found_soon_and_no_push_waits_for_it(store: SqliteShardStore) -> None:
+    now = [0.0]
+    registry = Slow(store, now)
+    directory = ConnectionDirectory(registry, monotonic=lambda: now[0])
+    await registry.save(workspace("acme", "T1"))
+    assert len(await directory.of_instance("slack", "T1")) == 1
+    await registry.save(workspace("other", "T1"))
+    registry.let.clear()
+    now[0] += SOONEST_SECONDS
+    for _ in range(50):
+        assert len(await directory.of_instance("slack", "T1")) == 1
+    registry.let.set()
+    async with asyncio.timeout(5):
+        while len(await directory.of_instance("slack", "T1")) < 2:  # noqa: ASYNC110 - a file
+            await asyncio.sleep(0)
+    assert registry.reads == 2
+
+
+async def test_a_list_that_cannot_be_read_beside_is_read_where_someone_waits(
+    store: SqliteShardStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    registry = Slow(store, now)
+    directory = ConnectionDirectory(registry, monotonic=lambda: now[0])
+    await registry.save(workspace("acme", "T1"))
+    assert len(await directory.of_instance("slack", "T1")) == 1
+    await store.close()
+    now[0] += SOONEST_SECONDS
+    assert len(await directory.of_instance("slack", "T1")) == 1
+    async with asyncio.timeout(5):
+        while "could not be read anew" not in caplog.text:  # noqa: ASYNC110 - a file
+            await asyncio.sleep(0)
+    now[0] += KEPT_SECONDS
+    with pytest.raises(RuntimeError, match="shutdown"):
+        await directory.of_instance("slack", "T1")
+
+
+async def test_after_a_quiet_time_the_first_push_sees_all_there_are(store: SqliteShardStore) -> None:
+    now = [0.0]
+    registry = Slow(store, now)
+    directory = ConnectionDirectory(registry, monotonic=lambda: now[0])
+    await registry.save(workspace("acme", "T1"))
+    assert len(await directory.of_instance("slack", "T1")) == 1
+    await registry.save(workspace("other", "T1"))
+    now[0] += 2 * SOONEST_SECONDS
+    assert len(await directory.of_instance("slack", "T1")) == 2
+
+
+async def test_a_list_that_takes_long_is_read_less_often(store: SqliteShardStore) -> None:
+    now = [0.0]
+    registry = Slow(store, now)
+    directory = ConnectionDirectory(registry, monotonic=lambda: now[0])
+    await registry.save(workspace("acme", "T1"))
+    registry.seconds = 3.0
+    assert len(await directory.of_instance("slack", "T1")) == 1
+    for _ in range(int(LATEST_SECONDS) - 1):
+        now[0] += 1
+        assert len(await directory.of_instance("slack", "T1")) == 1
+    assert registry.reads == 1
+    now[0] += KEPT_SECONDS
+    await directory.of_instance("slack", "T1")
+    assert registry.reads == 2
