@@ -238,17 +238,22 @@ class _Load:
                 return timedelta(minutes=5) if until is None else max(until - self.ports.clock(), DIGESTING_DELAY)
             except TransientError as error:
                 self.error = str(error)
-                await self._waits(str(error), failures=notes.failures + 1)
-                backoff = min(timedelta(seconds=5) * 2 ** min(notes.failures, 8), timedelta(minutes=10))
+                backoff = await self._back_off(str(error), notes.failures)
                 return error.after or backoff
             # Before its events: what a page cut off has sent is not sent again when it is read anew.
             await self._ask(page.later)
             if not await self._send(page.events, room, deadline):
                 return DIGESTING_DELAY
             await self._keep(page, (self.ports.clock() - began).total_seconds())
-            if page.next_position is None:
-                return None
+            if page.next_position is None or page.waits_for is not None:
+                self.error = page.waits_for
+                return None if page.waits_for is None else await self._back_off(page.waits_for, notes.failures)
         return timedelta(0)
+
+    async def _back_off(self, reason: str, failures: int) -> timedelta:
+        """How long the load waits after one failure more than *failures* in a row."""
+        await self._waits(reason, failures=failures + 1)
+        return min(timedelta(seconds=5 * 2.0 ** min(failures, 8)), timedelta(minutes=10))
 
     async def give_back(self, error: str | None) -> None:
         """Let the next worker have the load."""

@@ -86,7 +86,7 @@ class HistoryPage:
 
     *next_position* None: this was the last. *total* is how many records there are in all, where the source tells, and
     *estimated* says that it is a guess. *later* is work that the records of this page make necessary, each at its due
-    time.
+    time. *waits_for* says what fails, where the next page had better be asked for after a pause.
     """
 
     events: list[IngestionEvent]
@@ -94,6 +94,7 @@ class HistoryPage:
     total: int | None = None
     estimated: bool = False
     later: Sequence[SourceWork] = ()
+    waits_for: str | None = None
 
 
 Pages = Callable[[Position | None], Awaitable[HistoryPage]]

@@ -1,15 +1,18 @@
 """The first load: users, channels, then each channel's messages page by page, each page's threads behind it.
 
-A position is plain JSON, and a page is one call or a few; nothing is kept beside it.
+A position is plain JSON, and a page is one call or a few; nothing is kept beside it. A channel that fails comes again
+after the others, for as long as it takes: the load has no end without it.
 """
 
 from typing import Any, Final
 
 import msgspec
 
+from ingestion.errors import TransientError
 from ingestion.slack.client import next_cursor
 from ingestion.slack.errors import RefusedError
 from ingestion.slack.facts import JsonObject, is_private, is_wanted
+from ingestion.slack.failing_channels import is_of_channel, set_aside
 from ingestion.slack.listing import CHANNELS_A_PAGE, USERS_A_PAGE, channel_types, make_readable, team_of
 from ingestion.slack.reads import has_replies, history_page
 from ingestion.slack.workspace import UNSEEN, Workspace
@@ -20,12 +23,22 @@ from messaging.times import to_text
 STAGES: Final = ("users", "channels", "messages")
 
 
+class Standing(msgspec.Struct, rename="camel", omit_defaults=True):
+    """Where a channel's messages stand, see :class:`HistoryPosition`."""
+
+    cursor: str | None = None
+    opened: bool = False
+    threads: list[str] = msgspec.field(default_factory=list)
+    thread_cursor: str | None = None
+
+
 class HistoryPosition(msgspec.Struct, rename="camel", omit_defaults=True):
     """Where the history stands.
 
     *cursor* is of the stage's list, in the last stage of the first of *channels*, which are those left. *threads* are
     roots of the last page whose replies come next, *thread_cursor* where in the first of them. *done* channels had
-    *records*, of *total* channels.
+    *records*, of *total* channels. *aside* are channels that have failed and where they stand, *failed* how many of
+    them have since a call worked.
     """
 
     stage: str = "users"
@@ -37,6 +50,8 @@ class HistoryPosition(msgspec.Struct, rename="camel", omit_defaults=True):
     done: int = 0
     total: int = 0
     records: int = 0
+    aside: dict[str, Standing] = msgspec.field(default_factory=dict)
+    failed: int = 0
 
 
 async def history(workspace: Workspace, position: Position | None) -> HistoryPage:
@@ -54,7 +69,7 @@ async def history(workspace: Workspace, position: Position | None) -> HistoryPag
         return HistoryPage(met, None, at.records)
     total = at.records * at.total // at.done if at.done else None
     next_position: dict[str, Any] = msgspec.to_builtins(at)
-    return HistoryPage(met, next_position, total, estimated=total is not None)
+    return HistoryPage(met, next_position, total, estimated=total is not None, waits_for=page.waits_for)
 
 
 class _Page:
@@ -65,6 +80,7 @@ class _Page:
         self._connection = workspace.connection
         self._client = workspace.client
         self._at = at
+        self.waits_for: str | None = None
 
     async def _listed(self, method: str, **arguments: Any) -> JsonObject:
         """A page of a list; from its beginning, when the cursor has died since."""
@@ -117,20 +133,48 @@ class _Page:
         if not at.channels:
             return []
         channel_id = at.channels[0]
+        if (standing := at.aside.get(channel_id)) is not None:
+            at.cursor, at.opened = standing.cursor, standing.opened
+            at.threads, at.thread_cursor = list(standing.threads), standing.thread_cursor
+        before = Standing(at.cursor, at.opened, list(at.threads), at.thread_cursor)
+        left, done = list(at.channels), at.done
         try:
-            if not at.opened:
-                at.opened = await self._open(channel_id)
-                if not at.opened:
-                    self._leave()
-                return []
-            if at.threads:
-                return await self._thread(channel_id, at.threads[0])
-            return await self._messages(channel_id)
+            events = await self._of_channel(channel_id)
         except RefusedError as error:
             if error.code not in UNSEEN:
                 raise
             self._leave()
+            events = []
+        except TransientError as error:
+            if not is_of_channel(error):
+                raise
+            at.channels, at.done = left, done
+            self._set_aside(channel_id, before, error)
             return []
+        at.aside.pop(channel_id, None)
+        at.failed = 0
+        return events
+
+    async def _of_channel(self, channel_id: str) -> list[IngestionEvent]:
+        at = self._at
+        if not at.opened or not is_wanted(self._connection, channel_id):
+            at.opened = is_wanted(self._connection, channel_id) and await self._open(channel_id)
+            if not at.opened:
+                self._leave()
+            return []
+        if at.threads:
+            return await self._thread(channel_id, at.threads[0])
+        return await self._messages(channel_id)
+
+    def _set_aside(self, channel_id: str, standing: Standing, error: TransientError) -> None:
+        """Have the channel's turn come after the others', which is no matter of haste where they fail, too."""
+        at = self._at
+        at.channels.append(at.channels.pop(0))
+        at.aside[channel_id] = standing
+        at.cursor, at.thread_cursor, at.threads, at.opened = None, None, [], False
+        at.failed += 1
+        if at.failed > 1 or len(at.channels) == 1:
+            self.waits_for = set_aside(channel_id, error, "after the other channels")
 
     async def _open(self, channel_id: str) -> bool:
         """Whether the channel can be read; a private one is met with its members."""

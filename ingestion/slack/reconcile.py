@@ -20,6 +20,7 @@ from ingestion.slack.comparing import not_stored
 from ingestion.slack.errors import RefusedError
 from ingestion.slack.events import SYSTEM, moment_of, send_events, ts_of, ts_order
 from ingestion.slack.facts import ChannelFacts, JsonObject, is_private, is_wanted
+from ingestion.slack.failing_channels import TRIES, failure_of, is_of_channel, set_aside
 from ingestion.slack.listing import channel_pages, join, may_join, team_of
 from ingestion.slack.reads import ask_to_read, has_replies, history_page, history_request, replies_of, thread_page
 from ingestion.slack.workspace import UNSEEN, Workspace
@@ -62,7 +63,8 @@ class Place(msgspec.Struct, rename="camel", omit_defaults=True):
 class Walk(msgspec.Struct, rename="camel", omit_defaults=True):
     """A walk under way: channels that are *left*, and the *place* in the first of them; those of them to *join*;
     *deep*: the whole of the last days; *first*: since the connection was made, as what was before is the first load's;
-    *began* when the channels were listed, for the poll of *of*."""
+    *began* when the channels were listed, for the poll of *of*. *tries* are those in which a channel has failed, and
+    *places* where such ones stand; *errors* are to be told, by channel."""
 
     left: list[str] = msgspec.field(default_factory=list)
     deep: bool = False
@@ -71,13 +73,17 @@ class Walk(msgspec.Struct, rename="camel", omit_defaults=True):
     began: str = ""
     join: list[str] = msgspec.field(default_factory=list)
     place: Place | None = None
+    tries: dict[str, int] = msgspec.field(default_factory=dict)
+    places: dict[str, Place] = msgspec.field(default_factory=dict)
+    errors: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class ReconcileState(msgspec.Struct, rename="camel", omit_defaults=True):
     """What is remembered between polls: by channel, the newest message seen; when the last deep walk began, and when
     the last one that came to its end did, and ended.
 
-    *integration_id* is the connection's.
+    *aside* are channels that were set aside, as they fail: where true, a deep walk has left one out. *integration_id*
+    is the connection's.
     """
 
     integration_id: str
@@ -86,6 +92,7 @@ class ReconcileState(msgspec.Struct, rename="camel", omit_defaults=True):
     done_from: str | None = None
     done_at: str | None = None
     walk: Walk | None = None
+    aside: dict[str, bool] = msgspec.field(default_factory=dict)
 
 
 async def reconcile(workspace: Workspace, work: SourceWork, deadline: datetime, *, deep: bool = False) -> RunReport:
@@ -109,6 +116,7 @@ class _Reconcile:
         self._work = work
         self._report = RunReport(instance=self._connection.instance)
         self._key = f"{self._connection.connection_id}/{'slack-deep' if deep else 'slack'}"
+        self._again = "in the next sweep" if deep else "with each poll"
         self._forced = deep or bool(work.ids.get("since"))
 
     async def until(self, deadline: datetime) -> RunReport:
@@ -128,6 +136,7 @@ class _Reconcile:
             is_own = walk.of == self._work.due_at
             report.finished = not self._forced or (walk.deep and (is_own or self._is_covered(walk.began)))
             state.walk = None
+            report.errors |= walk.errors
             if walk.deep:
                 state.done_from, state.done_at = walk.began, to_text(self._ports.clock())
             saved = await self._save(saved, state)
@@ -138,18 +147,25 @@ class _Reconcile:
         self, saved: Saved[ReconcileState], state: ReconcileState, walk: Walk, deadline: datetime
     ) -> Saved[ReconcileState]:
         """Go on with the walk, a call at a time, until its end or *deadline*."""
-        steps = 0
+        steps, failed = 0, False
         try:
             while walk.left and self._ports.clock() < deadline:
                 channel_id = walk.left[0]
                 try:
-                    done = await self._step(channel_id, state.newest.get(channel_id), walk)
-                    if done and walk.place is not None:
-                        state.newest[channel_id] = walk.place.newest or ts_of(self._ports.clock())
+                    done = await self._is_done(channel_id, state, walk)
                 except RefusedError as error:
                     if error.code not in UNSEEN:
-                        self._report.errors[channel_id] = str(error)
+                        walk.errors[channel_id] = failure_of(channel_id, error)
                     done = True
+                except TransientError as error:
+                    if not is_of_channel(error):
+                        raise
+                    self._fails(channel_id, error, state, walk)
+                    if walk.left and (failed or walk.left == [channel_id]):
+                        raise TransientError(failure_of(channel_id, error)) from error
+                    failed = True
+                    continue
+                failed = False
                 if done:
                     walk.left.pop(0)
                     walk.place = None
@@ -160,6 +176,35 @@ class _Reconcile:
             await self._save(saved, state)
             raise
         return await self._save(saved, state) if walk.left else saved
+
+    async def _is_done(self, channel_id: str, state: ReconcileState, walk: Walk) -> bool:
+        """Go on with the channel by a step; whether all of it is compared."""
+        if walk.place is None:
+            walk.place = walk.places.pop(channel_id, None)
+        deep = walk.deep or state.aside.get(channel_id, False)
+        done = await self._step(channel_id, state.newest.get(channel_id), walk, deep=deep)
+        if done:
+            state.aside.pop(channel_id, None)
+            if walk.place is not None:
+                state.newest[channel_id] = walk.place.newest or ts_of(self._ports.clock())
+        return done
+
+    def _fails(self, channel_id: str, error: TransientError, state: ReconcileState, walk: Walk) -> None:
+        """Have the channel's turn come after the others'; when it has had enough of them, set it aside.
+
+        What it was compared up to stays as it was: the next walk goes on from there.
+        """
+        walk.left.pop(0)
+        place, walk.place = walk.place, None
+        tries = walk.tries[channel_id] = walk.tries.get(channel_id, 0) + 1
+        if tries >= TRIES or channel_id in state.aside:
+            state.aside[channel_id] = walk.deep or state.aside.get(channel_id, False)
+            walk.errors[channel_id] = set_aside(channel_id, error, self._again)
+            log.warning("connection %s: %s", self._connection.connection_id, walk.errors[channel_id])
+            return
+        if place is not None:
+            walk.places[channel_id] = place
+        walk.left.append(channel_id)
 
     def _is_covered(self, began: str | None) -> bool:
         """Whether a deep walk that began then has seen all that this work is about."""
@@ -201,9 +246,12 @@ class _Reconcile:
                     readable[raw["id"]] = None
                     join.append(raw["id"])
         await self._send([])
-        await self._look_for_unlisted(listed)
+        errors: dict[str, str] = {}
+        await self._look_for_unlisted(listed, errors)
         state.newest = {one: ts for one, ts in state.newest.items() if one in readable}
-        return Walk(list(readable), deep, first, self._work.due_at, began, join)
+        state.aside = {one: owed for one, owed in state.aside.items() if one in readable}
+        left = sorted(readable, key=lambda one: one in state.aside)
+        return Walk(left, deep, first, self._work.due_at, began, join, errors=errors)
 
     async def _is_met(self, raw: JsonObject) -> bool:
         """Take a listed channel for what it says; whether it is this connection's to read.
@@ -214,8 +262,8 @@ class _Reconcile:
             return False
         return is_private(raw) or await self._workspace.read_channel(raw["id"], raw=raw) is not None
 
-    async def _look_for_unlisted(self, listed: set[str]) -> None:
-        """Close channels that are stored and can't be seen any more.
+    async def _look_for_unlisted(self, listed: set[str], errors: dict[str, str]) -> None:
+        """Close channels that are stored and can't be seen any more; *errors* are told of what can't be asked for.
 
         That proves no deletion: a private channel that the bot was removed from looks the same.
         """
@@ -227,6 +275,7 @@ class _Reconcile:
             connection_id=self._connection.connection_id,
         )
         cursor: str | None = None
+        failed = False
         while True:
             page = await self._ports.store.query(query, limit=200, cursor=cursor)
             for shard in page.items:
@@ -235,17 +284,26 @@ class _Reconcile:
                     continue
                 try:
                     await self._workspace.read_channel(source.external_id)
+                    failed = False
                 except RefusedError as error:
                     if error.code not in UNSEEN:
                         raise
                     log.info("channel %s can't be seen any more: it is closed", source.external_id)
                     await close(self._workspace, source.external_id)
+                    failed = False
+                except TransientError as error:
+                    if failed or not is_of_channel(error):
+                        raise
+                    # Nobody can say who may read it: the others are not to wait until somebody can.
+                    errors[source.external_id] = set_aside(source.external_id, error, self._again)
+                    await close(self._workspace, source.external_id)
+                    failed = True
             cursor = page.cursor
             if cursor is None:
                 break
         await self._send([])
 
-    async def _step(self, channel_id: str, newest: str | None, walk: Walk) -> bool:
+    async def _step(self, channel_id: str, newest: str | None, walk: Walk, *, deep: bool) -> bool:
         """Send what a page of a channel, or of one of its threads, has that was missed; whether that was its last."""
         channel = await self._workspace.channel(channel_id)
         place = walk.place
@@ -255,7 +313,7 @@ class _Reconcile:
             if channel is not None and channel.is_private:
                 channel = await self._workspace.read_channel(channel_id)
             if channel is not None:
-                oldest = await self._oldest(channel_id, newest, walk, self._ports.clock())
+                oldest = await self._oldest(channel_id, newest, deep=deep, first=walk.first)
                 place = walk.place = Place(oldest, newest)
         if channel is None or place is None:
             return True
@@ -288,13 +346,14 @@ class _Reconcile:
             raise TransientError(f"conversations.history of {channel.id}: a page's cursor leads to itself")
         place.threads, place.cursor, place.listed = roots, following, following is None
 
-    async def _oldest(self, channel_id: str, newest: str | None, walk: Walk, now: datetime) -> str:
+    async def _oldest(self, channel_id: str, newest: str | None, *, deep: bool, first: bool) -> str:
         """Where the listing of a channel begins."""
-        if walk.deep:
+        now = self._ports.clock()
+        if deep:
             return ts_of(now - timedelta(days=self._connection.thread_days))
         if newest is not None:
             return _before(newest, OVERLAP)
-        if walk.first and self._connection.created_at:
+        if first and self._connection.created_at:
             return ts_of(min(from_text(self._connection.created_at), now) - OVERLAP)
         # It can be read only since the last poll, and no event has said so.
         request = {"history": [history_request(channel_id)]}

@@ -5,7 +5,6 @@ by itself, does not have it either.
 """
 
 import logging
-from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -16,6 +15,7 @@ from ingestion.slack.client import next_cursor
 from ingestion.slack.comparing import not_stored
 from ingestion.slack.errors import RefusedError
 from ingestion.slack.events import SYSTEM, send_events, ts_of, ts_order
+from ingestion.slack.failing_channels import TRIES, failure_of, is_of_channel, set_aside
 from ingestion.slack.listing import USERS_A_PAGE, team_of
 from ingestion.slack.reads import history_page, read_message
 from ingestion.slack.reconcile import reconcile
@@ -53,13 +53,16 @@ class Listing(msgspec.Struct, rename="camel", omit_defaults=True):
 
 class SweepState(msgspec.Struct, rename="camel", omit_defaults=True):
     """A sweep under way: the due time it is of, whether all was gone through, the channels whose messages were looked
-    for, and the one they are being looked for in. *integration_id* is the connection's."""
+    for, and the one they are being looked for in. *tries* are those in which a channel has failed, *errors* are to be
+    told, by channel. *integration_id* is the connection's."""
 
     integration_id: str
     walked: bool = False
     of: str = ""
     done: list[str] = msgspec.field(default_factory=list)
     listing: Listing | None = None
+    tries: dict[str, int] = msgspec.field(default_factory=dict)
+    errors: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 async def sweep(workspace: Workspace, work: SourceWork, deadline: datetime) -> RunReport:
@@ -81,7 +84,7 @@ async def sweep(workspace: Workspace, work: SourceWork, deadline: datetime) -> R
     if not state.walked:
         walk = await reconcile(workspace, work, deadline, deep=True)
         report.rows, report.events = report.rows + walk.rows, report.events + walk.events
-        report.errors |= walk.errors
+        state.errors |= walk.errors
         if not walk.finished:
             report.finished, report.calls = False, client.calls - calls
             return report
@@ -93,6 +96,7 @@ async def sweep(workspace: Workspace, work: SourceWork, deadline: datetime) -> R
         await ports.states.save(connection.tenant_id, key, saved, state)
         raise
     await ports.states.save(connection.tenant_id, key, saved, state)
+    report.errors |= state.errors
     report.calls = client.calls - calls
     return report
 
@@ -101,22 +105,32 @@ async def _look_for_gone(workspace: Workspace, state: SweepState, deadline: date
     """Look for what is gone, channel by channel and call by call; whether all channels were looked through."""
     clock = workspace.ports.clock
     left: list[Listing] | None = None
+    failed = False
     while True:
         while state.listing is not None:
             listing = state.listing
             try:
-                ended = await _step(workspace, listing, report)
+                ended = await _step(workspace, listing, state, report)
+                failed = False
             except RefusedError as error:
                 if error.code not in UNSEEN:
-                    report.errors[listing.channel] = str(error)
+                    state.errors[listing.channel] = failure_of(listing.channel, error)
                 ended = True
+            except TransientError as error:
+                if not is_of_channel(error):
+                    raise
+                _fails(state, listing, error, left)
+                if left and (failed or left == [listing]):
+                    raise TransientError(failure_of(listing.channel, error)) from error
+                failed = True
+                continue
             if ended:
                 state.done.append(listing.channel)
                 state.listing = None
             if clock() >= deadline:
                 return False
         if left is None:
-            left = await _left(workspace, state.done)
+            left = await _left(workspace, state)
             # To find what is stored may have taken all the time there was.
             deadline = max(deadline, clock() + AT_LEAST)
         if not left:
@@ -124,18 +138,31 @@ async def _look_for_gone(workspace: Workspace, state: SweepState, deadline: date
         state.listing = left.pop()
 
 
-async def _left(workspace: Workspace, done: Collection[str]) -> list[Listing]:
+def _fails(state: SweepState, listing: Listing, error: TransientError, left: list[Listing] | None) -> None:
+    """Have the channel's turn come after those *left*; when it has had enough of them, set it aside."""
+    state.listing = None
+    tries = state.tries[listing.channel] = state.tries.get(listing.channel, 0) + 1
+    if tries >= TRIES:
+        state.errors[listing.channel] = set_aside(listing.channel, error, "in the next sweep")
+        state.done.append(listing.channel)
+    elif left is not None:
+        left.insert(0, listing)
+
+
+async def _left(workspace: Workspace, state: SweepState) -> list[Listing]:
+    """The channels that are left, the last first; at last those that have failed."""
     began = workspace.ports.clock()
     since = began - WINDOW
     oldest, newest = ts_of(since), ts_of(began)
+    stored = await _stored_messages(workspace, since)
+
+    def of_window(messages: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+        return {ts: known for ts, known in messages.items() if ts_order(oldest) < ts_order(ts) < ts_order(newest)}
+
     return [
-        Listing(
-            channel_id,
-            oldest,
-            {ts: known for ts, known in stored.items() if ts_order(oldest) < ts_order(ts) < ts_order(newest)},
-        )
-        for channel_id, stored in (await _stored_messages(workspace, since)).items()
-        if channel_id not in done
+        Listing(channel_id, oldest, of_window(stored[channel_id]))
+        for channel_id in sorted(stored, key=lambda one: -state.tries.get(one, 0))
+        if channel_id not in state.done
     ]
 
 
@@ -180,14 +207,14 @@ async def _stored_messages(workspace: Workspace, since: datetime) -> dict[str, d
             return found
 
 
-async def _step(workspace: Workspace, listing: Listing, report: RunReport) -> bool:
+async def _step(workspace: Workspace, listing: Listing, state: SweepState, report: RunReport) -> bool:
     """Go on with a listing by a call or two; whether it has come to its end."""
     if not listing.listed:
         listing.listed = await _is_last_page(workspace, listing, report)
         if not listing.listed:
             return False
         if len(listing.missing) > ASKED_AT_MOST:
-            report.errors[listing.channel] = (
+            state.errors[listing.channel] = (
                 f"{len(listing.missing)} messages of the last {WINDOW.days} days are missing from the channel: nothing"
                 " was deleted. If they were deleted at Slack, disconnect with --purge and connect anew"
             )

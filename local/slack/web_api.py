@@ -113,6 +113,8 @@ class _Arguments:
 class WebApi:
     """Answers calls to one workspace. ``faults``, ``limits`` and ``cursors`` are switches that may be set at any time.
 
+    A fault's path is a part of a call's path and arguments: ``channel=C0DEAL`` hits all calls for that channel.
+
     *event_contexts* are what ``apps.event.authorizations.list`` is asked of: each event that was sent adds its own.
     """
 
@@ -149,7 +151,7 @@ class WebApi:
         """Answer any call but the control route's."""
         path = request.url.path
         body = await request.body()
-        fault = self.faults.strike(path)
+        fault = self.faults.strike(f"{path}?{request.url.query}&{body.decode(errors='replace')}")
         if fault is not None and fault.delay:
             await asyncio.sleep(fault.delay)
         if path.startswith("/files-pri/"):

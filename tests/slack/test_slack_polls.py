@@ -8,8 +8,10 @@ import pytest
 from chain_rig import TENANT
 from slack_rig import TEAM, SlackRig
 
+from api.status import pipeline_status
 from connections.slack_connection import SlackAuth, SlackConnection
 from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
+from ingestion.first_load import FirstLoadPorts, load_memory, note_asked
 from ingestion.slack.errors import RefusedError, error_of
 from messaging.contracts import IngestionEvent, SourceWork
 from messaging.queues import INGESTION_EVENTS
@@ -409,6 +411,122 @@ async def test_an_app_that_may_not_read_private_channels_reads_the_others(rig: S
     await rig.ask("poll")
     assert await contents(rig, (deal, ts)) == ["hello"]
     assert (await rig.stored_connection()).status == "active"
+
+
+async def test_a_channel_that_always_fails_is_set_aside_and_holds_up_no_other(rig: SlackRig) -> None:
+    slack = rig.workspace
+    bad, good, last = (
+        slack.create_channel(name, user="U0ANN", members=[slack.bot_user_id], channel_id=channel_id).id
+        for name, channel_id in (("bad", "C0AAAAAAA"), ("good", "C0BBBBBBB"), ("last", "C0CCCCCCC"))
+    )
+    await rig.ask("poll")
+    untold(rig)
+    made = [(channel, slack.post(channel, "hello", user="U0ANN")) for channel in (bad, good, last)]
+    rig.simulator.api.faults.add("internal-error", path=f"channel={bad}", times=None)
+    await rig.ask("poll")
+    assert await contents(rig, *made) == [None, "hello", "hello"], "the others do not wait for it"
+    await pass_time(rig, minutes=5)
+    told = await sync_error(rig)
+    assert bad in told and "internal_error" in told and "leftOut" in told
+    assert good not in told
+    # More that is missed meanwhile, in a channel that goes on and in the one that does not.
+    made += [(channel, slack.post(channel, "later", user="U0ANN")) for channel in (bad, good)]
+    rig.wait(60)
+    await rig.ask("poll")
+    await pass_time(rig, minutes=2)
+    assert await contents(rig, *made) == [None, "hello", "hello", None, "later"]
+    assert bad in await sync_error(rig)
+    rig.simulator.api.faults.clear()
+    await rig.ask("poll")
+    assert await contents(rig, *made) == ["hello", "hello", "hello", "later", "later"], "nothing of it is lost"
+    assert await sync_error(rig) == ""
+
+
+@pytest.mark.parametrize("work", ["sweep", "catch-up"])
+async def test_what_a_deep_walk_leaves_out_of_a_failing_channel_is_owed_to_it(rig: SlackRig, work: str) -> None:
+    slack = rig.workspace
+    bad, good = (
+        slack.create_channel(name, user="U0ANN", members=[slack.bot_user_id], channel_id=channel_id).id
+        for name, channel_id in (("bad", "C0AAAAAAA"), ("good", "C0BBBBBBB"))
+    )
+    old = f"{int(rig.now.timestamp()) - 20 * 86_400}.000100"
+    roots = [(channel, slack.post(channel, "root", user="U0ANN", ts=old)) for channel in (bad, good)]
+    gone = [(channel, slack.post(channel, "gone", user="U0ANN")) for channel in (bad, good)]
+    await rig.deliver()
+    await rig.ask("poll")
+    untold(rig)
+    late = [(channel, slack.post(channel, "late", user="U0BOB", thread_ts=root)) for channel, root in roots]
+    for channel, ts in gone:
+        slack.delete_message(channel, ts)
+    rig.simulator.api.faults.add("server-error", path=f"channel={bad}", times=None)
+    await (rig.ask("sweep") if work == "sweep" else rig.ask("poll", ids={"since": ["1"]}))
+    await pass_time(rig, minutes=6)
+    assert await contents(rig, *late) == [None, "late"]
+    assert bad in await sync_error(rig)
+    rig.simulator.api.faults.clear()
+    if work == "sweep":
+        assert [(await rig.message(*one)).status for one in gone] == ["active", "deleted"]
+        await rig.ask("sweep")
+        assert [(await rig.message(*one)).status for one in gone] == ["deleted", "deleted"]
+    else:
+        await rig.ask("poll")
+    assert await contents(rig, *late) == ["late", "late"]
+    assert await sync_error(rig) == ""
+
+
+async def test_a_first_load_goes_on_beside_a_channel_that_fails_and_ends_with_it(rig: SlackRig) -> None:
+    slack = rig.workspace
+    untold(rig)
+    channels = [
+        slack.create_channel(name, user="U0ANN", members=[slack.bot_user_id], channel_id=channel_id).id
+        for name, channel_id in (("bad", "C0AAAAAAA"), ("good", "C0BBBBBBB"), ("last", "C0CCCCCCC"))
+    ]
+    made = [(channel, slack.post(channel, "hello", user="U0ANN")) for channel in channels]
+    rig.simulator.api.faults.add("fatal-error", path=f"channel={channels[0]}", times=None)
+    await note_asked(rig.connection, _load_ports(rig))
+    await rig.ask("history")
+    assert await contents(rig, *made) == [None, "hello", "hello"]
+    notes = (await load_memory(rig.connection, rig.services.states)).metadata
+    assert notes.finished_at is None and notes.waiting_for is not None
+    assert channels[0] in notes.waiting_for and "leftOut" in notes.waiting_for
+    rig.simulator.api.faults.clear()
+    await pass_time(rig, minutes=10)
+    assert await contents(rig, *made) == ["hello"] * 3
+    notes = (await load_memory(rig.connection, rig.services.states)).metadata
+    assert notes.finished_at is not None and notes.waiting_for is None
+
+
+async def test_a_slack_that_is_away_as_a_whole_sets_no_channel_aside(rig: SlackRig) -> None:
+    slack = rig.workspace
+    made = [slack.create_channel(f"c{number}", user="U0ANN", members=[slack.bot_user_id]).id for number in range(6)]
+    untold(rig)
+    written = [(channel, slack.post(channel, "hello", user="U0ANN")) for channel in made]
+    rig.simulator.api.faults.add("unavailable-html", path="/api/conversations.history", times=None)
+    with pytest.raises(TransientError, match="channel C"):
+        await rig.source.run(rig.connection, _poll(rig), rig.now + timedelta(minutes=1))
+    tries = len(rig.simulator.api.calls_of("conversations.history"))
+    assert tries <= 8, "two channels tell enough"
+    rig.simulator.api.faults.clear()
+    await rig.ask("poll")
+    assert await contents(rig, *written) == ["hello"] * 6
+
+
+def _load_ports(rig: SlackRig) -> FirstLoadPorts:
+    return FirstLoadPorts(rig.bus, rig.services.states, lambda: rig.now)
+
+
+async def pass_time(rig: SlackRig, *, minutes: int) -> None:
+    """Let so much time pass, doing what is due in it."""
+    for _ in range(minutes * 2):
+        rig.wait(30)
+        await rig.settle()
+
+
+async def sync_error(rig: SlackRig) -> str:
+    """What ``status`` says of the connection's work."""
+    status = await pipeline_status(rig.services)
+    [told] = [one for one in status["connections"] if one["connectionId"] == rig.connection.connection_id]
+    return str(told["error"] or "")
 
 
 def _work(rig: SlackRig, work: Literal["poll", "sweep"], since: str | None = None) -> SourceWork:
