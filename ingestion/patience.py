@@ -16,6 +16,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
+FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT = timedelta(seconds=5)
 """A pause that is longer is not waited for here: the work comes back later."""
 NO_MORE_AFTER = timedelta(minutes=1)
@@ -29,16 +30,16 @@ async def patiently(what: str, call: Callable[[], Awaitable[T]]) -> T:
     """*call*'s result, asked for up to four times within a minute, with short pauses, while the errors are of the kind
     that pass.
 
-    *what* names the call in the log, where each pause is a line.
+    *what* names the call in the log, where each pause after a failure is a line.
     """
     _asked.set(what)
     async for attempt in stamina.retry_context(
         on=_pause,
         attempts=ATTEMPTS,
         timeout=NO_MORE_AFTER,
-        wait_initial=0.5,
+        wait_initial=FIRST_WAIT_SECONDS,
         wait_max=LONGEST_WAIT,
-        wait_jitter=0.5,
+        wait_jitter=FIRST_WAIT_SECONDS,
     ):
         with attempt:
             return await call()
@@ -46,6 +47,10 @@ async def patiently(what: str, call: Callable[[], Awaitable[T]]) -> T:
 
 
 def _log_retry(details: RetryDetails) -> None:
+    if isinstance(details.caused_by, TransientError) and details.caused_by.after is not None:
+        # A limit that is kept is no failure, and a first load keeps one at every other call.
+        log.debug("%s: waits %.1f s: %s", _asked.get(details.name), details.wait_for, details.caused_by)
+        return
     log.warning(
         "%s: try %d of %d failed, the next is in %.1f s: %s",
         _asked.get(details.name),
