@@ -7,18 +7,20 @@ from typing import Any
 import msgspec
 import pytest
 from polled_org import TENANT
-from pushed_org import HttpDoor, PushedOrg
+from pushed_org import SAMPLES, HttpDoor, PushedOrg, as_of
 
 from ingestion.errors import CredentialError, TransientError
 from ingestion.salesforce.csv_export import bulk_records
 from ingestion.salesforce.errors import ObjectError
+from ingestion.salesforce.history import HistoryReader
 from ingestion.salesforce.outbound_message import ACK
 from ingestion.salesforce.refresh import refresh
+from ingestion.source import Position
 from ingestion.work import handle_source_work
 from local.salesforce.pushes import Pushes
 from local.salesforce.schema import Field
 from messaging.bus import BusUnavailableError
-from messaging.contracts import SourceWork
+from messaging.contracts import IngestionEvent, SourceWork
 from messaging.times import to_text
 from processors.outcome import DONE, Later
 
@@ -47,7 +49,12 @@ async def test_trap_01_messages_carry_no_signature_so_address_and_org_are_checke
         await asyncio.to_thread(wrong.deliver)
         wrong.stop()
     assert (wrong.waiting, door.answers[0].status) == (1, 404)
+    message = (SAMPLES / "outbound" / "derived_obm_account_1.xml").read_bytes()
+    assert (await org.post(message, kind="text/xml")).status == 403, "it is of another org"
     assert await org.asked() == []
+    own = as_of(org.org.org_id, message, b"00D5g000000OPENEA4")
+    assert (await org.post(own, kind="text/xml")).status == 200
+    assert len(await org.asked()) == 1
 
 
 async def test_trap_02_only_the_exact_ack_ends_a_message(org: PushedOrg) -> None:
@@ -206,13 +213,14 @@ async def test_trap_12_what_the_user_may_not_see_is_said(org: PushedOrg) -> None
     assert "API calls of 24 hours are left" in told["limits", "ok"].detail
 
 
-async def test_trap_13_and_15_a_short_response_is_not_the_end(org: PushedOrg) -> None:
-    """The next page is asked for by the last row, never by the relative nextRecordsUrl."""
+async def test_trap_13_the_relative_address_of_a_next_page_is_never_followed(org: PushedOrg) -> None:
     org.api.page_cap = 3
     made = {org.org.create("Account", {"Name": "A"}) for _ in range(20)}
     await org.poll()
+    await org.sweep()
     assert org.seen.records("Account").keys() == made
-    assert not [call for call in org.api.calls if "/query/0r8" in call.path]
+    assert [call.path for call in org.api.calls if "/queryAll" in call.path]
+    assert not [call for call in org.api.calls if "0r8" in call.path], "the last row says where the next page begins"
 
 
 async def test_trap_14_a_refreshed_sandbox_is_another_org(org: PushedOrg) -> None:
@@ -221,11 +229,32 @@ async def test_trap_14_a_refreshed_sandbox_is_another_org(org: PushedOrg) -> Non
         await org.work_ports.sources["salesforce"].check(connection)
 
 
-def test_trap_16_csv_of_jobs_has_line_breaks_quotes_marks_and_nul() -> None:
+async def test_trap_15_a_short_response_is_not_the_end(org: PushedOrg) -> None:
+    await org.connect("Account", page_size=10)
+    org.api.page_cap = 3
+    made = {org.org.create("Account", {"Name": "A"}) for _ in range(20)}
+    report = await org.poll()
+    assert report.objects["Account"].finished
+    assert org.seen.records("Account").keys() == made
+
+
+async def test_trap_16_csv_of_jobs_has_line_breaks_quotes_marks_and_nul_and_ends_with_a_word(org: PushedOrg) -> None:
     page = '\ufeff"Id","Name"\n"1","two\nlines, ""quoted""\0"\n'.encode()
     assert bulk_records(page, {"Id": "id", "Name": "string"}, "p") == [{"Id": "1", "Name": 'two\nlines, "quoted"'}]
     with pytest.raises(ObjectError):
         bulk_records(b'"Id"\n"1', {"Id": "id"}, "p")
+    connection = await org.connect("Account", page_size=2)
+    texts = {org.org.create("Account", {"Description": f'{n}\n"said", she'}): f'{n}\n"said", she' for n in range(5)}
+    reader = HistoryReader(org.ports, {}, bulk_from=0, pause_seconds=0)
+    position: Position | None = None
+    events: list[IngestionEvent] = []
+    for _ in range(20):
+        loaded = await reader.page(connection, position)
+        events, position = [*events, *loaded.events], loaded.next_position
+        if position is None:
+            break
+    assert position is None, "the locator of the last page is the word null"
+    assert {one.source_id: one.record["Description"] for one in events if one.object_type == "Account"} == texts
 
 
 async def test_trap_17_wildcards_are_no_ids(org: PushedOrg) -> None:
@@ -235,6 +264,21 @@ async def test_trap_17_wildcards_are_no_ids(org: PushedOrg) -> None:
         [work] = await org.asked()
         assert work.ids == {"Account": []}
         assert work.push == {"everythingSince": "1970-01-01T00:00:00.001Z"}
+    await org.poll()
+    transaction, began = org.org.begin(), org.clock()
+    late = transaction.create("Account", {"Name": "Late"})
+    for _ in range(2):
+        org.pass_time(timedelta(hours=1))
+        org.org.create("Account", {"Name": "Newer"})
+        await org.poll()
+    transaction.commit()
+    await org.poll()
+    assert late not in org.seen.records("Account"), "it is stamped two hours before what is read again"
+    header = {"entityName": "Account", "changeType": "GAP_OVERFLOW", "recordIds": ["000000000000000AAA"]}
+    await org.post({"ChangeEventHeader": {**header, "commitTimestamp": int(began.timestamp() * 1000)}})
+    assert set(await org.work()) == {DONE}
+    await org.poll()
+    assert late in org.seen.records("Account")
 
 
 async def test_trap_18_a_session_ends_without_notice(org: PushedOrg) -> None:
