@@ -8,6 +8,7 @@ from composition import services
 from messaging import tracing
 from operations.dead_letters import drain
 from operations.reconciliation import observe, reconcile
+from operations.text_sweep import slice_at, sweep_texts
 from shards.request_charges import charged
 
 blueprint = func.Blueprint()
@@ -30,3 +31,11 @@ async def expire_payloads(timer: func.TimerRequest) -> None:
     """Delete large payloads that no message can name any more."""
     app = services()
     await app.blobs.delete_older(app.clock() - timedelta(days=app.settings.payload_days))
+
+
+@blueprint.timer_trigger("timer", "0 43 * * * *", run_on_startup=False, use_monitor=True)
+@charged
+async def sweep_file_texts(timer: func.TimerRequest) -> None:
+    """Delete the texts of files that nothing names, of the hour's slice of all texts."""
+    app = services()
+    await sweep_texts(app.text_sweep, slice_at(app.clock()))

@@ -194,11 +194,16 @@ BEHIND: Final = Metric(
     "Shards that a stage has not finished",
 )  # fmt: skip
 
+ORPHANED_TEXTS: Final = Metric(
+    "shardline.texts.orphaned", "counter", "{text}", (OUTCOME,),
+    "Texts of files that no shard names: deleted, or left for later because an event may still name them",
+)  # fmt: skip
+
 METRICS: Final = (
     MESSAGES, RETRIED, PARKED, BATCH_SIZE, BATCH_DURATION, LAG_STORED, LAG_EMBEDDED, VECTORS,
     REQUEST_UNITS, STORE_REQUESTS, THROTTLED, BUS_SENDS, BUS_SENT,
     SOURCE_CALLS, SOURCE_ROWS, SOURCE_EVENTS, SOURCE_DURATION, CONNECTION_LAG, BUDGET_LEFT, EMPTY_PASSES, EXPIRY_LEFT,
-    OLDEST_AGE, DEPTH, DEAD_LETTERS, PARKED_NOW, BEHIND,
+    OLDEST_AGE, DEPTH, DEAD_LETTERS, PARKED_NOW, BEHIND, ORPHANED_TEXTS,
 )  # fmt: skip
 """All there are."""
 
@@ -429,6 +434,12 @@ class Metrics:
     def behind(self, counts: Mapping[str, int]) -> None:
         """So many shards wait for each stage."""
         self._gauges[BEHIND].replace((count, {STAGE: stage}) for stage, count in counts.items())
+
+    def orphaned_texts(self, *, deleted: int, left: int) -> None:
+        """So many texts that no shard names were found: *left* are those that an event may still name."""
+        for outcome, count in (("deleted", deleted), ("later", left)):
+            if count:
+                self._counters[ORPHANED_TEXTS].add(count, {OUTCOME: outcome})
 
     def observe_store(self, charges: Callable[[], Sequence[Charge]]) -> None:
         """Export what *charges* has added up by then, at each export."""

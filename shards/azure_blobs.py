@@ -1,7 +1,7 @@
 """Large content in Azure Blob Storage: the twin for the home on Azure."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -123,10 +123,16 @@ class AzureBlobStore:
             )
         return content
 
-    async def delete(self, tenant_id: str, references: Sequence[str]) -> int:
-        """Delete content for good; how many there were."""
+    async def delete(self, tenant_id: str, references: Sequence[str], *, put_before: datetime | None = None) -> int:
+        """Delete content for good, with *put_before* only what was last put before then; how many there were.
+
+        As in :meth:`delete_older`, what was put less than a second before then stays.
+        """
         names = [checked_reference(tenant_id, reference) for reference in dict.fromkeys(references)]
-        return sum(await results_of(map(self._delete, names)))
+        unchanged: dict[str, Any] = {}
+        if put_before is not None:
+            unchanged["if_unmodified_since"] = put_before - _WHOLE_SECOND
+        return sum(await results_of(self._delete(name, **unchanged) for name in names))
 
     async def delete_older(self, before: datetime) -> int:
         """Delete what passes and was last put before then, of all tenants; how many there were.
@@ -138,8 +144,21 @@ class AzureBlobStore:
         while (page := await self._call(partial(anext, pages, None))) is not None:
             blobs: list[BlobProperties] = [blob async for blob in page]
             old = [blob for blob in blobs if blob.last_modified + _WHOLE_SECOND <= before]
-            deleted += sum(await results_of(self._delete(blob.name, blob.etag) for blob in old))
+            unchanged: dict[str, Any] = {"match_condition": MatchConditions.IfNotModified}
+            deleted += sum(await results_of(self._delete(blob.name, etag=blob.etag, **unchanged) for blob in old))
         return deleted
+
+    async def kept(self, beginning: str, before: datetime) -> AsyncIterator[list[str]]:
+        """What was last put before then under a hash that begins with *beginning*, a tenant's after another's.
+
+        As in :meth:`delete_older`, what was put less than a second before then is left out.
+        """
+        spaces = self._container.walk_blobs(name_starts_with=f"{KEPT}/", delimiter="/").by_page()
+        while (page := await self._call(partial(anext, spaces, None))) is not None:
+            for space in [space.name async for space in page]:
+                blobs = self._container.list_blobs(name_starts_with=f"{space}{beginning}").by_page()
+                while (found := await self._call(partial(anext, blobs, None))) is not None:
+                    yield [blob.name async for blob in found if blob.last_modified + _WHOLE_SECOND <= before]
 
     async def close(self) -> None:
         """Close the client, when there is one."""
@@ -147,12 +166,11 @@ class AzureBlobStore:
             await self._made.close()
             self._made = None
 
-    async def _delete(self, name: str, etag: str | None = None) -> bool:
-        """Delete the blob, with *etag* only as long as it is the same; whether it was deleted."""
-        unchanged: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
+    async def _delete(self, name: str, **unchanged: Any) -> bool:
+        """Delete the blob, on the conditions of *unchanged* as the SDK takes them; whether it was deleted."""
         blob = self._container.get_blob_client(name)
         try:
-            await self._call(partial(blob.delete_blob, **(unchanged if etag else {})), *_GONE_OR_NEWER)
+            await self._call(partial(blob.delete_blob, **unchanged), *_GONE_OR_NEWER)
         except _GONE_OR_NEWER:
             return False
         return True

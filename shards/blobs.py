@@ -5,7 +5,7 @@ of messages).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Final, Literal, Protocol
@@ -19,6 +19,7 @@ PASSING: Final = "messages"
 
 _REFERENCE = re.compile(r"(?:payloads|messages)/(?P<tenant>.+)/(?P<digest>[0-9a-f]{64})\Z")
 _OTHER = re.compile(r"[^a-z0-9-]")
+_BYTES = re.compile(r"(?:=[0-9a-f]{2})+")
 
 LONGEST_SPACE = 128
 """Characters of a tenant's space in a reference; a file name may have 255 and a blob's name 1,024."""
@@ -72,6 +73,23 @@ def tenant_space(tenant_id: str) -> str:
     return space[: LONGEST_SPACE - len(ending)] + ending
 
 
+def tenant_of_space(space: str) -> str | None:
+    """The id of the tenant that has *space*, as far as its name tells: None for one that was cut, or is no space."""
+    try:
+        tenant_id = _BYTES.sub(
+            lambda match: bytes.fromhex(match[0].replace("=", "")).decode(errors="surrogatepass"), space
+        )
+    except UnicodeDecodeError:
+        return None
+    return tenant_id if tenant_id and tenant_space(tenant_id) == space else None
+
+
+def space_of(reference: str) -> str | None:
+    """The tenant's space that *reference* names something in; None when it is malformed."""
+    match = _REFERENCE.match(reference)
+    return match["tenant"] if match else None
+
+
 def checked_reference(tenant_id: str, reference: str) -> str:
     """*reference*, when it names something in the space of *tenant_id*.
 
@@ -102,8 +120,10 @@ class BlobStore(Protocol):
             BlobTooLargeError: it has more bytes than *limit*.
         """
 
-    async def delete(self, tenant_id: str, references: Sequence[str]) -> int:
+    async def delete(self, tenant_id: str, references: Sequence[str], *, put_before: datetime | None = None) -> int:
         """Delete content for good; how many there were.
+
+        With *put_before* only what was last put before then: content put again meanwhile stays.
 
         Raises:
             BlobMissingError: a reference is malformed or another tenant's; nothing is deleted.
@@ -114,6 +134,10 @@ class BlobStore(Protocol):
 
         Content put again meanwhile stays.
         """
+
+    def kept(self, beginning: str, before: datetime) -> AsyncIterator[list[str]]:
+        """What all tenants have in :data:`KEPT`, as far as its hash begins with *beginning* (hexadecimal digits) and it
+        was last put before then: the references, in pages."""
 
     async def close(self) -> None:
         """Give back connections."""

@@ -25,19 +25,13 @@ class _Part(msgspec.Struct, rename="camel", omit_defaults=True):
     page: int | None = None
 
 
-class _Owner(msgspec.Struct, rename="camel", kw_only=True):
-    """Whose text a document is; the rest of it is not looked at."""
-
+class _Document(msgspec.Struct, rename="camel", kw_only=True):
     instance: str
     external_id: str
-
-
-class _Document(_Owner, rename="camel", kw_only=True):
     version: str
     parts: list[_Part]
 
 
-_owners = codec.decoder(_Owner)
 _documents = codec.decoder(_Document)
 
 
@@ -60,6 +54,19 @@ def read_text_document(content: bytes, owners: Collection[tuple[str, str]]) -> l
     if (document.instance, document.external_id) not in owners:
         raise FileTextInvalidError(f"the content is the text of another record, {document.external_id[:200]}")
     return [TextPart(part.heading, part.text, part.page) for part in document.parts]
+
+
+async def text_owner(blobs: BlobStore, tenant_id: str, reference: str) -> tuple[str, str] | None:
+    """Instance and external id of the record whose text is under *reference*; None when no text of a file is there.
+
+    Raises:
+        StoreUnavailableError: the store is away.
+    """
+    try:
+        document = _documents.decode(await blobs.get(tenant_id, reference, limit=LARGEST_DOCUMENT))
+    except (BlobMissingError, BlobTooLargeError, codec.DecodeError):
+        return None
+    return document.instance, document.external_id
 
 
 async def put_text(
@@ -102,12 +109,9 @@ async def delete_text(
     Raises:
         StoreUnavailableError: the store is away.
     """
-    own = []
-    for reference in references:
-        try:
-            owner = _owners.decode(await blobs.get(tenant_id, reference, limit=LARGEST_DOCUMENT))
-        except (BlobMissingError, BlobTooLargeError, codec.DecodeError):
-            continue
-        if (owner.instance, owner.external_id) == (instance, external_id):
-            own.append(reference)
+    own = [
+        reference
+        for reference in references
+        if await text_owner(blobs, tenant_id, reference) == (instance, external_id)
+    ]
     return await blobs.delete(tenant_id, own) if own else 0

@@ -3,9 +3,10 @@
 import asyncio
 import fcntl
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,9 @@ from shards.blobs import (
 from shards.store import StoreUnavailableError
 
 T = TypeVar("T")
+
+PAGE = 1000
+"""References that :meth:`FolderBlobStore.kept` gives at a time."""
 
 _UNFINISHED = "unfinished-"
 _LOCK = "payloads.lock"
@@ -72,14 +76,24 @@ class FolderBlobStore:
             )
         return content
 
-    async def delete(self, tenant_id: str, references: Sequence[str]) -> int:
-        """Delete content for good; how many there were."""
+    async def delete(self, tenant_id: str, references: Sequence[str], *, put_before: datetime | None = None) -> int:
+        """Delete content for good, with *put_before* only what was last put before then; how many there were."""
         paths = [self._folder / checked_reference(tenant_id, reference) for reference in dict.fromkeys(references)]
-        return await self._run(lambda: sum(map(_unlink, paths)))
+        if put_before is None:
+            return await self._run(lambda: sum(map(_unlink, paths)))
+        before = put_before.timestamp()
+        return await self._run(lambda: sum(self._delete_if_older(path, before) for path in paths))
 
     async def delete_older(self, before: datetime) -> int:
         """Delete what passes and was last put before then, of all tenants, and unfinished files as old."""
         return await self._run(lambda: self._delete_older(before.timestamp()))
+
+    async def kept(self, beginning: str, before: datetime) -> AsyncIterator[list[str]]:
+        """What was last put before then under a hash that begins with *beginning*, a tenant's after another's."""
+        for space in await self._run(lambda: sorted((self._folder / KEPT).iterdir())):
+            found = await self._run(partial(self._older_in, space, beginning, before.timestamp()))
+            for start in range(0, len(found), PAGE):
+                yield found[start : start + PAGE]
 
     async def close(self) -> None:
         """Nothing is kept open."""
@@ -99,18 +113,26 @@ class FolderBlobStore:
     def _delete_older(self, before: float) -> int:
         deleted = 0
         for path in self._passing.glob("*/*"):
-            # Looked at and deleted under one lock, so that no put comes between.
-            with self._locked(fcntl.LOCK_EX):
-                if _is_older(path, before) and _unlink(path) and not path.name.startswith(_UNFINISHED):
-                    deleted += 1
+            if self._delete_if_older(path, before) and not path.name.startswith(_UNFINISHED):
+                deleted += 1
         for path in (self._folder / KEPT).glob(f"*/{_UNFINISHED}*"):
             if _is_older(path, before):
                 _unlink(path)
         return deleted
 
+    def _delete_if_older(self, path: Path, before: float) -> bool:
+        """Delete the file if it was last put before then, which is seen under one lock: no put comes between."""
+        with self._locked(fcntl.LOCK_EX):
+            return _is_older(path, before) and _unlink(path)
+
+    def _older_in(self, space: Path, beginning: str, before: float) -> list[str]:
+        """The references of one tenant's files whose hash begins so and that were last put before then."""
+        names = sorted(path.name for path in space.glob(f"{beginning}*") if _is_older(path, before))
+        return [f"{KEPT}/{space.name}/{name}" for name in names if not name.startswith(_UNFINISHED)]
+
     @contextmanager
     def _locked(self, operation: int) -> Generator[None]:
-        """Hold the folder's lock, which keeps :meth:`put` and :meth:`delete_older` of all processes apart."""
+        """Hold the folder's lock, which keeps :meth:`put` and what deletes the old apart, in all processes."""
         with (self._folder / _LOCK).open("ab") as lock:
             fcntl.flock(lock, operation)
             yield

@@ -40,8 +40,13 @@ def test_the_routes_are_those_of_the_documented_api(index: AppIndex) -> None:
     assert index.http
 
 
-def test_the_timers_are_those_of_polls_reconciliation_and_old_payloads(index: AppIndex) -> None:
-    assert sorted(function.name for function in index.timers) == ["expire_payloads", "poll_due", "reconcile_stages"]
+def test_the_timers_are_those_of_polls_reconciliation_and_what_goes(index: AppIndex) -> None:
+    assert sorted(function.name for function in index.timers) == [
+        "expire_payloads",
+        "poll_due",
+        "reconcile_stages",
+        "sweep_file_texts",
+    ]
 
 
 def test_signatures_are_what_the_worker_can_index(index: AppIndex) -> None:

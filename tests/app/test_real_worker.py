@@ -213,7 +213,7 @@ async def test_the_poll_timer_asks_for_connections_that_are_due(local: LocalWork
     await local.home.queues.complete(held)
 
 
-@pytest.mark.parametrize("name", ["reconcile_stages", "expire_payloads"])
+@pytest.mark.parametrize("name", ["reconcile_stages", "expire_payloads", "sweep_file_texts"])
 async def test_each_other_timer_runs(local: LocalWorker, name: str) -> None:
     await local.run(name, timer_tick(last=utc_now(), due=utc_now(), past_due=True))
 
@@ -268,8 +268,13 @@ async def test_a_reader_reads_what_the_worker_wrote(local: LocalWorker) -> None:
 
 async def test_no_function_is_left_untried(local: LocalWorker) -> None:
     """The functions that this module runs are all there are."""
-    tried = {*FUNCTION_OF_QUEUE.values(), "poll_due", "reconcile_stages", "expire_payloads", "prepare_changed_shards"}
-    assert local.worker.functions.keys() == tried | {
+    assert local.worker.functions.keys() == {
+        *FUNCTION_OF_QUEUE.values(),
+        "poll_due",
+        "reconcile_stages",
+        "expire_payloads",
+        "sweep_file_texts",
+        "prepare_changed_shards",
         "health",
         "status",
         "search",

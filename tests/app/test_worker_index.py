@@ -91,6 +91,7 @@ BINDINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "reconcile_stages": timer("%SHARDLINE_RECONCILE_SCHEDULE%"),
     "expire_payloads": timer("0 17 3 * * *"),
+    "sweep_file_texts": timer("0 43 * * * *"),
 }
 """Each function by name. A function that is new needs its line here, and its rights and settings in infra/."""
 

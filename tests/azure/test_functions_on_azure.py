@@ -90,7 +90,7 @@ async def test_the_status_tells_of_every_queue(home: AzureHome) -> None:
     assert told["queues"].keys() == QUEUES.keys()
 
 
-@pytest.mark.parametrize("name", ["poll_due", "reconcile_stages", "expire_payloads"])
+@pytest.mark.parametrize("name", ["poll_due", "reconcile_stages", "expire_payloads", "sweep_file_texts"])
 async def test_each_timer_runs(home: AzureHome, name: str) -> None:
     await home.host.fire(name)
 

@@ -5,22 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_rig import TENANT, Rig, moment
+from chain_rig import TENANT, Rig
 from counting_model import CountingModel, notes
+from file_events import ANN, CUSTOMER, file, id_of, is_there, kept
 
-from messaging.contracts import EventType, IngestionEvent
 from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS, SHARD_EMISSION
 from operations.replay import ReplaySelection, replay, select
 from processors.preparation import TEXTS_AT_ONCE
-from shards.blobs import BlobMissingError
 from shards.file_text import put_text, text_document
-from shards.identity import shard_id
 from shards.model import Chunk, Shard
 from shards.store import StoreUnavailableError
 from shards.types import TextPart
 
-CUSTOMER = "C0customer"
-ANN, BOB = "user:ann@acme.example", "user:bob@acme.example"
+BOB = "user:bob@acme.example"
 
 
 @pytest.fixture
@@ -37,43 +34,6 @@ async def rig(tmp_path: Path, model: CountingModel, chain_functions: None) -> As
         await made.close()
 
 
-def file(
-    version: int,
-    ref: str | None = None,
-    *,
-    file_id: str = "F1",
-    name: str = "Term sheet.pdf",
-    acl: list[str] | None = None,
-    event_type: EventType = "update",
-    **fields: Any,
-) -> IngestionEvent:
-    found = {"path": f"/Deals/{name}", "acl": [ANN] if acl is None else acl, "content": {"ref": ref}}
-    payload = {"id": file_id, "name": name, "mimeType": "application/pdf", "version": str(version), "shardline": found}
-    return IngestionEvent(
-        tenant_id=TENANT,
-        source="gdrive",
-        source_id=file_id,
-        event_type=event_type,
-        observed_at=moment(version),
-        read_at=moment(version),
-        payload=payload | fields,
-        event_id=f"{version}.{ref}.{acl}.{name}",
-        instance=CUSTOMER,
-        object_type="file",
-        source_version=str(version),
-    )
-
-
-async def kept(rig: Rig, version: int, *texts: str, file_id: str = "F1") -> str:
-    """The reference of a text of one page a text, put into the blob store."""
-    parts = [TextPart(f"Part {page}", text, page) for page, text in enumerate(texts, 1)]
-    return await put_text(rig.services.blobs, TENANT, file_id, str(version), parts, instance=CUSTOMER)
-
-
-def id_of(file_id: str = "F1") -> str:
-    return shard_id(TENANT, "gdrive", CUSTOMER, "file", file_id)
-
-
 async def shard(rig: Rig, file_id: str = "F1") -> Shard:
     found = await rig.store.get(TENANT, id_of(file_id))
     assert found is not None
@@ -82,14 +42,6 @@ async def shard(rig: Rig, file_id: str = "F1") -> Shard:
 
 async def chunks(rig: Rig, file_id: str = "F1") -> list[Chunk]:
     return await rig.store.chunks(TENANT, id_of(file_id))
-
-
-async def is_there(rig: Rig, reference: str) -> bool:
-    try:
-        await rig.services.blobs.get(TENANT, reference)
-    except BlobMissingError:
-        return False
-    return True
 
 
 async def test_the_text_is_chunked_with_its_pages_and_embedded(rig: Rig, model: CountingModel) -> None:

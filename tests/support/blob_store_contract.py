@@ -1,12 +1,12 @@
 """What every blob store does. A store's own test class inherits this and gives it a ``blobs`` fixture."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from messaging.times import utc_now
-from shards.blobs import KEPT, PASSING, BlobMissingError, BlobStore, BlobTooLargeError, blob_reference
+from shards.blobs import KEPT, PASSING, BlobMissingError, BlobStore, BlobTooLargeError, blob_reference, content_hash
 
 ACME, GLOBEX = "acme", "globex"
 UMLAUTS = "Müller & Söhne/東京 .."
@@ -127,6 +127,31 @@ class BlobStoreContract:
         with pytest.raises(BlobMissingError):
             await blobs.get(ACME, passing)
         assert await blobs.delete(ACME, [kept, passing]) == 1
+
+    async def test_what_is_kept_is_listed_by_the_beginning_of_its_hash_and_by_age(self, blobs: BlobStore) -> None:
+        later, earlier = utc_now() + timedelta(hours=1), utc_now() - timedelta(hours=1)
+        contents = [f"content {number}".encode() for number in range(20)]
+        put = {await blobs.put(tenant, content) for tenant in (ACME, GLOBEX, UMLAUTS) for content in contents}
+        await blobs.put(ACME, b"passing", space=PASSING)
+
+        async def listed(beginning: str, before: datetime = later) -> list[str]:
+            return [reference async for page in blobs.kept(beginning, before) for reference in page]
+
+        for beginning in ("", content_hash(contents[0])[:1], content_hash(contents[1])[:2], content_hash(b"none")):
+            found = await listed(beginning)
+            assert len(found) == len(set(found))
+            assert set(found) == {one for one in put if one.rpartition("/")[2].startswith(beginning)}
+            assert await listed(beginning, earlier) == []
+
+    async def test_what_was_put_since_then_is_not_deleted(self, blobs: BlobStore) -> None:
+        references = [await blobs.put(ACME, content) for content in (b"first", b"second")]
+        missing = blob_reference(ACME, b"never put")
+
+        assert await blobs.delete(ACME, references, put_before=utc_now() - timedelta(hours=1)) == 0
+        assert await blobs.get(ACME, references[0]) == b"first"
+        later = utc_now() + timedelta(hours=1)
+        assert await blobs.delete(ACME, [*references, missing], put_before=later) == 2
+        assert [page async for page in blobs.kept("", later) if page] == []
 
     async def test_content_put_again_counts_as_new(self, blobs: BlobStore) -> None:
         again = await blobs.put(ACME, b"put again", space=PASSING)

@@ -1,5 +1,6 @@
 """What is counted: each metric is on the page, has the attributes it says, and counts what it is named for."""
 
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from captured_telemetry import Captured
 from chain_rig import Rig, current, event, moment
+from file_events import file, kept
 from polling_rig import PollingRig
 
 from connections.salesforce_connection import SalesforceConnection
@@ -18,6 +20,7 @@ from messaging.contracts import ChunkReference, EmbeddingJob
 from messaging.queues import EMBEDDING_JOBS, INGESTION_EVENTS, QUEUES, SHARD_EMISSION
 from messaging.times import to_text, utc_now
 from operations.metrics import FRESH_FOR, INTEGRATION_FUNCTIONS, METRICS, Metrics, SourceRun, StageMeter
+from operations.text_sweep import sweep_texts
 from processors.change_feed import prepare_changes
 from processors.delivery import FIRST_DELAY
 from processors.outcome import DONE, Later, Park
@@ -83,6 +86,7 @@ def take_every_way(metrics: Metrics) -> None:
     metrics.dead_letters(INGESTION_EVENTS, 2)
     metrics.parked({"failed": 1})
     metrics.behind({"embedded": 1})
+    metrics.orphaned_texts(deleted=1, left=1)
     charges = [Charge("normalize_events", "read", 3, 3.5, 1), Charge("prepare_changed_shards", "query", 1, 2.5, 0)]
     metrics.observe_store(lambda: charges)
 
@@ -300,3 +304,17 @@ def test_without_a_meter_the_run_is_counted_all_the_same() -> None:
     assert meter.events == {"salesforce": 1}
     assert meter.seconds == {"normalize": 0.5}
     take_every_way(meter.metrics)
+
+
+async def test_texts_that_nothing_names_are_counted_and_those_that_an_event_may_name(
+    rig: Rig, captured: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operations.text_sweep.PAUSE", timedelta(0))
+    for version in (1, 2):
+        left = await kept(rig, version, "Left behind.")
+        os.utime(rig.settings.blob_folder / left, (0, 0))
+        if version == 2:
+            await rig.send(file(2, left))
+        await sweep_texts(rig.services.text_sweep, "")
+    assert points(captured, "shardline.texts.orphaned", outcome="deleted") == [1]
+    assert points(captured, "shardline.texts.orphaned", outcome="later") == [1]
