@@ -325,8 +325,13 @@ async def test_any_the_process_is_killed_in_the_middle_of_a_run(org: SalesforceS
     await org.normalize()
     half = await org.texts(keys)
     assert 0 < half.count(None) < len(keys)
+    calls = org.simulator.api.calls_of(POLLED)
+    before = len(calls)
     org.wait(AFTER_A_KILL.total_seconds())
     await org.settle()
+    first, *_ = (call.soql for call in org.simulator.api.calls_of(POLLED)[before:] if call.soql)
+    last_read = sorted(key.external_id for key in keys)[9]
+    assert f"Id > '{last_read}'" in first, "it goes on behind the fifth page, the last whose rows are queued"
     await org.catch_up()
     assert await org.texts(keys) == texts
     assert {(await whole(org, key)).revision for key in keys} == {1}
