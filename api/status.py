@@ -99,6 +99,7 @@ async def _connections(services: "Services", now: datetime) -> list[dict[str, An
             "lagSeconds": None,
             "firstLoad": None,
             "purge": None,
+            "underWay": None,
             "cursors": {},
         }
         for one in unreadable
@@ -117,6 +118,7 @@ def _row(connection: Connection, states: list[Shard], now: datetime) -> dict[str
     loads = {key: state for key, state in remembered.items() if is_history(state)}
     of_work = [state for key, state in remembered.items() if key not in loads]
     errors = {str(state["errorMessage"]) for state in of_work if state.get("errorMessage")}
+    under_way = {str(text) for state in of_work if (text := _metadata(state).get("underWay"))}
     synced = remembered.get(_state_id(connection, connection_key(connection)), {}).get("lastSyncAt")
     told: dict[str, Any] = {"firstLoad": None, "purge": None}
     try:
@@ -134,6 +136,7 @@ def _row(connection: Connection, states: list[Shard], now: datetime) -> dict[str
         "lastSyncAt": synced,
         "lagSeconds": round((now - from_text(synced)).total_seconds()) if synced else None,
         **told,
+        "underWay": "; ".join(sorted(under_way)) or None,
         "cursors": {
             _metadata(state)["objectType"]: state.get("cursor") for state in of_work if "objectType" in _metadata(state)
         },

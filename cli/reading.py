@@ -113,10 +113,10 @@ def _first_load(told: dict[str, Any] | None) -> str:
 
 
 def _state(connection: dict[str, Any]) -> str:
-    """The connection's state, and how far the taking away of what it brought is."""
+    """The connection's state, what is under way, and how far the taking away of what it brought is."""
     purge = connection["purge"]
     if purge is None:
-        return str(connection["state"])
+        return "; ".join(str(connection[name]) for name in ("state", "underWay") if connection[name])
     if purge["finishedAt"]:
         return f"{connection['state']}, purged"
     waiting = f"; waiting for {purge['waitingFor']}" if purge["waitingFor"] else ""

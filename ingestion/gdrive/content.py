@@ -1,5 +1,6 @@
 """The text of a Drive file: downloaded or exported once for each version of its content, and kept in the blob store."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import timedelta
@@ -88,18 +89,51 @@ def content_version(file: Mapping[str, Any]) -> str:
     return f"modifiedTime:{file.get('modifiedTime', '')}"
 
 
+class RecentContents:
+    """Texts that a process has read lately: what tells of them may still be on its way to the store.
+
+    A file is often asked for twice within moments: by the log, and with the folder that it is in.
+    """
+
+    def __init__(self, most: int = 5_000) -> None:
+        self._most = most
+        self._found: OrderedDict[tuple[str, ...], Content] = OrderedDict()
+
+    def of(self, connection: DriveConnection, file: Mapping[str, Any]) -> Content | None:
+        """What was read of *file* last."""
+        return self._found.get(self._key(connection, file))
+
+    def keep(self, connection: DriveConnection, file: Mapping[str, Any], content: Content) -> None:
+        """Remember what was read of *file*."""
+        key = self._key(connection, file)
+        self._found[key] = content
+        self._found.move_to_end(key)
+        if len(self._found) > self._most:
+            self._found.popitem(last=False)
+
+    def _key(self, connection: DriveConnection, file: Mapping[str, Any]) -> tuple[str, ...]:
+        return connection.tenant_id, instance_of(connection), str(file["id"])
+
+
 class ContentReader:
     """Fetches contents, has their text read, and keeps it."""
 
-    def __init__(self, connection: DriveConnection, extractor: TextExtractor, blobs: BlobStore) -> None:
+    def __init__(
+        self,
+        connection: DriveConnection,
+        extractor: TextExtractor,
+        blobs: BlobStore,
+        recent: RecentContents | None = None,
+    ) -> None:
         self._connection = connection
         self._extractor = extractor
         self._blobs = blobs
+        self._recent = recent or RecentContents()
         self.fetched = 0
         """How many contents were asked for."""
 
     async def content(self, file: Mapping[str, Any], client: DriveClient, stored: Content | None) -> Content | None:
-        """The content of *file*: as *stored* while it is the same; None for what has none.
+        """The content of *file*: as *stored*, or read lately, while it is the same; None for what has none.
 
         Raises:
             TransientError: the content can't be had now; what else is known of the file holds.
@@ -111,11 +145,12 @@ class ContentReader:
         if mime_type in (FOLDER, SHORTCUT):
             return None
         again = False
-        if stored is not None and version and stored.version == version:
-            if stored.ref is None or await has_text(self._blobs, self._connection.tenant_id, stored.ref):
-                return stored
-            # It went with a deletion that was still on its way when the file was back already.
-            again = True
+        for known in (stored, self._recent.of(self._connection, file)):
+            if known is not None and version and known.version == version:
+                if known.ref is None or await has_text(self._blobs, self._connection.tenant_id, known.ref):
+                    return known
+                # It went with a deletion that was still on its way when the file was back already.
+                again = True
         native = mime_type.startswith(NATIVE)
         if mime_type not in EXPORTS if native else mime_type.lower().startswith(_NO_TEXT):
             return Content("none", version)
@@ -124,7 +159,10 @@ class ContentReader:
             return _too_large(version, f"the file has {size:,} bytes, more than the {limit:,} that are read")
         self.fetched += 1
         async with client.large if size > LARGE else nullcontext():
-            return await self._fetched(file, client, limit, again=again)
+            fetched = await self._fetched(file, client, limit, again=again)
+        if fetched.status == "extracted":
+            self._recent.keep(self._connection, file, fetched)
+        return fetched
 
     async def _fetched(self, file: Mapping[str, Any], client: DriveClient, limit: int, *, again: bool) -> Content:
         mime_type, version = str(file.get("mimeType") or ""), content_version(file)

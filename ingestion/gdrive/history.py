@@ -14,7 +14,7 @@ from connections.gdrive_connection import DriveConnection
 from ingestion.errors import CredentialError, SourceError, TransientError
 from ingestion.gdrive import fields
 from ingestion.gdrive.client import DriveClient, DriveClients, File, subjects_of
-from ingestion.gdrive.content import ContentPassingError, ContentReader, TextExtractor, content_version
+from ingestion.gdrive.content import ContentPassingError, ContentReader, RecentContents, TextExtractor, content_version
 from ingestion.gdrive.errors import (
     HTML_PAUSE,
     FileRefusedError,
@@ -62,6 +62,7 @@ class History:
     ports: SourcePorts
     clients: DriveClients
     extractor: TextExtractor
+    recent: RecentContents
 
     async def page(self, position: Position | None) -> HistoryPage:
         """The page at *position*: ``{"log", "part": "folders" | "files", "page", "after"?, "tries"?}``, None for the
@@ -145,7 +146,7 @@ class History:
         if part == "folders" and page is None and here.drive_id is not None:
             files = [await client.file(here.drive_id), *files]
         files = [file for file in _after(files, at.get("after")) if not self._is_of_another(file, here, notes)]
-        content = ContentReader(self.connection, self.extractor, self.ports.blobs)
+        content = ContentReader(self.connection, self.extractor, self.ports.blobs, self.recent)
         reader = FileReader(self.connection, self.clients, notes.drives, content, self.ports.clock)
         stored = await self._stored(files)
         read_at = to_text(began)

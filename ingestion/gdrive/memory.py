@@ -42,6 +42,35 @@ class LogMemory(SourceMemory, frozen=True, kw_only=True):
     error_message: str | None = None
 
 
+Stage = Literal["remove", "wait", "load", "confirm"]
+"""Steps after a change of what is wanted, in their order: what is not wanted any more is taken away; the first load is
+waited for; everything is listed; what was on its way is looked at."""
+
+
+class SelectionNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What was wanted last, as *fingerprint* of the folders and *subjects*, and how far is what follows from a change.
+
+    *stage* None: nothing is left to be done. *changed_at* is when the change was noticed, *again_at* when a sweep is
+    asked for (again) that goes on. *cursor* is of a pass through what is stored, in which *removed* were taken away.
+    *under_way* says in words what is being done.
+    """
+
+    fingerprint: str | None = None
+    subjects: tuple[str, ...] = ()
+    stage: Stage | None = None
+    changed_at: str | None = None
+    again_at: str | None = None
+    cursor: str | None = None
+    removed: int = 0
+    under_way: str | None = None
+
+
+class SelectionMemory(SourceMemory, frozen=True, kw_only=True):
+    """Which folders and users a connection wanted last."""
+
+    metadata: SelectionNotes = SelectionNotes()
+
+
 class KnownDrive(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A shared drive, and those of the connection's users who are its members, in the connection's order."""
 
@@ -50,7 +79,8 @@ class KnownDrive(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
 
 class DriveNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """The shared drives, *asked_at* a moment; *users* are those whose logs have been begun.
+    """The shared drives, *asked_at* a moment; *users* are those whose logs have been begun, *shared* whether shared
+    drives were wanted.
 
     *cut_at* is the log at which a poll's time was over, the poll that was due at *cut_due*.
     """
@@ -58,6 +88,7 @@ class DriveNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     drives: Mapping[str, KnownDrive] = msgspec.field(default_factory=dict)
     asked_at: str | None = None
     users: tuple[str, ...] = ()
+    shared: bool = True
     cut_at: str | None = None
     cut_due: str | None = None
 
@@ -138,6 +169,11 @@ def drives_key(connection: DriveConnection) -> str:
     return f"{connection.connection_id}/drives"
 
 
+def selection_key(connection: DriveConnection) -> str:
+    """Under which key :class:`SelectionMemory` is kept."""
+    return f"{connection.connection_id}/selection"
+
+
 def folders_key(connection: DriveConnection, part: str) -> str:
     """Under which key a part of :class:`FoldersMemory` is kept."""
     return f"{connection.connection_id}/folders/{part}"
@@ -163,6 +199,11 @@ def moved_on(memory: LogMemory, notes: LogNotes, now: datetime) -> LogMemory:
 def new_drives_memory(connection: DriveConnection) -> DrivesMemory:
     """The memory of a connection that has not asked for shared drives."""
     return DrivesMemory.new(connection, "shared drives")
+
+
+def new_selection_memory(connection: DriveConnection) -> SelectionMemory:
+    """The memory of a connection of which nobody has noted what it wants."""
+    return SelectionMemory.new(connection, "what is wanted", status="success")
 
 
 def new_folders_memory(connection: DriveConnection) -> FoldersMemory:

@@ -32,6 +32,7 @@ from ingestion.gdrive.memory import (
 )
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
 from ingestion.gdrive.relisting import ListingOfLog
+from ingestion.gdrive.selection import Selecting
 from ingestion.source import RunReport, SourcePorts
 from messaging.queues import SOURCE_WORK
 from messaging.times import from_text, to_text
@@ -97,6 +98,7 @@ class Polling:
         await self._name_instance()
         drives = await self._drives()
         first_load = (await load_memory(self.connection, self.ports.states)).metadata
+        await self._look_at_selection(first_load)
         again = False
         cut_at: str | None = None
         for of_first in self._left_of_poll(drives.value.metadata, due_at):
@@ -136,23 +138,64 @@ class Polling:
         value = msgspec.structs.replace(drives.value, metadata=notes)
         await self.ports.states.save(self.connection.tenant_id, drives_key(self.connection), drives, value)
 
-    async def sweep(self, deadline: datetime) -> RunReport:
+    async def _look_at_selection(self, first_load: HistoryNotes) -> None:
+        """Notice that other folders or users are wanted than before, and have what follows from it done."""
+        selecting = await Selecting.load(self.connection, self.ports, self.clients)
+        for subject in selecting.returned():
+            one = Log(subject)
+            key = log_key(self.connection, one.name)
+            saved = await self._memory(one, key)
+            if first_load.pages > 0 and saved.value.metadata.token is not None:
+                # Of a user who was left out for a time; a new one's log has no token, and is begun with a listing.
+                await self._listing(one, key, saved).begin(start_token=None)
+        await selecting.notice()
+        await selecting.ask()
+
+    async def sweep(self, deadline: datetime, *, for_selection: bool = False) -> RunReport:
         """List all that the logs are about, and ask for what differs from what is stored.
+
+        Where the selection has changed, that is one step of what follows. *for_selection*: nothing else is wanted.
 
         Raises:
             As :meth:`poll`.
         """
-        drives = await self._drives()
-        logs = logs_of(self.connection, drives.value.metadata)
-        listings = [(one, await self._sweep_memory(one)) for one in logs]
-        if not any(saved.value.metadata.relisting for _, saved in listings):
-            for one, saved in listings:
-                await self._listing(one, sweep_key(self.connection, one.name), saved).begin(start_token=None)
-            listings = [(one, await self._sweep_memory(one)) for one in logs]
-        for of_first, saved in listings:
+        drives = (await self._drives()).value.metadata
+        selecting = await Selecting.load(self.connection, self.ports, self.clients)
+        stage = selecting.notes.stage
+        if stage == "confirm":
+            await selecting.confirm(drives, deadline, self.report)
+        elif stage in ("remove", "wait"):
+            if await selecting.prepare(drives, deadline, self.report):
+                await self._begin_listings(drives)
+                await selecting.list_begun()
+                await self._go_on_listing(drives, deadline)
+        elif stage == "load":
+            await self._go_on_listing(drives, deadline)
+        elif not for_selection:
+            if not any(
+                [(await self._sweep_memory(one)).value.metadata.relisting for one in logs_of(self.connection, drives)]
+            ):
+                await self._begin_listings(drives)
+            await self._go_on_listing(drives, deadline)
+        self._require_somebody(len(subjects_of(self.connection)))
+        if selecting.notes.stage is not None and not self.report.finished:
+            await selecting.is_alive()
+        elif selecting.notes.stage == "load":
+            await selecting.list_ended()
+        return self.report
+
+    async def _begin_listings(self, drives: DriveNotes) -> None:
+        for one in logs_of(self.connection, drives):
+            saved = await self._sweep_memory(one)
+            await self._listing(one, sweep_key(self.connection, one.name), saved).begin(start_token=None)
+
+    async def _go_on_listing(self, drives: DriveNotes, deadline: datetime) -> None:
+        """Go on with the listings of a sweep, until all are done or *deadline* is past."""
+        for of_first in logs_of(self.connection, drives):
+            saved = await self._sweep_memory(of_first)
             if saved.value.metadata.relisting is None:
                 continue
-            one = self._by_whoever_can(of_first, drives.value.metadata)
+            one = self._by_whoever_can(of_first, drives)
             listing = self._listing(one, sweep_key(self.connection, one.name), saved)
             try:
                 if not await listing.go_on(deadline, self.report):
@@ -165,8 +208,6 @@ class Polling:
             else:
                 continue
             await self._abandon(one)
-        self._require_somebody(len(subjects_of(self.connection)))
-        return self.report
 
     def _by_whoever_can(self, one: Log, notes: DriveNotes) -> Log:
         """The log of a shared drive as the first of its members reads it whom Google gives a token."""
@@ -274,7 +315,7 @@ class Polling:
         notes = saved.value.metadata
         users = subjects_of(self.connection)
         fresh = notes.asked_at is not None and self.ports.clock() < from_text(notes.asked_at) + DRIVES_EVERY
-        if fresh and not now and notes.users == users:
+        if fresh and not now and (notes.users, notes.shared) == (users, self.connection.shared_drives):
             return saved
         found = await self._listed_drives(notes)
         asked_at = to_text(self.ports.clock())
@@ -282,7 +323,7 @@ class Polling:
             await self._ask_for_drives(notes, found, asked_at)
         value = msgspec.structs.replace(
             saved.value,
-            metadata=DriveNotes(drives=found, asked_at=asked_at, users=users),
+            metadata=DriveNotes(drives=found, asked_at=asked_at, users=users, shared=self.connection.shared_drives),
             last_sync_status="success",
         )
         return await self.ports.states.save(tenant_id, key, saved, value)

@@ -23,7 +23,9 @@ from ingestion.gdrive.errors import LostTokenError
 from ingestion.gdrive.events import SYSTEM, relationship_of, shard_of
 from ingestion.gdrive.memory import LogMemory, LogNotes, Relisting, moved_on, new_listed_ids, part_key
 from ingestion.gdrive.permissions import principals_of
+from ingestion.gdrive.places import Places
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
+from ingestion.gdrive.selection import restricts
 from ingestion.source import RunReport, SourcePorts
 from messaging.queues import SOURCE_WORK
 from messaging.times import to_text
@@ -48,6 +50,10 @@ class ListingOfLog:
     key: str
     saved: Saved[LogMemory]
     _all: set[int] | None = field(default=None, init=False)
+    _places: Places = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._places = Places(self.connection, {})
 
     async def begin(self, *, start_token: str | None) -> None:
         """Begin; the log's own token stays as it is until the end."""
@@ -99,10 +105,18 @@ class ListingOfLog:
         wanted = [
             (str(file["id"]), str(file.get("version", "")))
             for shard_id, file in by_shard.items()
-            if not self._is_same(file, stored.get(shard_id))
+            if not self._is_same(file, stored.get(shard_id)) and not await self._is_left(file, stored.get(shard_id))
         ]
         await self._send(wanted, f"listed.{standing.began_at}")
         return len(wanted)
+
+    async def _is_left(self, file: File, shard: Shard | None) -> bool:
+        """Whether a file that is not stored is surely not wanted either: a folder is asked for once, a file would be
+        each time."""
+        if not restricts(self.connection) or (shard is not None and shard.is_live):
+            return False
+        place = await self._places.of(file, self.client)
+        return place.whole and not place.wanted
 
     def _is_same(self, file: File, shard: Shard | None) -> bool:
         """Whether a file is stored as it is listed, with its readers, which move without its version."""

@@ -9,9 +9,10 @@ from ingestion.errors import SourceError
 from ingestion.gdrive.channels import WATCHED_EVERY, Watching
 from ingestion.gdrive.checking import Checking
 from ingestion.gdrive.client import DriveClients
-from ingestion.gdrive.content import TextExtractor
+from ingestion.gdrive.content import RecentContents, TextExtractor
 from ingestion.gdrive.history import History, history_of_folder
 from ingestion.gdrive.poll import Polling
+from ingestion.gdrive.selection import is_for_selection
 from ingestion.gdrive.taking import Taking
 from ingestion.source import Checked, HistoryPage, Pages, Position, Report, SourcePorts
 from messaging.contracts import Recurring, SourceWork
@@ -33,6 +34,7 @@ class DriveSource:
         self._ports = ports
         self._clients = DriveClients(ports, simulator=simulator)
         self._extractor = extractor
+        self._recent = RecentContents()
         self._metrics = metrics or Metrics()
 
     def every(self, connection: DriveConnection) -> Mapping[Recurring, timedelta]:
@@ -52,18 +54,18 @@ class DriveSource:
             return await Watching(connection, self._ports, self._clients, self._metrics).watch(deadline)
         polling = Polling(connection, self._ports, self._clients)
         if work.work == "sweep":
-            return await polling.sweep(deadline)
+            return await polling.sweep(deadline, for_selection=is_for_selection(work))
         return await polling.poll(deadline, work.due_at)
 
     async def take(self, connection: DriveConnection, work: SourceWork) -> int:
         """Read files by id. Drive's notifications tell nothing, and are polls."""
         if work.work != "read":
             raise PermanentError("push-unknown", f"connection {connection.connection_id} takes no {work.work}")
-        return await Taking(connection, self._ports, self._clients, self._extractor).take(work)
+        return await Taking(connection, self._ports, self._clients, self._extractor, self._recent).take(work)
 
     async def history(self, connection: DriveConnection, position: Position | None) -> HistoryPage:
         """All files of all Drives, folders first."""
-        return await History(connection, self._ports, self._clients, self._extractor).page(position)
+        return await History(connection, self._ports, self._clients, self._extractor, self._recent).page(position)
 
     def history_of_export(self, connection: DriveConnection, paths: Sequence[Path]) -> Pages:
         """A folder tree on disk."""

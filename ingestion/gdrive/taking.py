@@ -7,7 +7,7 @@ from datetime import timedelta
 from connections.gdrive_connection import DriveConnection
 from ingestion.errors import BudgetExhaustedError, TransientError
 from ingestion.gdrive.client import DriveClients
-from ingestion.gdrive.content import ContentReader, TextExtractor
+from ingestion.gdrive.content import ContentReader, RecentContents, TextExtractor
 from ingestion.gdrive.errors import NotFoundError
 from ingestion.gdrive.events import shard_of
 from ingestion.gdrive.file_reader import FileReader, ReadFile
@@ -51,6 +51,7 @@ class Taking:
     ports: SourcePorts
     clients: DriveClients
     extractor: TextExtractor
+    recent: RecentContents
 
     async def take(self, work: SourceWork) -> int:
         """Send the events of the files that *work* asks for; how many those were.
@@ -134,7 +135,7 @@ class Taking:
         return {by_shard[shard_id]: shard for shard_id, shard in found.items()}
 
     async def _reader(self) -> FileReader:
-        content = ContentReader(self.connection, self.extractor, self.ports.blobs)
+        content = ContentReader(self.connection, self.extractor, self.ports.blobs, self.recent)
         notes = await known_drives(self.connection, self.ports)
         return FileReader(self.connection, self.clients, notes.drives, content, self.ports.clock)
 
