@@ -24,6 +24,10 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 
+IDLE_SECONDS = 75
+"""How long a connection without a call stays open. Longer than the sandbox waits between two polls: one that the server
+closes at the moment of the next call makes that call fail."""
+
 
 class SimulatorError(Exception):
     """A simulator that does not start or answer; the message is one line."""
@@ -96,6 +100,7 @@ class ServedSimulator(Simulator):
             lifespan="off",
             date_header=False,
             server_header=False,
+            timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=1,
         )
         return uvicorn.Server(config)

@@ -11,6 +11,7 @@ import requests
 from slack_receiver import SlackReceiver
 from slack_sdk.errors import SlackApiError
 
+from local.sandbox import POLL_SECONDS
 from local.simulator_process import SimulatorError
 from local.slack.server import SlackSimulator, SlackSimulatorProcess
 from local.slack.workspace import Workspace
@@ -160,3 +161,8 @@ def test_a_bad_argument_is_one_line() -> None:
     )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "the following arguments are required: --company" in ended.stderr
+
+
+def test_an_idle_connection_outlives_the_pause_between_two_polls() -> None:
+    """One that the server closed while the next call was on its way would fail that call, at every so many polls."""
+    assert SlackSimulator(Workspace("T06LRKMR4WQ")).server().config.timeout_keep_alive > 2 * POLL_SECONDS
