@@ -480,8 +480,9 @@ def _connect(
     """Test what is described, and register it when the test found nothing that stops it."""
     of_file = _of_file(call)
     tenant = call.tenant or _asked_tenant()
-    if not is_tenant_id(tenant):
-        raise UsageError("--tenant: no tenant can have this id")
+    if not is_tenant_id(tenant) or "/" in tenant or len(tenant.split()) != 1:
+        # A reference to one of its secrets is secret:<tenant>/<name>.
+        raise UsageError("--tenant: no tenant can have this id: it is one word without a slash")
     identifier = call.identifier or of_file.get("connectionId") or call.system
 
     async def work(services: Services) -> tuple[Checked, Connection, Connection | None]:

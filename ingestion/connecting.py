@@ -9,7 +9,7 @@ import msgspec
 
 from connections.connection import Connection, InvalidConnectionError
 from connections.state import StateError, StateMovedError
-from ingestion.errors import SourceError
+from ingestion.errors import SourceError, TransientError
 from ingestion.first_load import load_memory
 from ingestion.purge import drop_notes, is_under_way, note_purge, purge_notes
 from ingestion.source import AnySource, Checked, Finding, Pages
@@ -31,6 +31,9 @@ async def check(connection: Connection, ports: IngestionPorts, *, instance: str 
     source.forget(connection)
     try:
         checked = await source.check(connection)
+    except TransientError as error:
+        remedy = "try again; if it stays so, see what stands between this machine and the source, or its status page"
+        return Checked("", "", [Finding("login", "error", str(error), remedy)])
     except SourceError as error:
         return Checked("", "", [Finding("login", "error", "the source could not be asked", str(error))])
     wanted = instance or connection.instance

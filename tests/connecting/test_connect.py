@@ -82,6 +82,19 @@ async def test_a_permission_that_is_missing_is_said_with_its_remedy(rig: SourceR
     assert await registered(rig) == []
 
 
+@ONLY_SLACK
+async def test_a_source_that_is_away_is_told_with_what_to_do(
+    rig: SourceRig, shardline: CommandsOfRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.patience.FIRST_WAIT_SECONDS", 0.001)
+    rig.answer_with_html()
+    answer = await shardline(*options(rig), "--json")
+    complaint(answer, 1)
+    [finding] = answer.json["findings"]
+    assert "auth.test: Slack answers" in finding["detail"]
+    assert finding["remedy"].startswith("try again")
+
+
 async def test_a_check_registers_nothing(rig: SourceRig, shardline: CommandsOfRig) -> None:
     answer = await shardline(*options(rig), "--check")
     assert answer.code == 0, answer.error
@@ -134,6 +147,9 @@ async def test_without_a_terminal_what_is_missing_is_one_line(rig: SourceRig, sh
     assert "--tenant" in said
     said = complaint(await shardline("connect", "slack", "--tenant", TENANT), 2)
     assert "--bot-token-secret, --signing-secret are missing" in said
+    for tenant in ("ac me", "ac/me", " "):
+        said = complaint(await shardline("connect", "slack", "--tenant", tenant, "--signing-secret", "s"), 2)
+        assert "--tenant: no tenant can have this id" in said
     assert "--flow is missing" in complaint(await shardline("connect", "salesforce", "--tenant", TENANT), 2)
     said = complaint(await shardline("connect", "salesforce", "--tenant", TENANT, "--flow", "jwt-bearer"), 2)
     assert "--username, --consumer-key, --private-key-secret" in said
