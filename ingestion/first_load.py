@@ -46,7 +46,8 @@ class HistoryNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     """Where a first load stands.
 
     *waiting_for* says in words what it waits for. *seconds* are those that its pages took, one after the other. *sent*
-    are marks of the events of the page at *position* that went out before the chain was full.
+    are marks of the events of the page at *position* that went out before the chain was full. *last_position* is that
+    of the last page of a load that has finished.
     """
 
     asked_at: str | None = None
@@ -61,6 +62,7 @@ class HistoryNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     waiting_for: str | None = None
     failures: int = 0
     sent: tuple[str, ...] = ()
+    last_position: Position | None = None
 
 
 class HistoryMemory(SourceMemory, frozen=True, kw_only=True):
@@ -328,6 +330,7 @@ class _Load:
             failures=0,
             sent=(),
             finished_at=now if page.next_position is None else None,
+            last_position=notes.position if page.next_position is None else None,
         )
         self.error = None
         await self._put(

@@ -120,6 +120,8 @@ class SalesforceClient:
         self._in_thread = threading.Lock()
         self.source_time: datetime | None = None
         """What the clock of Salesforce said with its last answer."""
+        self.behind = timedelta(0)
+        """By how much that was behind this machine's, a call's time included."""
 
     @property
     def name(self) -> str:
@@ -316,7 +318,9 @@ class SalesforceClient:
 
     def _note_response(self, response: requests.Response, *_args: Any, **_kwargs: Any) -> None:
         self._headers = response.headers
-        self.source_time = http_date(response.headers.get("Date")) or self.source_time
+        said = http_date(response.headers.get("Date"))
+        if said is not None:
+            self.source_time, self.behind = said, max(self._clock() - said, timedelta(0))
         usage = _USAGE.search(response.headers.get("Sforce-Limit-Info", ""))
         budget = _budget.get()
         if usage and budget is not None:

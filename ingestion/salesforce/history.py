@@ -15,6 +15,7 @@ import msgspec
 
 from connections.salesforce_connection import PolledObject, SalesforceConnection
 from ingestion.errors import RepeatError, TransientError
+from ingestion.first_load import HistoryNotes
 from ingestion.patience import patiently
 from ingestion.salesforce.client import Answer
 from ingestion.salesforce.csv_export import bulk_records
@@ -49,7 +50,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
     *after* is the last id read of the object *index*; with a *job* its results are read from *locator* on, None: it is
     not known to be complete. *fields* are those that the job was asked for at *begun_at*. *by_ids*: the object takes
-    no job.
+    no job. *passed* are objects that were not read, because the connection did not want them when their turn came.
     """
 
     counts: dict[str, int]
@@ -62,6 +63,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     fields: tuple[str, ...] = ()
     tries: int = 0
     by_ids: bool = False
+    passed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class HistoryReader:
                 return HistoryPage([], None, sum(place.counts.values()))
             name = names[place.index]
             events: list[IngestionEvent] = []
-            following = _next_object(place)
+            following = _next_object(place, passed=not connection.wants(name))
             if connection.wants(name):
                 try:
                     events, following = await self._of_object(session, name, place)
@@ -240,8 +242,21 @@ class HistoryReader:
         return msgspec.structs.replace(place, job=None, complete=False, locator=None, fields=())
 
 
-def _next_object(place: Place) -> Place:
-    return Place(counts=place.counts, index=place.index + 1)
+def _next_object(place: Place, *, passed: bool = False) -> Place:
+    names = (*place.passed, list(place.counts)[place.index]) if passed else place.passed
+    return Place(counts=place.counts, index=place.index + 1, passed=names)
+
+
+def reads_from(history: HistoryNotes, object_type: str) -> str | None:
+    """The moment, by this machine's clock, since which what changes of the object is not the first load's to bring: the
+    load has read all that was there then, or is under way to it. None where it does not read the object, or saw no
+    record of it."""
+    position = history.position or history.last_position
+    if history.began_at is None or position is None:
+        return None
+    place = msgspec.convert(position, Place)
+    is_read = place.counts.get(object_type, 0) > 0 and object_type not in place.passed
+    return history.began_at if is_read else None
 
 
 def _key(session: Session, name: str) -> tuple[str, str, str]:

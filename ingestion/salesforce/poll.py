@@ -23,12 +23,14 @@ from ingestion.salesforce.cursor import (
     advance,
     begin,
     bounded,
+    earlier,
     finish,
     rewound,
     window_start,
 )
 from ingestion.salesforce.errors import ObjectError
 from ingestion.salesforce.events import SYSTEM, page_events, stamp_text
+from ingestion.salesforce.history import reads_from
 from ingestion.salesforce.memory import ObjectMemory, new_object_memory, object_key
 from ingestion.salesforce.reader import ObjectReader, ReadPage
 from ingestion.salesforce.session import PollingPorts, Session, opened
@@ -231,14 +233,15 @@ class _ObjectPoll:
         await self._ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)])
 
     async def _after_history(self, cursor: Cursor) -> Cursor:
-        """The cursor; while a first load that has the object in it is under way, from that one's beginning on."""
+        """The cursor; of an object that is new to polls, and read by a first load, from that one's beginning on."""
         if cursor.watermark is not None or cursor.walk is not None:
             return cursor
         history = (await load_memory(self._connection, self._ports.states)).metadata
-        loaded = (history.position or {}).get("counts")
-        if history.began_at is None or not isinstance(loaded, dict) or self._object not in loaded:
+        since = reads_from(history, self._object)
+        if since is None:
             return cursor
-        return Cursor(watermark=history.began_at)
+        # As far back as a walk's own bound: what was being written then, by whichever of the two clocks is behind.
+        return Cursor(watermark=earlier(since, self._settle_lag + self._session.client.behind))
 
     def _rewound(self, cursor: Cursor) -> Cursor:
         """The cursor taken back to where the notes say that changes were not told."""

@@ -118,6 +118,77 @@ async def test_polls_beside_a_history_begin_where_it_began(org: PushedOrg) -> No
     assert fresh in org.seen.records("Account")
 
 
+@pytest.mark.parametrize("behind", [timedelta(0), timedelta(minutes=40)], ids=["same-clock", "org-behind"])
+@pytest.mark.parametrize("bulk_from", [0, 1_000_000], ids=["jobs", "queries"])
+async def test_the_first_poll_after_a_history_begins_where_that_began(
+    org: PushedOrg, bulk_from: int, behind: timedelta
+) -> None:
+    made = fill(org)
+    connection = await org.connect("Account", "Contact", page_size=10)
+    org.org.clock.advance(-behind)
+    org.pass_time(timedelta(hours=5))
+    open_before = org.org.begin()
+    late = open_before.create("Account", {"Name": "Committed late"})
+    org.pass_time(timedelta(minutes=5))
+    reader = history(org, bulk_from)
+    changed = ""
+
+    async def pages(position: Position | None) -> Any:
+        nonlocal changed
+        page = await reader.page(connection, position)
+        if read_accounts := [one for one in page.events if one.object_type == "Account"]:
+            changed = read_accounts[-1].source_id
+            org.pass_time(timedelta(seconds=2))
+            org.org.update("Account", changed, {"Name": "Changed while the history ran"})
+        return page
+
+    ports = FirstLoadPorts(org.bus, org.states, org.clock)
+    step = await load_pages(connection, pages, ports, deadline=org.clock() + timedelta(minutes=20))
+    assert step.notes.finished_at is not None
+    await org.drain()
+    assert made["Account"] == {one for kind, one in org.seen.events if kind == "Account"}
+    open_before.commit()
+    org.pass_time(timedelta(hours=3))
+
+    report = await org.poll()
+
+    assert 1 < report.objects["Account"].rows < 10, "what is older is not read again"
+    assert report.objects["Contact"].rows == 0
+    assert org.seen.records("Account").keys() == org.truth("Account").keys()
+    assert late in org.seen.records("Account")
+    assert org.seen.records("Account")[changed]["Name"] == "Changed while the history ran"
+    assert (await org.poll()).events == 0
+
+
+async def test_what_a_history_passed_over_or_found_empty_the_first_poll_reads_whole(org: PushedOrg) -> None:
+    fill(org)
+    org.pass_time(timedelta(hours=5))
+    reader = history(org, 1_000_000)
+    connection = await org.connect("Account", "Contact", "Opportunity")
+    # Accounts are wanted no more when their turn comes, and are wanted again later.
+    without = await org.connect("Contact", "Opportunity")
+    position: list[Position | None] = []
+
+    async def pages(at: Position | None) -> Any:
+        position.append(at)
+        return await reader.page(connection if at is None else without, at)
+
+    ports = FirstLoadPorts(org.bus, org.states, org.clock)
+    await load_pages(without, pages, ports, deadline=org.clock() + timedelta(minutes=1))
+    assert len(position) == 4
+    assert not org.truth("Opportunity")
+    await org.drain()
+    org.pass_time(timedelta(hours=5))
+    await org.connect("Account", "Contact", "Opportunity")
+
+    report = await org.poll()
+
+    assert report.objects["Account"].rows == 25
+    assert report.objects["Contact"].rows == 0
+    assert "a read of all records gave none" in str((await org.memory("Opportunity")).metadata.no_rows)
+    assert org.seen.records("Account").keys() == org.truth("Account").keys()
+
+
 async def test_a_page_read_twice_is_the_same_events(org: PushedOrg) -> None:
     fill(org, 5)
     connection = await org.connection()
