@@ -233,7 +233,7 @@ async def _replay_what_waited(services: Services, connection: Connection) -> int
     """Replay what was parked because *connection* was not active; how many messages."""
     selection = ReplaySelection(connection.tenant_id, None, NOT_ACTIVE, SOURCE_WORK)
     pages = [page async for page in select(services.replay, selection)]
-    waited = [[message for message in page if came_by(message.body, connection)] for page in pages]
+    waited = [[message for message in page if came_by(message, connection)] for page in pages]
     return sum([await replay_messages(services.replay, page) for page in waited if page])
 
 

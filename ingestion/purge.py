@@ -15,14 +15,13 @@ from connections.lease import Lease
 from connections.state import STATE_TYPE, Saved, StateMovedError, StateStore, state_shard_id
 from ingestion.connection_memory import SourceMemory, connection_key, new_connection_memory
 from ingestion.first_load import history_key, new_history_memory, unfinished_events
-from messaging import codec
 from messaging.bus import MessageBus, QueueDepth
 from messaging.contracts import IngestionEvent
 from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK
 from messaging.times import Clock, from_text, to_text, utc_now
 from processors.backpressure import MOST_UNFINISHED
 from shards.model import ExternalRelationship, Shard
-from shards.parked import ParkedMessages
+from shards.parked import ParkedMessage, ParkedMessages
 from shards.store import ShardQuery, ShardStore, ShardWrite
 
 PAGE = 200
@@ -309,7 +308,7 @@ async def _unpark(connection: Connection, ports: PurgePorts) -> None:
     cursor: str | None = None
     while True:
         page = await ports.parked.parked(connection.tenant_id, limit=PAGE, cursor=cursor)
-        dropped = [message.id for message in page.items if await _is_of(message.body, connection, ports.store)]
+        dropped = [message.id for message in page.items if await _is_of(message, connection, ports.store)]
         if dropped:
             await ports.parked.remove_parked(dropped)
         cursor = page.cursor
@@ -317,26 +316,17 @@ async def _unpark(connection: Connection, ports: PurgePorts) -> None:
             return
 
 
-async def _is_of(body: str, connection: Connection, store: ShardStore) -> bool:
+async def _is_of(message: ParkedMessage, connection: Connection, store: ShardStore) -> bool:
     """Whether a parked message came by *connection*, or is about a shard that did."""
-    content = _content(body)
-    if not isinstance(shard_id := content.get("shardId"), str):
-        return content.get("connectionId") == connection.connection_id
+    if not isinstance(shard_id := message.content().get("shardId"), str):
+        return came_by(message, connection)
     shard = await store.get(connection.tenant_id, shard_id)
     return shard is not None and _brought_by(shard, connection) is not None
 
 
-def came_by(body: str, connection: Connection) -> bool:
-    """Whether the message with this body says that it came by *connection* of its tenant."""
-    return _content(body).get("connectionId") == connection.connection_id
-
-
-def _content(body: str) -> Mapping[str, object]:
-    try:
-        content = codec.decode(body.encode())
-    except codec.DecodeError:
-        return {}
-    return content if isinstance(content, dict) else {}
+def came_by(message: ParkedMessage, connection: Connection) -> bool:
+    """Whether a parked message says that it came by *connection* of its tenant."""
+    return message.content().get("connectionId") == connection.connection_id
 
 
 async def _load(connection: Connection, states: StateStore) -> Saved[PurgeMemory]:

@@ -97,7 +97,7 @@ async def _is_the_same(kept: ParkedMessages, message: ParkedMessage) -> bool:
 def _message(parked: ParkedMessage, generation: int) -> Message:
     properties = {key: value for key, value in parked.properties.items() if key not in _OF_EARLIER_TRIES}
     return Message(
-        body=_with_generation(parked.body, generation),
+        body=_with_generation(parked, generation),
         message_id=message_id(parked.queue, parked.message_id, "replay", generation),
         correlation_id=parked.correlation_id,
         properties={**properties, **_new_trace(parked), "generation": generation},
@@ -109,29 +109,15 @@ def _new_trace(parked: ParkedMessage) -> dict[str, str]:
 
     They go before the context that still stands in the body.
     """
-    earlier = tracing.carried(parked.properties, _field(parked.body, "traceparent"))
+    told = parked.content().get("traceparent")
+    earlier = tracing.carried(parked.properties, told if isinstance(told, str) else None)
     begun = tracing.new_trace(parked.queue, parked.tenant_id, because=earlier)
     if earlier is None:
         return {tracing.TRACEPARENT: begun} if begun else {}
     return {tracing.TRACEPARENT: begun or tracing.random_traceparent(), tracing.LINKED: earlier}
 
 
-def _field(body: str, name: str) -> str | None:
-    """The text under *name* in a body that is a JSON object; None when there is none."""
-    try:
-        content = codec.decode(body)
-    except codec.DecodeError:
-        return None
-    value = content.get(name) if isinstance(content, dict) else None
-    return value if isinstance(value, str) else None
-
-
-def _with_generation(body: str, generation: int) -> bytes:
+def _with_generation(parked: ParkedMessage, generation: int) -> bytes:
     """The body, with the generation that what it makes the next stages emit shall carry, where it carries one."""
-    try:
-        content = codec.decode(body)
-    except codec.DecodeError:
-        return body.encode()
-    if isinstance(content, dict) and "shardId" in content:
-        return codec.encode(content | {"generation": generation})
-    return body.encode()
+    content = parked.content()
+    return codec.encode(content | {"generation": generation}) if "shardId" in content else parked.body.encode()

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from messaging import codec
 from messaging.bus import MessageBus
 from messaging.claim_check import QUEUES_OF_EVENTS
 from messaging.concurrent_calls import results_of
@@ -30,7 +29,7 @@ from messaging.times import Clock
 from operations.metrics import Metrics
 from shards.blobs import BlobStore, space_of, tenant_of_space, tenant_space
 from shards.file_text import text_owner
-from shards.parked import ParkedMessages
+from shards.parked import ParkedMessage, ParkedMessages
 from shards.store import ShardQuery, ShardStore
 
 log = logging.getLogger(__name__)
@@ -195,21 +194,15 @@ async def _without_parked(tenant_id: str, texts: Sequence[_Text], parked: Parked
         while left:
             page = await parked.parked(tenant_id, queue=queue, limit=PARKED_PAGE, cursor=cursor)
             for message in page.items:
-                left = [text for text in left if not _may_name(message.body, text)]
+                left = [text for text in left if not _may_name(message, text)]
             cursor = page.cursor
             if cursor is None:
                 break
     return left
 
 
-def _may_name(body: str, text: _Text) -> bool:
-    """Whether an event with this body may name the text: it does, or its payload is kept apart and is of its record."""
-    if text.digest in body:
+def _may_name(message: ParkedMessage, text: _Text) -> bool:
+    """Whether a parked event may name the text: it does, or its payload is kept apart and is of the same record."""
+    if text.digest in message.body:
         return True
-    if "payloadRef" not in body:
-        return False
-    try:
-        event = codec.decode(body)
-    except codec.DecodeError:
-        return False
-    return isinstance(event, dict) and event.get("sourceId") == text.external_id
+    return "payloadRef" in message.body and message.content().get("sourceId") == text.external_id

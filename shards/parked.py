@@ -39,6 +39,10 @@ class ParkedMessage(msgspec.Struct, rename="camel", kw_only=True):
     generation: int = 0
     parked_at: str = ""
 
+    def content(self) -> dict[str, Any]:
+        """The JSON object in the body; empty when there is none, which is one of the reasons to be parked."""
+        return _content(self.body)
+
 
 def parked_message(
     *,
@@ -87,8 +91,7 @@ def parked_message(
     )
 
 
-def _content(body: bytes) -> dict[str, Any]:
-    """The body's JSON object; empty when it has none, which is one of the reasons to be parked."""
+def _content(body: bytes | str) -> dict[str, Any]:
     try:
         content = codec.decode(body)
     except codec.DecodeError:
