@@ -1,5 +1,6 @@
 """What polling remembers between two runs: ``integration.state`` shards, written only over the etag last read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +13,9 @@ from shards.model import Acl, Shard
 from shards.store import ShardStore, ShardWrite
 
 STATE_TYPE = "integration.state"
+
+CHANGE_TRIES = 5
+"""How often a state that others keep writing is read and changed anew."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -77,6 +81,27 @@ class StateStore:
         if etag is None:
             raise StateMovedError(f"the state {key} of {tenant_id} was written by another worker")
         return Saved(value, msgspec.structs.replace(shard, etag=etag))
+
+    async def change(self, tenant_id: str, key: str, empty: T, change: Callable[[T], T]) -> None:
+        """Write what *change* makes of the state under *key*, of what is read anew where another worker was faster.
+
+        What it leaves as it is is not written.
+
+        Raises:
+            StateMovedError: others were always faster; try again.
+            StateError: what is stored can't be read as such a state.
+        """
+        for _ in range(CHANGE_TRIES):
+            saved = await self.load(tenant_id, key, empty)
+            value = change(saved.value)
+            if value == saved.value:
+                return
+            try:
+                await self.save(tenant_id, key, saved, value)
+            except StateMovedError:
+                continue
+            return
+        raise StateMovedError(f"the state {key} of {tenant_id} is being written by others: try again")
 
 
 def state_shard_id(tenant_id: str, key: str) -> str:

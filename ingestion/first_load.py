@@ -37,8 +37,6 @@ DIGESTING_DELAY = timedelta(seconds=1)
 PAUSE = timedelta(minutes=2)
 """The time between two pages counts, waits for the chain included, unless it is longer: then the load stood still."""
 
-WRITE_TRIES = 5
-
 _NAME = "first load"
 
 
@@ -145,19 +143,17 @@ async def note_asked(
         StateMovedError: others kept writing; try again.
         StateError: what is stored is of another version.
     """
-    for _ in range(WRITE_TRIES):
-        saved = await _load(connection, ports, key)
-        if saved.value.metadata.asked_at is not None and not anew:
-            return
-        notes = HistoryNotes() if anew else saved.value.metadata
-        notes = msgspec.structs.replace(notes, asked_at=to_text(ports.clock()))
-        memory = new_history_memory(connection) if anew else saved.value
-        try:
-            await _save(connection, ports, key, saved, msgspec.structs.replace(memory, metadata=notes))
-        except StateMovedError:
-            continue
-        return
-    raise StateMovedError(f"the first load of {connection.connection_id} is being written by others: try again")
+
+    def asked(memory: HistoryMemory) -> HistoryMemory:
+        if memory.metadata.asked_at is not None and not anew:
+            return memory
+        begun = new_history_memory(connection) if anew else memory
+        return msgspec.structs.replace(
+            begun, metadata=msgspec.structs.replace(begun.metadata, asked_at=to_text(ports.clock()))
+        )
+
+    empty = new_history_memory(connection)
+    await ports.states.change(connection.tenant_id, key or history_key(connection), empty, asked)
 
 
 async def load_pages(

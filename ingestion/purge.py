@@ -39,8 +39,6 @@ TAKES_LAST = timedelta(minutes=1)
 COPIES_LAST = timedelta(minutes=30)
 """How long copies that wait for another try are taken for the connection's: the longest backoff and the work itself."""
 
-WRITE_TRIES = 5
-
 
 class PurgeNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Where a purge stands: *records* were taken away so far.
@@ -340,14 +338,7 @@ async def _save(
 
 
 async def _change(connection: Connection, states: StateStore, change: Callable[[PurgeNotes], PurgeNotes]) -> None:
-    for _ in range(WRITE_TRIES):
-        saved = await _load(connection, states)
-        notes = change(saved.value.metadata)
-        if notes == saved.value.metadata:
-            return
-        try:
-            await _save(connection, states, saved, msgspec.structs.replace(saved.value, metadata=notes))
-        except StateMovedError:
-            continue
-        return
-    raise StateMovedError(f"the purge of {connection.connection_id} is being written by others: try again")
+    def changed(memory: PurgeMemory) -> PurgeMemory:
+        return msgspec.structs.replace(memory, metadata=change(memory.metadata))
+
+    await states.change(connection.tenant_id, purge_key(connection), PurgeMemory.new(connection, "purge"), changed)
