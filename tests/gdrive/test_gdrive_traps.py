@@ -1,6 +1,9 @@
 """The traps of Drive's API, one test each."""
 
 import asyncio
+import threading
+import time
+from collections import Counter
 from typing import Any
 from unicodedata import normalize
 
@@ -13,6 +16,7 @@ from ingestion.errors import BudgetExhaustedError, TransientError
 from ingestion.gdrive import fields
 from ingestion.gdrive.client import DriveClients
 from ingestion.gdrive.errors import FileRefusedError, PolicyError, of_response
+from ingestion.gdrive.google_library import GoogleLibrary
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
 from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
@@ -27,15 +31,16 @@ def with_users(rig: DriveRig, *users: str) -> None:
 
 
 async def test_01_every_mask_of_pages_names_the_tokens(rig: DriveRig) -> None:
+    drive_id = rig.drive.create_drive("Deals")
     await rig.begin()
-    rig.drive.create_file("note.txt", "x")
+    rig.drive.create_file("note.txt", "x", parent=drive_id)
     await rig.catch_up()
     assert {"nextPageToken", "newStartPageToken"} <= set(fields.CHANGES.split(","))
     for call in rig.calls("/changes"):
         if not call.path.endswith("startPageToken"):
             assert "nextPageToken,newStartPageToken" in call.params["fields"]
     listings = [call for call in rig.calls() if call.path.endswith(("/files", "/drives", "/permissions"))]
-    assert listings
+    assert {call.path.rpartition("/")[2] for call in listings} == {"files", "drives", "permissions"}
     assert all(call.params["fields"].startswith("nextPageToken") for call in listings)
 
 
@@ -75,6 +80,9 @@ async def test_03_what_is_removed_for_one_user_is_deleted_only_when_nobody_sees_
     rig.drive.share(note, given("user", ANN))
     await rig.begin()
     rig.drive.unshare(note, ANN)
+    await rig.source.take(await rig.connection(), _read(rig, note, subject=ANN))
+    await rig.settle()
+    assert await rig.readers(note) == [f"user:{ADMIN}"], "what Ann's log alone tells as removed"
     await rig.catch_up()
     assert await rig.readers(note) == [f"user:{ADMIN}"]
     rig.drive.trash(note)
@@ -276,7 +284,23 @@ async def test_17_a_file_that_is_shared_again_comes_back_under_its_id(rig: Drive
     assert "Text." in await rig.text(note)
 
 
-async def test_18_one_service_is_never_used_by_two_threads(rig: DriveRig) -> None:
+async def test_18_one_service_is_never_used_by_two_threads(rig: DriveRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most = Counter[int](), Counter[int]()
+    turn, entered, run = threading.Lock(), threading.Event(), GoogleLibrary.run
+
+    def watched(library: GoogleLibrary, *arguments: Any, **named: Any) -> Any:
+        with turn:
+            inside[id(library)] += 1
+            most[id(library)] = max(most[id(library)], inside[id(library)])
+        entered.set()
+        try:
+            time.sleep(0.01)
+            return run(library, *arguments, **named)
+        finally:
+            with turn:
+                inside[id(library)] -= 1
+
+    monkeypatch.setattr(GoogleLibrary, "run", watched)
     for number in range(8):
         rig.drive.create_file(f"{number}.txt", "Text.")
     await rig.begin()
@@ -287,6 +311,12 @@ async def test_18_one_service_is_never_used_by_two_threads(rig: DriveRig) -> Non
     answers = await asyncio.gather(*(client.about() for _ in range(12)), *(other.about() for _ in range(12)))
     assert [answer["user"]["emailAddress"] for answer in answers] == [ADMIN] * 12 + [ANN] * 12
     assert names(rig.calls("/token")).count("/token") >= 2
+    entered.clear()
+    given_up = asyncio.create_task(client.about())
+    await asyncio.to_thread(entered.wait, 10)
+    given_up.cancel()
+    assert (await client.about())["user"]["emailAddress"] == ADMIN
+    assert set(most.values()) == {1}, "nor by one whose caller has given up"
     clients.close()
 
 
