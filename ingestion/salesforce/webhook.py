@@ -28,6 +28,7 @@ from ingestion.salesforce.outbound_message import (
     parse_outbound_message,
 )
 from ingestion.salesforce.pushed_json import Pushed, TooManyRecordsError, find_records, without_sessions
+from ingestion.turns import Turns
 from ingestion.webhooks import PushAnswer, PushRequest, WebhookPorts, problem
 from messaging import codec, tracing
 from messaging.bus import LARGEST_BODY, BusUnavailableError, Message
@@ -47,6 +48,9 @@ LONGEST_KEY: Final = 300
 """Characters of a change event's own key that go into the request as they are: a transaction key has 36."""
 BUCKET: Final = timedelta(seconds=2)
 """Callouts about the same records within one are one request, made when it ends: it misses nothing that they tell."""
+WORKS_A_SECOND: Final = 20.0
+"""Requests of one connection that go into the queue at once, about what a process reads: a load of 50,000 records that
+the org tells one by one waits behind itself, and not in front of what others push."""
 REMEMBERED: Final = 20_000
 """Notification ids that a process remembers."""
 FRESH_EVERY: Final = 5.0
@@ -60,6 +64,11 @@ _XML: Final = "text/xml; charset=utf-8"
 
 _acknowledged: WeakKeyDictionary[ConnectionDirectory, OrderedDict[tuple[str, str, str], None]] = WeakKeyDictionary()
 """Notifications of which a request to read is queued: Salesforce repeats them one by one or among others."""
+
+_turns: WeakKeyDictionary[ConnectionDirectory, Turns] = WeakKeyDictionary()
+
+_Asked = tuple[SalesforceConnection, Message]
+"""A request for source work, and whose it is."""
 
 _fresh_reads: WeakKeyDictionary[SecretStore, dict[tuple[str, str], float]] = WeakKeyDictionary()
 
@@ -115,12 +124,11 @@ async def _receive_message(body: bytes, connections: Sequence[SalesforceConnecti
         if one.wants(told.object_type) and (one.tenant_id, one.connection_id, told.id) not in known
     }
     works = [
-        work
+        (one, work)
         for one in meant
         if (work := _work_of_notifications(one, [told for of, told in fresh.values() if of is one], ports.clock()))
     ]
-    if works:
-        await ports.bus.send(SOURCE_WORK, works)
+    await _queue(works, ports)
     known.update(dict.fromkeys(fresh))
     while len(known) > REMEMBERED:
         known.popitem(last=False)
@@ -159,18 +167,16 @@ async def _receive_json(body: bytes, connections: Sequence[SalesforceConnection]
         return problem(HTTPStatus.FORBIDDEN, "wrong-organization", "This address is of another org.")
     if not pushed.changes and not pushed.records:
         return await _keep_unknown(content, pushed, meant, ports)
-    at_once: list[Message] = []
-    later: list[Message] = []
+    at_once: list[_Asked] = []
+    later: list[_Asked] = []
     ignored: dict[str, int] = {}
     bucket = -(-to_milliseconds(now) // 2000) * 2000
     due = from_milliseconds(bucket)
     for one in meant:
-        at_once += _works_of_changes(one, pushed, now, ignored)
-        later += _works_of_records(one, pushed, due, ignored)
-    if at_once:
-        await ports.bus.send(SOURCE_WORK, at_once)
-    if later:
-        await ports.bus.send(SOURCE_WORK, later, delay=max(due - now, timedelta(0)) or None)
+        at_once += [(one, work) for work in _works_of_changes(one, pushed, now, ignored)]
+        later += [(one, work) for work in _works_of_records(one, pushed, due, ignored)]
+    await _queue(at_once, ports)
+    await _queue(later, ports, not_before=max(due - now, timedelta(0)))
     taken = pushed.named - sum(ignored.values())
     answer: dict[str, Any] = {"taken": taken, "ignored": ignored}
     if pushed.unreadable:
@@ -229,12 +235,21 @@ async def _keep_unknown(
     if not isinstance(kept, dict | list) or not kept or pushed.unreadable or len(body) > LARGEST_KEPT:
         return problem(HTTPStatus.BAD_REQUEST, "invalid-request", "The body names no record by a Salesforce id.")
     push = kept if isinstance(kept, dict) else {"items": kept}
-    works = [
-        _work(one, ports.clock(), push=push, event_id=f"unknown:{_digest(body.decode())}", kind="push")
-        for one in connections
-    ]
-    await ports.bus.send(SOURCE_WORK, works)
+    event_id = f"unknown:{_digest(body.decode())}"
+    works = [(one, _work(one, ports.clock(), push=push, event_id=event_id, kind="push")) for one in connections]
+    await _queue(works, ports)
     return PushAnswer(HTTPStatus.ACCEPTED, '{"taken":0,"kept":true}', "application/json")
+
+
+async def _queue(works: Sequence[_Asked], ports: WebhookPorts, not_before: timedelta = timedelta(0)) -> None:
+    """Have what the connections are asked for done, at once or, above a connection's rate, when its turn comes."""
+    turns = _turns.setdefault(ports.directory, Turns())
+    by_delay: dict[timedelta, list[Message]] = {}
+    for connection, work in works:
+        turn = turns.wait(connection, WORKS_A_SECOND, ports.monotonic())
+        by_delay.setdefault(max(turn, not_before), []).append(work)
+    for delay, messages in by_delay.items():
+        await ports.bus.send(SOURCE_WORK, messages, delay=delay or None)
 
 
 def _work(

@@ -6,7 +6,7 @@ The team in the body only says whose secret to try first; the tenant is that of 
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -18,6 +18,7 @@ from connections.directory import ConnectionDirectory
 from connections.secrets import SecretError, SecretStore, SecretsUnavailableError
 from connections.slack_connection import SlackConnection
 from ingestion.slack.signature import Signed, claimed
+from ingestion.turns import Turns
 from ingestion.webhooks import PushAnswer, PushRequest, WebhookPorts, problem
 from messaging import codec
 from messaging.bus import LARGEST_BODY, BusUnavailableError, Message
@@ -40,8 +41,6 @@ KEPT_SECONDS: Final = 60.0
 """How long a signing secret is kept; one that does not fit is read anew, so a rotated one is taken up at once."""
 FRESH_EVERY: Final = 5.0
 """Seconds between two fresh reads of one secret: whoever guesses must not keep the vault busy."""
-BURST_SECONDS: Final = 30.0
-"""A workspace that was quiet may have the events of so many seconds taken at once."""
 
 _LARGEST_WORK: Final = LARGEST_BODY - 8 * 1024
 _LONGEST_CHALLENGE: Final = 1000
@@ -54,11 +53,11 @@ _LEFT_OUT: Final = frozenset({"token", "authed_users", "authed_teams"})
 
 @dataclass(slots=True)
 class _Memory:
-    """What is kept between two requests: secrets, when each was read anew, and when each workspace is free again."""
+    """What is kept between two requests: secrets, when each was read anew, and whose turn is when."""
 
     secrets: dict[tuple[str, str], tuple[float, str | None]] = field(default_factory=dict)
     fresh: dict[tuple[str, str], float] = field(default_factory=dict)
-    free_at: dict[tuple[str, str], float] = field(default_factory=dict)
+    turns: Turns = field(default_factory=Turns)
 
 
 _memories: WeakKeyDictionary[ConnectionDirectory, _Memory] = WeakKeyDictionary()
@@ -252,7 +251,7 @@ async def _queue(
     event_id = _event_id(content, body)
     by_delay: dict[timedelta, list[Message]] = {}
     for one in connections:
-        delay = _turn(one, memory, ports.monotonic)
+        delay = memory.turns.wait(one, one.events_per_second, ports.monotonic())
         by_delay.setdefault(delay, []).append(_message(one, envelope, event_id, now))
     if not connections:
         log.warning("an event of Slack's under a known secret names no connected team: it is not kept")
@@ -268,18 +267,6 @@ def _event_id(content: Mapping[str, Any], body: bytes) -> str:
     if content.get("type") == "app_rate_limited":
         return f"slack|rate|{content.get('team_id')}|{content.get('minute_rate_limited')}"[:_LONGEST_ID]
     return f"slack|body|{hashlib.sha256(body).hexdigest()}"
-
-
-def _turn(connection: SlackConnection, memory: _Memory, monotonic: Callable[[], float]) -> timedelta:
-    """How long an event of the workspace waits for its turn: what comes above the rate delays only its own.
-
-    Each process keeps the rate for what it takes itself.
-    """
-    key = (connection.tenant_id, connection.connection_id)
-    now, rate = monotonic(), connection.events_per_second
-    free_at = max(memory.free_at.get(key, 0.0), now) + 1 / rate
-    memory.free_at[key] = free_at
-    return timedelta(seconds=max(0, int(free_at - now - max(BURST_SECONDS, 1 / rate))))
 
 
 def _message(connection: SlackConnection, envelope: dict[str, Any], event_id: str, now: datetime) -> Message:

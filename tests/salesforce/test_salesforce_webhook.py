@@ -1,6 +1,7 @@
 """What Salesforce posts: who is let in, what is taken from each body, and what is answered."""
 
 import logging
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -12,9 +13,12 @@ from pushed_org import SAMPLES, SECRET, PushedOrg, as_of
 
 from connections.secrets import environment_variable
 from ingestion.salesforce.outbound_message import ACK, FAULT, NO_ACK
+from ingestion.salesforce.webhook import WORKS_A_SECOND
+from ingestion.turns import BURST_SECONDS
 from ingestion.webhooks import PushAnswer
 from messaging.bus import BusUnavailableError
 from messaging.queues import SOURCE_WORK
+from shards.identity import salesforce_id
 
 XML = "text/xml; charset=utf-8"
 ORG_OF_SAMPLES = b"00D5g000000OPENEA4"
@@ -186,6 +190,22 @@ async def test_nothing_is_acknowledged_that_the_bus_did_not_take(
 
     assert (await org.post(message(org, 3), kind=XML)).body == ACK
     assert [len(work.ids["Opportunity"]) for work in await org.asked()] == [3]
+
+
+async def test_what_an_org_tells_above_the_rate_waits_its_turn_and_nothing_is_dropped(org: PushedOrg) -> None:
+    most = int(WORKS_A_SECOND * BURST_SECONDS)
+    ids = [salesforce_id(f"001{number:012d}") for number in range(most + 100)]
+    told = [change("UPDATE", one, transactionKey=one) for one in ids]
+    assert (await org.post(told)).body == f'{{"taken":{len(ids)},"ignored":{{}}}}'
+    assert (await org.post({"Id": ACCOUNT})).status == 202
+    at_once = await org.asked()
+    assert most <= len(at_once) <= most + WORKS_A_SECOND
+    org.pass_time(timedelta(seconds=1 + 100 / WORKS_A_SECOND))
+    later = await org.asked()
+    assert sorted(one for work in (*at_once, *later) for one in work.ids["Account"]) == sorted([*ids, ACCOUNT])
+    org.seconds += 60
+    await org.post(message(org), kind=XML)
+    assert len(await org.asked()) == 1, "after a quiet time it is taken at once"
 
 
 async def test_callouts_of_any_shape_become_ids_to_read(org: PushedOrg) -> None:
