@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from connections.connection import Connection
 from connections.state import STATE_TYPE, state_shard_id
 from ingestion.connection_memory import connection_key
-from ingestion.first_load import HistoryNotes, is_history, records_per_second, remaining_seconds
+from ingestion.history_memory import HistoryNotes, is_history, records_per_second, remaining_seconds
 from ingestion.purge import PurgeNotes, purge_key
 from messaging.times import from_text, to_text
 from shards.model import Shard
@@ -115,14 +115,18 @@ def _row(connection: Connection, states: list[Shard], now: datetime) -> dict[str
         if state.structured_data.get("integrationId") == connection.connection_id
     }
     purging = remembered.pop(_state_id(connection, purge_key(connection)), {})
+    own_load = _state_id(connection, history_key(connection))
     loads = {key: state for key, state in remembered.items() if is_history(state)}
     of_work = [state for key, state in remembered.items() if key not in loads]
     errors = {str(state["errorMessage"]) for state in of_work if state.get("errorMessage")}
+    # What one log or object met stands in the connection's own, too.
+    errors = {one for one in errors if not any(one in other for other in errors - {one})}
     under_way = {str(text) for state in of_work if (text := _metadata(state).get("underWay"))}
     synced = remembered.get(_state_id(connection, connection_key(connection)), {}).get("lastSyncAt")
     told: dict[str, Any] = {"firstLoad": None, "purge": None}
     try:
-        told["firstLoad"] = _first_load([_metadata(state) for state in loads.values()])
+        going_on = [key == own_load or _is_held(state, now) for key, state in loads.items()]
+        told["firstLoad"] = _first_load([_metadata(state) for state in loads.values()], going_on)
         told["purge"] = _purge(_metadata(purging))
     except msgspec.ValidationError as error:
         errors.add(f"what is remembered of its loads is of another version: {error}")
@@ -152,15 +156,24 @@ def _metadata(state: Mapping[str, Any]) -> Mapping[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _first_load(loads: list[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _is_held(state: Mapping[str, Any], now: datetime) -> bool:
+    """Whether somebody drives the load."""
+    return bool(state.get("lease")) and msgspec.convert(state["lease"], Lease).holds(now)
+
+
+def _first_load(loads: list[Mapping[str, Any]], going_on: list[bool]) -> dict[str, Any] | None:
     """How far the first load is, what is left of it, and what it waits for; None where none was asked for.
 
-    Where exports are loaded too, of the loads that are not finished the newest is told, else the newest.
+    Where exports are loaded too: of those that are not finished and *going_on* the newest is told, else the newest that
+    is finished. What nobody goes on with by itself, as an export that turned out to be broken, is told of last, and not
+    at all where nothing of it was loaded.
     """
-    if not loads:
+    each = [(msgspec.convert(load, HistoryNotes), goes_on) for load, goes_on in zip(loads, going_on, strict=True)]
+    ranked = [(one, 2 if goes_on and not one.finished_at else 1 if one.finished_at else 0) for one, goes_on in each]
+    told = [(one, rank) for one, rank in ranked if rank or one.records]
+    if not told:
         return None
-    each = [msgspec.convert(load, HistoryNotes) for load in loads]
-    notes = max(each, key=lambda one: (one.finished_at is None, one.asked_at or ""))
+    notes, _ = max(told, key=lambda one: (one[1], one[0].asked_at or ""))
     left, rate = remaining_seconds(notes), records_per_second(notes)
     return {
         "askedAt": notes.asked_at,

@@ -27,17 +27,8 @@ from connections.stored_connection import KINDS, connection_data, connection_fro
 from ingestion import connecting
 from ingestion.connecting import ConnectionStateError, export_key
 from ingestion.errors import SourceError
-from ingestion.first_load import (
-    FirstLoadPorts,
-    HistoryNotes,
-    LoadBusyError,
-    history_key,
-    load_memory,
-    load_pages,
-    note_asked,
-    records_per_second,
-    remaining_seconds,
-)
+from ingestion.first_load import FirstLoadPorts, LoadBusyError, load_pages, note_asked
+from ingestion.history_memory import HistoryNotes, history_key, load_memory, records_per_second, remaining_seconds
 from ingestion.source import Checked, Pages
 from messaging import codec
 from messaging.contracts import is_tenant_id

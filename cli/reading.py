@@ -14,7 +14,7 @@ from cli.filters import check_types, known_sources
 from cli.home import DEFAULT_DATA, DataOption, JsonOption, TenantOption, UsageError, run, the_tenant
 from cli.output import console, print_json, table
 from composition import Services
-from ingestion.first_load import HistoryNotes
+from ingestion.history_memory import HistoryNotes
 from shards.model import Shard, shard_document
 from shards.store import ShardQuery
 

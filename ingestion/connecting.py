@@ -10,7 +10,7 @@ import msgspec
 from connections.connection import Connection, InvalidConnectionError
 from connections.state import StateError, StateMovedError
 from ingestion.errors import SourceError, TransientError
-from ingestion.first_load import load_memory
+from ingestion.history_memory import load_memory
 from ingestion.purge import drop_notes, is_under_way, note_purge, purge_notes
 from ingestion.source import AnySource, Checked, Finding, Pages
 from ingestion.work import IngestionPorts, ask, ask_for_history
@@ -78,6 +78,8 @@ async def register(
         )
     saved = await ports.registry.save(msgspec.structs.replace(connection, status="active", error_message=None))
     await drop_notes(saved, ports.states)
+    # What is read no longer (an object, a user) would keep its error for good.
+    await ports.states.drop_errors(saved.tenant_id, saved.connection_id)
     await _begin_again(saved, ports, load=load, anew=anew)
     return saved
 

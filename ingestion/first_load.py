@@ -6,7 +6,7 @@ anywhere and go on later.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -14,17 +14,17 @@ from hashlib import blake2b
 import msgspec
 
 from connections.connection import Connection
-from connections.lease import Lease, new_lease
+from connections.lease import new_lease
 from connections.state import Saved, StateMovedError, StateStore
-from ingestion.connection_memory import SourceMemory
 from ingestion.errors import BudgetExhaustedError, TransientError
-from ingestion.source import HistoryPage, Pages, Position
-from messaging.bus import Message, MessageBus, QueueDepth
+from ingestion.history_memory import HistoryMemory, HistoryNotes, history_key, new_history_memory
+from ingestion.source import HistoryPage, Pages
+from messaging.bus import Message, MessageBus
 from messaging.contracts import IngestionEvent, SourceWork
 from messaging.message_ids import message_id
 from messaging.queues import INGESTION_EVENTS_BULK, SOURCE_WORK
 from messaging.times import Clock, from_text, to_text, utc_now
-from processors.backpressure import MOST_UNFINISHED, STAGES, unfinished
+from processors.backpressure import MOST_UNFINISHED, unfinished_events
 
 log = logging.getLogger(__name__)
 
@@ -36,40 +36,6 @@ DIGESTING_DELAY = timedelta(seconds=1)
 
 PAUSE = timedelta(minutes=2)
 """The time between two pages counts, waits for the chain included, unless it is longer: then the load stood still."""
-
-_NAME = "first load"
-
-
-class HistoryNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Where a first load stands.
-
-    *waiting_for* says in words what it waits for. *seconds* are those that its pages took, one after the other. *sent*
-    are marks of the events of the page at *position* that went out before the chain was full. *last_position* is that
-    of the last page of a load that has finished.
-    """
-
-    asked_at: str | None = None
-    began_at: str | None = None
-    finished_at: str | None = None
-    position: Position | None = None
-    pages: int = 0
-    records: int = 0
-    total: int | None = None
-    estimated: bool = False
-    seconds: float = 0
-    waiting_for: str | None = None
-    failures: int = 0
-    sent: tuple[str, ...] = ()
-    last_position: Position | None = None
-
-
-class HistoryMemory(SourceMemory, frozen=True, kw_only=True):
-    """How the first load of a connection stands, and who drives it."""
-
-    last_sync_at: str | None = None
-    error_message: str | None = None
-    lease: Lease | None = None
-    metadata: HistoryNotes = HistoryNotes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,44 +57,6 @@ class LoadStep:
 
 class LoadBusyError(Exception):
     """Another worker drives this load."""
-
-
-def history_key(connection: Connection) -> str:
-    """Under which key :class:`HistoryMemory` is kept."""
-    return f"{connection.connection_id}/history"
-
-
-def new_history_memory(connection: Connection) -> HistoryMemory:
-    """The memory of a first load that has not begun."""
-    return HistoryMemory.new(connection, _NAME)
-
-
-def is_history(state: Mapping[str, object]) -> bool:
-    """Whether what is remembered is a :class:`HistoryMemory`."""
-    return str(state.get("name")).endswith(f": {_NAME}")
-
-
-async def load_memory(connection: Connection, states: StateStore, *, key: str | None = None) -> HistoryMemory:
-    """How the first load of *connection* stands, or that under *key*.
-
-    Raises:
-        StateError: what is stored is of another version.
-    """
-    key = key or history_key(connection)
-    return (await states.load(connection.tenant_id, key, new_history_memory(connection))).value
-
-
-def remaining_seconds(notes: HistoryNotes) -> float | None:
-    """How long the rest will take at the speed so far; None where nobody can tell."""
-    rate = records_per_second(notes)
-    if notes.finished_at or notes.total is None or rate is None:
-        return None
-    return max(notes.total - notes.records, 0) / rate
-
-
-def records_per_second(notes: HistoryNotes) -> float | None:
-    """How fast the load has been; None where it has not been measured."""
-    return notes.records / notes.seconds if notes.records and notes.seconds > 0 else None
 
 
 async def note_asked(
@@ -349,11 +277,6 @@ class _Load:
         self.saved = await _save(self.connection, self.ports, self.key, self.saved, memory)
         if self.seen is not None:
             self.seen(memory.metadata)
-
-
-def unfinished_events(depths: Mapping[str, QueueDepth]) -> int:
-    """How many messages of the chain and its bulk lane are not finished, whoever sent them."""
-    return unfinished(depths, (INGESTION_EVENTS_BULK, *STAGES))
 
 
 def _mark(event: IngestionEvent) -> str:

@@ -14,12 +14,12 @@ from connections.connection import Connection
 from connections.lease import Lease
 from connections.state import STATE_TYPE, Saved, StateMovedError, StateStore, state_shard_id
 from ingestion.connection_memory import SourceMemory, connection_key, new_connection_memory
-from ingestion.first_load import history_key, new_history_memory, unfinished_events
+from ingestion.history_memory import history_key, new_history_memory
 from messaging.bus import MessageBus, QueueDepth
 from messaging.contracts import IngestionEvent
 from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK
 from messaging.times import Clock, from_text, to_text, utc_now
-from processors.backpressure import MOST_UNFINISHED
+from processors.backpressure import MOST_UNFINISHED, unfinished_events
 from shards.model import ExternalRelationship, Shard
 from shards.parked import ParkedMessage, ParkedMessages
 from shards.store import ShardQuery, ShardStore, ShardWrite

@@ -7,7 +7,7 @@ from datetime import timedelta
 from weakref import WeakKeyDictionary
 
 from messaging.bus import MessageBus, QueueDepth
-from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS, SHARD_EMISSION
+from messaging.queues import EMBEDDING_JOBS, ENRICHMENT_JOBS, INGESTION_EVENTS, INGESTION_EVENTS_BULK, SHARD_EMISSION
 
 MOST_UNFINISHED = 2_000
 """Messages behind normalization at which the bulk lane waits: what is live then finds little in front of it."""
@@ -34,6 +34,11 @@ def unfinished(depths: Mapping[str, QueueDepth], queues: Iterable[str]) -> int:
     if any(depth.at_least & _COUNTED for depth in waiting):
         return MOST_UNFINISHED
     return sum(depth.active + depth.locked + depth.scheduled for depth in waiting)
+
+
+def unfinished_events(depths: Mapping[str, QueueDepth]) -> int:
+    """How many messages of the chain and its bulk lane are not finished, whoever sent them."""
+    return unfinished(depths, (INGESTION_EVENTS_BULK, *STAGES))
 
 
 def is_full(depths: Mapping[str, QueueDepth]) -> bool:

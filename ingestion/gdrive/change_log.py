@@ -11,11 +11,11 @@ from typing import Any
 
 from connections.gdrive_connection import DriveConnection
 from connections.state import Saved
-from ingestion.first_load import HistoryNotes
 from ingestion.gdrive.client import DriveClient
 from ingestion.gdrive.events import FOLDER, relationship_of, shard_of
 from ingestion.gdrive.memory import LogMemory, LogNotes, moved_on
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
+from ingestion.history_memory import HistoryNotes
 from ingestion.source import RunReport, SourcePorts
 from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK

@@ -13,7 +13,6 @@ import msgspec
 from connections.gdrive_connection import DriveConnection
 from connections.state import Saved
 from ingestion.errors import CredentialError, SourceError
-from ingestion.first_load import HistoryNotes, load_memory
 from ingestion.gdrive.change_log import ChangeLog
 from ingestion.gdrive.client import DriveClients, subjects_of
 from ingestion.gdrive.errors import FileRefusedError, LostTokenError, NotFoundError, RequestRefusedError
@@ -33,6 +32,7 @@ from ingestion.gdrive.memory import (
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
 from ingestion.gdrive.relisting import ListingOfLog
 from ingestion.gdrive.selection import Selecting
+from ingestion.history_memory import HistoryNotes, load_memory
 from ingestion.source import RunReport, SourcePorts
 from messaging.queues import SOURCE_WORK
 from messaging.times import from_text, to_text

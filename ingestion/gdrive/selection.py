@@ -16,7 +16,6 @@ import msgspec
 from connections.gdrive_connection import DriveConnection
 from connections.state import Saved
 from ingestion.errors import CredentialError
-from ingestion.first_load import HistoryNotes, load_memory, unfinished_events
 from ingestion.gdrive.client import DriveClient, DriveClients, subjects_of
 from ingestion.gdrive.events import SYSTEM, gone_event, relationship_of, stored_record
 from ingestion.gdrive.memory import (
@@ -29,12 +28,13 @@ from ingestion.gdrive.memory import (
 )
 from ingestion.gdrive.places import Places
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
+from ingestion.history_memory import HistoryNotes, load_memory
 from ingestion.source import RunReport, SourcePorts
 from messaging import codec
 from messaging.contracts import IngestionEvent, SourceWork
 from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK, SOURCE_WORK
 from messaging.times import from_text, to_text
-from processors.backpressure import MOST_UNFINISHED
+from processors.backpressure import MOST_UNFINISHED, unfinished_events
 from shards.model import ExternalRelationship, Shard
 from shards.store import ShardQuery
 

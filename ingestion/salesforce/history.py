@@ -15,7 +15,7 @@ import msgspec
 
 from connections.salesforce_connection import PolledObject, SalesforceConnection
 from ingestion.errors import RepeatError, TransientError
-from ingestion.first_load import HistoryNotes
+from ingestion.history_memory import HistoryNotes
 from ingestion.patience import patiently
 from ingestion.salesforce.client import Answer
 from ingestion.salesforce.csv_export import bulk_records

@@ -14,7 +14,7 @@ import msgspec
 from connections.salesforce_connection import PolledObject, SalesforceConnection
 from connections.state import Saved
 from ingestion.connection_memory import SyncStatus
-from ingestion.first_load import load_memory
+from ingestion.history_memory import load_memory
 from ingestion.salesforce.cursor import (
     Cursor,
     Position,

@@ -10,7 +10,8 @@ from commands_of_rig import CommandsOfRig, complaint
 from source_rig import SourceRig
 
 from connections.lease import new_lease
-from ingestion.first_load import LEASE_FOR, HistoryMemory, HistoryNotes, history_key, load_memory, new_history_memory
+from ingestion.first_load import LEASE_FOR
+from ingestion.history_memory import HistoryMemory, HistoryNotes, history_key, load_memory, new_history_memory
 
 ONE_SOURCE = pytest.mark.parametrize("rig", ["salesforce"], indirect=True)
 ONLY_SLACK = pytest.mark.parametrize("rig", ["slack"], indirect=True)

@@ -12,23 +12,14 @@ from hypothesis import strategies as st
 from connections.slack_connection import SlackAuth, SlackConnection
 from connections.state import StateMovedError, StateStore
 from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
-from ingestion.first_load import (
-    FirstLoadPorts,
-    HistoryNotes,
-    LoadBusyError,
-    LoadStep,
-    load_memory,
-    load_pages,
-    note_asked,
-    remaining_seconds,
-    unfinished_events,
-)
+from ingestion.first_load import FirstLoadPorts, LoadBusyError, LoadStep, load_pages, note_asked
+from ingestion.history_memory import HistoryNotes, load_memory, remaining_seconds
 from ingestion.source import HistoryPage, Position
 from messaging.contracts import IngestionEvent, ShardEmission, SourceWork
 from messaging.queues import INGESTION_EVENTS_BULK, SHARD_EMISSION, SOURCE_WORK
 from messaging.sqlite_bus import SqliteMessageBus
 from messaging.times import to_text, utc_now
-from processors.backpressure import MOST_UNFINISHED
+from processors.backpressure import MOST_UNFINISHED, unfinished_events
 from shards.sqlite_store import SqliteShardStore
 
 CONNECTION = SlackConnection(

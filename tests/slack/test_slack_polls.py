@@ -11,7 +11,8 @@ from slack_rig import TEAM, SlackRig
 from api.status import pipeline_status
 from connections.slack_connection import SlackAuth, SlackConnection
 from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
-from ingestion.first_load import FirstLoadPorts, load_memory, note_asked
+from ingestion.first_load import FirstLoadPorts, note_asked
+from ingestion.history_memory import load_memory
 from ingestion.slack.errors import RefusedError, error_of
 from messaging.contracts import IngestionEvent, SourceWork
 from messaging.queues import INGESTION_EVENTS
