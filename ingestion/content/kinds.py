@@ -63,6 +63,11 @@ _OTHERS = {
 _HEAD = 1024
 
 
+def is_read(mime_type: str) -> bool:
+    """Whether *mime_type* is one whose files are read, whatever they are called."""
+    return mime_type.partition(";")[0].strip().lower() in (_OFFICE.keys() | _TEXT.keys())
+
+
 def kind_of(file: BinaryIO, mime_type: str, name: str) -> Kind:
     """The kind of *file*, which stands at its beginning afterwards.
 

@@ -11,6 +11,7 @@ from connections.gdrive_connection import DriveConnection
 from ingestion.content.content_error import ContentError
 from ingestion.content.extractor import ExtractionFailedError
 from ingestion.content.kept_text import Extracted
+from ingestion.content.kinds import is_read
 from ingestion.errors import TransientError
 from ingestion.gdrive.client import DriveClient
 from ingestion.gdrive.errors import (
@@ -152,7 +153,7 @@ class ContentReader:
                 # It went with a deletion that was still on its way when the file was back already.
                 again = True
         native = mime_type.startswith(NATIVE)
-        if mime_type not in EXPORTS if native else mime_type.lower().startswith(_NO_TEXT):
+        if mime_type not in EXPORTS if native else not _may_have_text(mime_type):
             return Content("none", version)
         size, limit = int(file.get("size") or 0), self._connection.content_bytes
         if not native and size > limit:
@@ -247,6 +248,10 @@ class ContentReader:
         if refused is None:
             raise AssertionError("a native type that is exported has a kind to try")
         raise refused
+
+
+def _may_have_text(mime_type: str) -> bool:
+    return is_read(mime_type) or not mime_type.lower().startswith(_NO_TEXT)
 
 
 def _too_large(version: str, problem: str) -> Content:
