@@ -16,11 +16,14 @@ def principals_of(permissions: Sequence[Mapping[str, Any]], now: datetime) -> li
 
     A link alone opens nothing here: who has it can open the file, and Drive's own search does not show it. So of
     permissions for anyone or a whole domain only those count that allow discovery. Permissions that have expired, of
-    deleted accounts, or for a published or restricted view alone do not count.
+    deleted accounts, or for a published or restricted view alone do not count, nor do those of the folders above where
+    access is limited to whom a folder itself names.
     """
     found: set[str] = set()
     for permission in permissions:
         if permission.get("deleted") or permission.get("view") or _has_expired(permission, now):
+            continue
+        if permission.get("inheritedPermissionsDisabled") and _is_from_above(permission):
             continue
         kind = permission.get("type")
         if kind in ("user", "group"):
@@ -46,6 +49,14 @@ def next_end(permissions: Sequence[Mapping[str, Any]], now: datetime) -> datetim
         except (KeyError, ValueError):
             continue
     return min((end for end in ends if end > now), default=None)
+
+
+def _is_from_above(permission: Mapping[str, Any]) -> bool:
+    """Whether a permission comes from folders above alone; who owns or organizes an item has access in any case."""
+    details = permission.get("permissionDetails")
+    if permission.get("role") in ("owner", "organizer") or not isinstance(details, list):
+        return False
+    return bool(details) and all(isinstance(one, Mapping) and one.get("inherited") is True for one in details)
 
 
 def _has_expired(permission: Mapping[str, Any], now: datetime) -> bool:

@@ -15,6 +15,12 @@ from messaging.times import to_text, utc_now
 GROUP = "sales@acme.example"
 
 
+def limited(address: str, details: list[dict[str, Any]], role: str = "reader") -> dict[str, Any]:
+    """A permission on a folder with limited access."""
+    more = {"inheritedPermissionsDisabled": True, "permissionDetails": details}
+    return {"type": "user", "emailAddress": address, "role": role, **more}
+
+
 def test_only_who_is_named_or_may_discover_it_counts() -> None:
     now = utc_now()
     permissions: list[dict[str, Any]] = [
@@ -29,11 +35,16 @@ def test_only_who_is_named_or_may_discover_it_counts() -> None:
         {"type": "user", "emailAddress": "soon@acme.example", "expirationTime": to_text(now + timedelta(days=1))},
         {"type": "user", "emailAddress": "seen@acme.example", "view": "metadata"},
         {"type": "user"},
+        limited("above@acme.example", [{"inherited": True}]),
+        limited("both@acme.example", [{"inherited": True}, {"inherited": False}]),
+        limited("chief@acme.example", [{"inherited": True}], role="organizer"),
     ]
     assert principals_of(permissions, now) == [
         "domain:acme.example",
         f"group:{GROUP}",
         "user:ann@acme.example",
+        "user:both@acme.example",
+        "user:chief@acme.example",
         "user:soon@acme.example",
     ]
     assert principals_of([{"type": "anyone", "allowFileDiscovery": True}], now) == ["anyone"]
