@@ -155,15 +155,6 @@ class DriveClient:
             LostTokenError: the page token has ended.
         """
         corpus = {"corpora": "user"} if drive_id is None else {"corpora": "drive", "driveId": drive_id}
-        return await self._listed(q, mask, page_size, page, corpus)
-
-    async def children(self, folder_id: str, *, page: str | None = None) -> FilePage:
-        """A page of the ids of what is in a folder and not in the bin; the folder may be of any Drive."""
-        return await self._listed(
-            f"'{folder_id}' in parents and trashed = false", fields.CHILDREN, 1000, page, {"corpora": "user"}
-        )
-
-    async def _listed(self, q: str, mask: str, page_size: int, page: str | None, corpus: Mapping[str, Any]) -> FilePage:
         answer = await self._json(
             "files.list",
             lambda s: s.files().list(
@@ -171,6 +162,16 @@ class DriveClient:
             ),
         )
         return FilePage(answer.get("files", []), answer.get("nextPageToken"), bool(answer.get("incompleteSearch")))
+
+    async def children(self, folder_id: str, *, page: str | None = None, drive_id: str | None = None) -> FilePage:
+        """A page of the ids of what is in a folder and not in the bin; *drive_id*: the folder's shared drive, of which
+        the user is a member.
+
+        Raises:
+            LostTokenError: the page token has ended.
+        """
+        q = f"'{folder_id}' in parents and trashed = false"
+        return await self.files(q, fields.CHILDREN, page_size=1000, page=page, drive_id=drive_id)
 
     async def file(self, file_id: str, mask: str = fields.FILE) -> File:
         """A file by its id.

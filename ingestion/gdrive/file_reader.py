@@ -56,6 +56,7 @@ class ReadFile:
     path: str = ""
     principals: tuple[str, ...] = ()
     client: DriveClient | None = None
+    drive_id: str | None = None
     unread: TransientError | None = None
     expires_at: datetime | None = None
 
@@ -159,6 +160,7 @@ class FileReader:
             path=place.path,
             principals=tuple(acl or ()),
             client=client,
+            drive_id=file.get("driveId"),
             unread=unread,
             expires_at=next_end(permissions or [], self.clock()),
         )

@@ -113,19 +113,24 @@ class Following:
 
     async def _children(self, read: ReadFile) -> list[str]:
         """What is in a folder: as Drive says now, and what is stored of it (which may have left it)."""
-        listed = await self._listed_children(read.file_id, read.client) if read.client is not None else []
+        listed = await self._listed_children(read, read.client) if read.client is not None else []
         return list(dict.fromkeys([*listed, *await self._stored_children(read.file_id)]))
 
-    async def _listed_children(self, folder_id: str, client: DriveClient) -> list[str]:
+    async def _listed_children(self, read: ReadFile, client: DriveClient) -> list[str]:
         found: list[str] = []
         page: str | None = None
+        drive_id = read.drive_id
         while True:
             try:
-                answer = await client.children(folder_id, page=page)
+                answer = await client.children(read.file_id, page=page, drive_id=drive_id)
             except LostTokenError:
                 found, page = [], None
                 continue
             except (NotFoundError, FileRefusedError) as error:
+                if drive_id is not None:
+                    # Only its members may list a shared drive; a folder of it may be shared with others.
+                    found, page, drive_id = [], None, None
+                    continue
                 log.info("%s can't list a folder any more: %s", client.name, error)
                 return found
             found += [str(file["id"]) for file in answer.files]

@@ -243,15 +243,16 @@ class Polling:
                 try:
                     self.report.finished &= await changes.read_on(token, deadline, self.report)
                     return changes.drives_changed
-                except LostTokenError as error:
+                except (LostTokenError, NotFoundError) as error:
+                    # The new token first: what changes during the listing is in the log behind it. Whoever is no member
+                    # of a shared drive gets none.
+                    token = await client.start_token(one.drive_id)
                     log.warning(
                         "connection %s: the log of %s: %s; all of it is listed",
                         self.connection.connection_id,
                         one.name,
                         error,
                     )
-                    # The new token first: what changes during the listing is in the log behind it.
-                    token = await client.start_token(one.drive_id)
                     await self._listing(one, key, changes.saved).begin(start_token=token)
                     saved = await self._memory(one, key)
             listing = self._listing(one, key, saved)

@@ -58,6 +58,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
         **_global(410, "updatedMinTooLongAgo", "The requested minimum modification time lies too far in the past."),
         "path": f"{_API}/changes",
     },
+    "unknown-page-token": {**_global(404, "notFound", "Not found."), "path": f"{_API}/changes"},
     "auth-error": {"status": 401, "body": json.dumps(bad_credentials().body()), "path": _API},
     "backend-error": _global(500, "backendError", "Backend Error"),
     "internal-error": _global(500, "internalError", "Internal Error"),

@@ -218,3 +218,27 @@ async def test_a_drive_whose_tokens_were_taken_once_loses_nothing_when_it_comes_
     await rig.catch_up()
     await rig.catch_up()
     assert await rig.path(note) == "/Deals/note.txt"
+
+
+async def test_a_token_of_a_shared_drive_that_is_not_found_is_taken_anew(rig: DriveRig) -> None:
+    drive_id = rig.drive.create_drive("Deals")
+    await rig.begin()
+    note = rig.drive.create_file("note.txt", "Text.", parent=drive_id)
+    rig.simulator.api.faults.add("unknown-page-token", skip=1)
+    await rig.catch_up()
+    assert await rig.path(note) == "/Deals/note.txt"
+    rig.forget_calls()
+    await rig.catch_up()
+    assert not rig.calls("/files"), "it is listed once"
+    assert (await rig.states())[f"changes of {drive_id}"]["lastSyncStatus"] == "success"
+
+
+async def test_what_is_in_a_folder_of_a_shared_drive_is_listed_in_that_drive(rig: DriveRig) -> None:
+    drive_id = rig.drive.create_drive("Deals")
+    folder = rig.drive.create_folder("Folder", parent=drive_id)
+    await rig.begin()
+    rig.forget_calls()
+    rig.drive.rename(folder, "Other")
+    await rig.catch_up()
+    listings = [call.params for call in rig.calls("/files") if "in parents" in call.params.get("q", "")]
+    assert [(params["corpora"], params["driveId"]) for params in listings] == [("drive", drive_id)]
