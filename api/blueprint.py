@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import wraps
 from http import HTTPStatus
 
@@ -12,7 +13,8 @@ from api.problems import ProblemError
 from api.request_span import request_span
 from api.requests import authenticate, json_response, list_request, moment, search_request
 from api.status import pipeline_status
-from composition import services
+from api.tokens import Reader
+from composition import Services, services
 from messaging.bus import BusUnavailableError
 from shards.model import shard_document
 from shards.request_charges import charged
@@ -79,12 +81,19 @@ async def status(req: func.HttpRequest) -> func.HttpResponse:
     return json_response(await pipeline_status(services()))
 
 
+async def _reader(req: func.HttpRequest, app: Services) -> Reader:
+    """Who asks, by what the tenant goes by them: a token is signed for guests, too."""
+    reader = await authenticate(req, app.tokens)
+    principals = await reading.principals_in(app.store, reader.tenant_id, reader.user, reader.principals)
+    return replace(reader, principals=principals)
+
+
 @blueprint.route(route="search", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 @answers_problems
 async def search(req: func.HttpRequest) -> func.HttpResponse:
     """Hybrid search over what the reader may see."""
     app = services()
-    reader = await authenticate(req, app.tokens)
+    reader = await _reader(req, app)
     asked = search_request(req)
     account = await reading.find_shard(app.store, reader.tenant_id, asked.account) if asked.account else None
     if asked.account and (account is None or not await reading.readable(app.store, account, reader.principals)):
@@ -111,7 +120,7 @@ async def search(req: func.HttpRequest) -> func.HttpResponse:
 async def shard(req: func.HttpRequest) -> func.HttpResponse:
     """One shard, its links both ways and its chunks."""
     app = services()
-    reader = await authenticate(req, app.tokens)
+    reader = await _reader(req, app)
     found = await reading.find_shard(app.store, reader.tenant_id, req.route_params["id"])
     if found is None or not await reading.readable(app.store, found, reader.principals):
         raise ProblemError(HTTPStatus.NOT_FOUND, "shard-not-found", "there is no such shard, or not for this reader")
@@ -123,7 +132,7 @@ async def shard(req: func.HttpRequest) -> func.HttpResponse:
 async def shards(req: func.HttpRequest) -> func.HttpResponse:
     """Shards by type, source and external id, in pages."""
     app = services()
-    reader = await authenticate(req, app.tokens)
+    reader = await _reader(req, app)
     asked = list_request(req.params)
     query = ShardQuery(
         reader.tenant_id,

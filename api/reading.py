@@ -2,7 +2,7 @@
 answer from here."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from api.tokens import reader_principals
 from processors.models.embedding import EmbeddingModel
 from shards.identity import InvalidExternalIdError, canonical_external_id
-from shards.model import ANYONE_PRINCIPAL, Chunk, Shard, shard_document
+from shards.model import ANYONE_PRINCIPAL, TENANT_PRINCIPAL, Chunk, Shard, guest_principal, shard_document
 from shards.store import Hit, IncomingLink, SearchQuery, ShardQuery, ShardStore
 
 SHARD_ID = re.compile(r"sh_[0-9a-f]{40}\Z")
@@ -179,14 +179,36 @@ def _chunk(chunk: Chunk, with_vector: bool) -> dict[str, Any]:
 
 async def principals_of(store: ShardStore, tenant_id: str, address: str) -> frozenset[str]:
     """What an acl may name the tenant's user *address* by; of someone the tenant does not know, only ``anyone``."""
-    wanted = address.lower()
+    async for _ in _users_of(store, tenant_id, address.lower()):
+        return await principals_in(store, tenant_id, address, reader_principals(address))
+    return frozenset({ANYONE_PRINCIPAL})
+
+
+async def principals_in(store: ShardStore, tenant_id: str, address: str, principals: frozenset[str]) -> frozenset[str]:
+    """Those of *principals* that *address* goes by in the tenant. Whom its Slack workspaces have as a guest, and none
+    of them as a member, is not one of the tenant's own: such a one reads what names them."""
+    guest = guest_principal(address)
+    as_guest = ShardQuery(tenant_id, shard_type_ids=("c_user",), principals=frozenset({guest}))
+    if not (await store.query(as_guest, limit=1)).items:
+        return principals
+    async for user in _users_of(store, tenant_id, address.lower(), system="slack"):
+        if guest not in user.acl.principals and user.structured_data.get("isActive"):
+            return principals
+    return principals - {TENANT_PRINCIPAL}
+
+
+async def _users_of(
+    store: ShardStore, tenant_id: str, address: str, *, system: str | None = None
+) -> AsyncIterator[Shard]:
+    """The users who have the address, which is in small letters."""
     cursor: str | None = None
     while True:
-        page = await store.query(ShardQuery(tenant_id, shard_type_ids=("c_user",)), limit=500, cursor=cursor)
+        query = ShardQuery(tenant_id, shard_type_ids=("c_user",), system=system)
+        page = await store.query(query, limit=500, cursor=cursor)
         for user in page.items:
             email = user.structured_data.get("email")
-            if isinstance(email, str) and email.lower() == wanted:
-                return reader_principals(wanted)
+            if isinstance(email, str) and email.lower() == address:
+                yield user
         if page.cursor is None:
-            return frozenset({ANYONE_PRINCIPAL})
+            return
         cursor = page.cursor

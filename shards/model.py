@@ -26,6 +26,12 @@ ANYONE_PRINCIPAL = "anyone"
 """Everybody who may ask this tenant's search at all."""
 
 
+def guest_principal(address: str) -> str:
+    """What the acl of a user names one by who is a guest at its source. No reader goes by it, so it opens nothing: it
+    lets be found that whoever has this address is not one of the tenant's own."""
+    return f"guest:{address.lower()}"
+
+
 class Acl(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """Who may read: *principals* (``user:``, ``group:``, ``domain:``, ``tenant``, ``anyone``); none: nobody.
 

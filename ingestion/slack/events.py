@@ -125,9 +125,14 @@ class SlackEvents:
             event_id=event_id,
         )
 
-    def user(self, raw: Mapping[str, Any], read_at: str, event_id: str | None = None) -> IngestionEvent:
-        """A whole user."""
-        payload = {**raw, "shardline": {"workspace": self._connection.base_url or None}}
+    def user(
+        self, raw: Mapping[str, Any], read_at: str, event_id: str | None = None, *, is_guest: bool = False
+    ) -> IngestionEvent:
+        """A whole user; *is_guest* where more than the object itself says so."""
+        told: JsonObject = {"workspace": self._connection.base_url or None}
+        if is_guest:
+            told["guest"] = True
+        payload = {**raw, "shardline": told}
         updated = raw.get("updated")
         version = str(updated) if isinstance(updated, int) and updated > 0 else "0"
         return self._event(

@@ -16,7 +16,7 @@ from ingestion.errors import SourceError
 from ingestion.slack.events import SlackEvents, moment_of
 from ingestion.slack.export import SlackExport
 from ingestion.slack.export_archive import ExportError
-from ingestion.slack.facts import ChannelFacts, Person, is_private, is_wanted, person_of, stored_channel
+from ingestion.slack.facts import ChannelFacts, Person, is_of_others, is_private, is_wanted, person_of, stored_channel
 from ingestion.source import HistoryPage, Position
 from messaging.contracts import IngestionEvent
 from processors.mapping.slack import CHANNEL
@@ -67,7 +67,11 @@ async def _page(connection: SlackConnection, export: SlackExport, store: ShardSt
     people = {str(raw["id"]): person_of(raw) for raw in export.users}
     channels = [raw for raw in export.channels if is_wanted(connection, raw["id"])]
     if at.channel < 0:
-        made = [events.user({**raw, "updated": 0}, _BEGINNING) for raw in export.users]
+        own = [one for one in (export.team_id,) if one is not None]
+        made = [
+            events.user({**raw, "updated": 0}, _BEGINNING, is_guest=is_of_others(raw, connection, own))
+            for raw in export.users
+        ]
         for raw in channels:
             facts = _facts(connection, raw, people)
             members = raw.get("members") if facts.is_private else None

@@ -97,7 +97,7 @@ class _Page:
         asked_at = to_text(self._workspace.ports.clock())
         page = await self._listed("users.list", limit=USERS_A_PAGE, team_id=team_of(self._connection))
         for raw in page.get("members", []):
-            self._workspace.meet(raw, asked_at)
+            await self._workspace.meet(raw, asked_at)
         self._at.cursor = next_cursor(page)
         if self._at.cursor is None:
             self._at.stage = "channels"
@@ -177,13 +177,13 @@ class _Page:
             self.waits_for = set_aside(channel_id, error, "after the other channels")
 
     async def _open(self, channel_id: str) -> bool:
-        """Whether the channel can be read; a private one is met with its members."""
+        """Whether the channel can be read; it is met with those of its members who make out who reads it."""
         answer = await self._client.call("conversations.info", channel=channel_id, include_num_members=True)
         raw = dict(answer["channel"])
         readable = await make_readable(self._connection, self._client, raw)
-        if is_private(raw):
-            return await self._workspace.read_channel(channel_id, raw=raw) is not None and readable
-        return readable
+        if is_private(raw) or readable:
+            return await self._workspace.read_channel(channel_id, raw=raw, with_guests=True) is not None and readable
+        return False
 
     async def _messages(self, channel_id: str) -> list[IngestionEvent]:
         asked_at = to_text(self._workspace.ports.clock())

@@ -196,12 +196,12 @@ class Pushed:
             raise PermanentError("invalid-record", f"{self._event.get('type')}: the event names no channel")
         return value
 
-    async def _channel(self) -> int:
+    async def _channel(self, *, with_guests: bool = False) -> int:
         """Read the channel again: what comes first, a creation, a rename or an archiving, makes it."""
         channel_id = self._channel_id()
         self._workspace.forget_channel(channel_id)
         try:
-            await self._workspace.read_channel(channel_id, event_id=self._id)
+            await self._workspace.read_channel(channel_id, event_id=self._id, with_guests=with_guests)
         except RefusedError as error:
             if error.code not in UNSEEN:
                 raise
@@ -237,17 +237,22 @@ class Pushed:
             return await self._left()
         if mine:
             # From now on the channel can be read, with what was said in it before.
-            sent = await self._channel()
+            sent = await self._channel(with_guests=True)
             await ask_to_read(
                 self._ports, self._connection, {"history": [history_request(channel_id)]}, event_id=self._id
             )
             return sent
         if self._event.get("channel_type") == "C":
             known = await self._workspace.channel(channel_id)
-            if known is not None and not known.is_private:
-                # Who is in a public channel changes nothing of who may read it.
+            if known is not None and not known.is_private and not await self._is_of_guest():
+                # Which of the tenant's own are in a public channel changes nothing of who may read it.
                 return await self._send([])
-        return await self._channel()
+        return await self._channel(with_guests=True)
+
+    async def _is_of_guest(self) -> bool:
+        user = self._event.get("user")
+        people = await self._workspace.people([user] if isinstance(user, str) else [])
+        return any(one.is_guest for one in people.values())
 
     def _own_user(self) -> str | None:
         if self._connection.bot_user is not None:
@@ -276,7 +281,7 @@ class Pushed:
             return 0
         if not isinstance(user, dict) or not isinstance(user.get("id"), str):
             raise PermanentError("invalid-record", f"{self._event.get('type')}: the event brings no user")
-        self._workspace.meet(user, self._read_at, self._id)
+        await self._workspace.meet(user, self._read_at, self._id)
         return await self._send([])
 
     async def _team(self) -> int:

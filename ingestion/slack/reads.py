@@ -107,7 +107,7 @@ class Reads:
     async def _channel(self, channel_id: str) -> int:
         self._workspace.forget_channel(channel_id)
         try:
-            await self._workspace.read_channel(channel_id)
+            await self._workspace.read_channel(channel_id, with_guests=True)
         except RefusedError as error:
             if error.code not in UNSEEN:
                 raise
@@ -117,7 +117,7 @@ class Reads:
     async def _user(self, user_id: str) -> int:
         asked_at = to_text(self._ports.clock())
         answer = await self._client.call("users.info", user=user_id)
-        self._workspace.meet(answer["user"], asked_at)
+        await self._workspace.meet(answer["user"], asked_at)
         return await self._sent([])
 
     async def _message(self, external_id: str) -> int:

@@ -310,8 +310,8 @@ class _Reconcile:
         if place is None:
             if channel_id in walk.join and not await join(self._client, channel_id):
                 return True
-            if channel is not None and channel.is_private:
-                channel = await self._workspace.read_channel(channel_id)
+            if channel is not None and (channel.is_private or deep):
+                channel = await self._workspace.read_channel(channel_id, with_guests=deep)
             if channel is not None:
                 oldest = await self._oldest(channel_id, newest, deep=deep, first=walk.first)
                 place = walk.place = Place(oldest, newest)

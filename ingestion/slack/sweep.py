@@ -171,7 +171,7 @@ async def _users(workspace: Workspace, report: RunReport) -> None:
     asked_at = to_text(workspace.ports.clock())
     async for page in workspace.client.pages("users.list", **arguments):
         for raw in page.get("members", []):
-            workspace.meet(raw, asked_at)
+            await workspace.meet(raw, asked_at)
         report.rows += len(workspace.met)
         met, workspace.met = workspace.met, []
         report.events += await send_events(workspace.ports.bus, await not_stored(met, workspace.ports.store))

@@ -1,7 +1,7 @@
 """The workspace as the connection knows it: people and channels, from what is stored, else from Slack."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from ingestion.slack.facts import (
     Person,
     home_of,
     is_conversation,
+    is_of_others,
     is_private,
     is_wanted,
     person_of,
@@ -27,7 +28,7 @@ from messaging.contracts import IngestionEvent
 from messaging.times import to_text
 from processors.mapping.slack import CHANNEL, USER
 from processors.mapping.slack_text import named_ids, written_text
-from shards.model import TENANT_PRINCIPAL, Acl
+from shards.model import TENANT_PRINCIPAL, Acl, Shard
 from shards.store import ShardQuery
 
 PERSON_KEPT: Final = timedelta(minutes=10)
@@ -78,22 +79,25 @@ class Workspace:
         Raises:
             TransientError, CredentialError: Slack can't be asked.
         """
-        now = self.ports.clock()
         wanted = dict.fromkeys(one for one in ids if one)
+        found = await self.known_people(wanted)
+        for user_id in wanted:
+            if user_id not in found:
+                found[user_id] = await self._asked_person(user_id)
+                self._keep_person(found[user_id])
+        return found
+
+    async def known_people(self, ids: Iterable[str]) -> dict[str, Person]:
+        """Those of the people that are known, without asking Slack."""
+        now = self.ports.clock()
+        wanted = dict.fromkeys(ids)
         found = {one: kept[1] for one in wanted if (kept := self._known.people.get(one)) and kept[0] > now}
-        missing = [one for one in wanted if one not in found]
-        if not missing:
-            return found
-        shards = {self.events.shard_id(USER, one): one for one in missing}
-        stored = await self.ports.store.get_many(self.connection.tenant_id, list(shards))
-        for shard_id, user_id in shards.items():
-            shard = stored.get(shard_id)
-            if shard is not None and shard.is_live:
-                person = stored_person(user_id, shard)
-            else:
-                person = await self._asked_person(user_id)
-            self._keep_person(person)
-            found[user_id] = person
+        shards = {self.events.shard_id(USER, one): one for one in wanted if one not in found}
+        stored = await self.ports.store.get_many(self.connection.tenant_id, list(shards)) if shards else {}
+        for shard_id, shard in stored.items():
+            if shard.is_live:
+                person = found[shards[shard_id]] = stored_person(shards[shard_id], shard)
+                self._keep_person(person)
         return found
 
     async def _asked_person(self, user_id: str) -> Person:
@@ -104,13 +108,15 @@ class Workspace:
             if error.code in _UNKNOWN_USER:
                 return Person(user_id, None, None)
             raise
-        return self.meet(answer["user"], asked_at)
+        return await self.meet(answer["user"], asked_at)
 
-    def meet(self, raw: Mapping[str, Any], read_at: str, event_id: str | None = None) -> Person:
+    async def meet(self, raw: Mapping[str, Any], read_at: str, event_id: str | None = None) -> Person:
         """Take a whole user object for what it says."""
         person = person_of(raw)
+        is_guest = person.is_guest or is_of_others(raw, self.connection, await self._siblings())
+        person = replace(person, is_guest=is_guest)
         self._keep_person(person)
-        self.met.append(self.events.user(raw, read_at, event_id))
+        self.met.append(self.events.user(raw, read_at, event_id, is_guest=is_guest))
         return person
 
     def _keep_person(self, person: Person) -> None:
@@ -162,11 +168,17 @@ class Workspace:
         return self._known.homes[channel_id]
 
     async def read_channel(
-        self, channel_id: str, *, raw: JsonObject | None = None, event_id: str | None = None
+        self,
+        channel_id: str,
+        *,
+        raw: JsonObject | None = None,
+        event_id: str | None = None,
+        with_guests: bool = False,
     ) -> ChannelFacts | None:
         """The channel as Slack has it now, met anew; None when it is not this connection's to read.
 
-        *raw* is its object, where a listing has just given it.
+        *raw* is its object, where a listing has just given it. *with_guests*: of a public one, too, it is asked who is
+        in it, as guests read only what they are in; otherwise those whom the last reading has found are.
 
         Raises:
             RefusedError: Slack does not show it.
@@ -185,14 +197,24 @@ class Workspace:
                 # The connection to its home reads it.
                 return None
         members: list[str] | None = None
-        readers: list[str] | None = None
+        readers: Sequence[str] | None
+        stored = await self.ports.store.get(self.connection.tenant_id, self.events.shard_id(CHANNEL, channel_id, home))
+        if stored is not None and not stored.is_live:
+            stored = None
         if is_private(raw):
             members = await self.members(channel_id)
-            people = await self.people(members)
-            readers = sorted({f"user:{one.email}" for one in people.values() if one.email and not one.is_bot})
+            readers = _addresses((await self.people(members)).values())
+        else:
+            before = None if stored is None else stored_channel(channel_id, home, stored)
+            readers = None if before is None or before.is_private else before.readers
+            if with_guests:
+                # Of somebody who is not known yet it is not known either that they are a guest.
+                found = await self.known_people(await self.members(channel_id))
+                guests = _addresses(one for one in found.values() if one.is_guest)
+                readers = guests if guests or readers is not None else None
         name = str(raw.get("name") or channel_id)
         facts = ChannelFacts(channel_id, name, home, is_private(raw), readers)
-        await self._follow_privacy(facts)
+        await self._follow_privacy(facts, stored)
         self.met.append(self.events.channel(raw, facts, members, asked_at, event_id))
         self._keep_channel(facts)
         return facts
@@ -208,22 +230,17 @@ class Workspace:
             found.update(dict.fromkeys(one for one in page.get("members", []) if isinstance(one, str)))
         return list(found)
 
-    async def _follow_privacy(self, facts: ChannelFacts) -> None:
-        """Share the messages of a channel that has turned private or public as they are to be from now on.
+    async def _follow_privacy(self, facts: ChannelFacts, stored: Shard | None) -> None:
+        """Share the messages of a channel that has turned private or public, or that a first guest has come to, as they
+        are to be from now on.
 
         Before the channel itself: until that says who its members are, nobody reads any of it.
         """
-        tenant_id = self.connection.tenant_id
-        shard_id = self.events.shard_id(CHANNEL, facts.id, facts.home)
-        stored = await self.ports.store.get(tenant_id, shard_id)
-        if stored is None or not stored.is_live:
+        if stored is None or (stored.acl.scope == facts.scope) == facts.is_scoped:
             return
-        closed = stored.acl.scope == facts.scope and not stored.structured_data.get("isPrivate")
-        if bool(stored.structured_data.get("isPrivate")) == facts.is_private and not closed:
-            return
-        acl = Acl(facts.scope, (), inherited=True) if facts.is_private else Acl.of(TENANT_PRINCIPAL)
+        acl = Acl(facts.scope, (), inherited=True) if facts.is_scoped else Acl.of(TENANT_PRINCIPAL)
         ports = ResharingPorts(self.ports.store, self.ports.bus, self.ports.clock)
-        await reshare_messages(tenant_id, shard_id, acl, ports)
+        await reshare_messages(self.connection.tenant_id, stored.id, acl, ports)
 
     def _keep_channel(self, facts: ChannelFacts) -> None:
         if len(self._known.channels) >= _MOST_KEPT:
@@ -284,6 +301,11 @@ class Workspace:
             for shard_id, shard in stored.items()
             if shard.is_live and not stored_channel(shard.id, self.connection.instance, shard).is_private
         }
+
+
+def _addresses(people: Iterable[Person]) -> list[str]:
+    """The principals of *people* who have an address."""
+    return sorted({f"user:{one.email}" for one in people if one.email and not one.is_bot})
 
 
 def pushed_at(event: Mapping[str, Any], fallback: str) -> str:

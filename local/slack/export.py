@@ -32,7 +32,8 @@ def load_workspace(directory: Path) -> Workspace:
             team_id = given or export.team_id or made_id("T", tenant_id)
             workspace = _named_workspace(team_id, tenant_id)
             for user in export.users:
-                workspace.put_user(user)
+                own = user.get("team_id") in (export.team_id, "", None)
+                workspace.put_user({**user, "team_id": team_id} if own else user)
             for described in export.channels:
                 channel = workspace.put_channel(_channel(described, team_id))
                 for message in export.messages(channel.id):

@@ -11,6 +11,7 @@ the reader found out beside it:
 ``workspace``   the address of the workspace that was asked, as ``https://acme.slack.com/``
 ``seenFrom``    the team that was asked, where the channel's home is another
 ``members``     ids of a private channel's members
+``guest``       whether a user is another company's, who sees only the channels that they are in
 ``movedTo``     of a deleted record: the external id that it has now
 ==============  ======================================================================================================
 """
@@ -25,7 +26,7 @@ from processors.mapping.fields import Fields
 from processors.mapping.record import INVALID_RECORD, UNKNOWN_OBJECT_TYPE, Mapped, MappingError
 from processors.mapping.slack_text import SlackText, in_words, own_attachments, written_text
 from processors.mapping.values import read_boolean, read_integer, read_text
-from shards.model import TENANT_PRINCIPAL, Acl
+from shards.model import TENANT_PRINCIPAL, Acl, guest_principal
 from shards.ordering import version_key
 from shards.types import fitting_name, shard_type
 
@@ -235,11 +236,27 @@ def _user(external_id: str, fields: _Fields, deleted: bool) -> Mapped:
         object_type=USER,
         external_id=external_id,
         structured_data={} if deleted else _user_data(fields),
-        acl=CLOSED if deleted else _TENANT,
+        acl=CLOSED if deleted else _acl_of_user(fields),
         external_url=f"{workspace}team/{external_id}" if workspace else None,
         deleted=deleted,
         source_version=str(fields.read("updated", _seconds) or ""),
     )
+
+
+def _acl_of_user(fields: _Fields) -> Acl:
+    """Who may read a user: the tenant's own; and whether they are one of those."""
+    email = fields.inner("profile").text("email")
+    if email is None or not is_guest(fields.fields):
+        return _TENANT
+    return Acl.of(TENANT_PRINCIPAL, guest_principal(email.strip()))
+
+
+def is_guest(user: Mapping[str, Any]) -> bool:
+    """Whether a user object is of one who sees only the channels that they are in."""
+    told = user.get("shardline")
+    if isinstance(told, Mapping) and told.get("guest") is True:
+        return True
+    return bool(user.get("is_restricted") or user.get("is_ultra_restricted"))
 
 
 def _user_data(fields: _Fields) -> dict[str, Any]:
