@@ -8,9 +8,10 @@ import msgspec
 from pydantic.alias_generators import to_camel
 
 from connections.connection import Connection
+from connections.lease import Lease
 from connections.state import STATE_TYPE, state_shard_id
 from ingestion.connection_memory import connection_key
-from ingestion.history_memory import HistoryNotes, is_history, records_per_second, remaining_seconds
+from ingestion.history_memory import HistoryNotes, history_key, is_history, records_per_second, remaining_seconds
 from ingestion.purge import PurgeNotes, purge_key
 from messaging.times import from_text, to_text
 from shards.model import Shard
@@ -125,8 +126,9 @@ def _row(connection: Connection, states: list[Shard], now: datetime) -> dict[str
     synced = remembered.get(_state_id(connection, connection_key(connection)), {}).get("lastSyncAt")
     told: dict[str, Any] = {"firstLoad": None, "purge": None}
     try:
-        going_on = [key == own_load or _is_held(state, now) for key, state in loads.items()]
-        told["firstLoad"] = _first_load([_metadata(state) for state in loads.values()], going_on)
+        told["firstLoad"] = _first_load(
+            [(_metadata(state), key == own_load or _is_held(state, now)) for key, state in loads.items()]
+        )
         told["purge"] = _purge(_metadata(purging))
     except msgspec.ValidationError as error:
         errors.add(f"what is remembered of its loads is of another version: {error}")
@@ -161,19 +163,21 @@ def _is_held(state: Mapping[str, Any], now: datetime) -> bool:
     return bool(state.get("lease")) and msgspec.convert(state["lease"], Lease).holds(now)
 
 
-def _first_load(loads: list[Mapping[str, Any]], going_on: list[bool]) -> dict[str, Any] | None:
+def _first_load(loads: list[tuple[Mapping[str, Any], bool]]) -> dict[str, Any] | None:
     """How far the first load is, what is left of it, and what it waits for; None where none was asked for.
 
-    Where exports are loaded too: of those that are not finished and *going_on* the newest is told, else the newest that
-    is finished. What nobody goes on with by itself, as an export that turned out to be broken, is told of last, and not
-    at all where nothing of it was loaded.
+    *loads* are notes, and whether somebody goes on with them. Where exports are loaded too: of those that go on and are
+    not finished the newest is told, else the newest that is finished. One that nobody goes on with, as of an export
+    that is broken, is told last, and not at all where nothing of it was loaded.
     """
-    each = [(msgspec.convert(load, HistoryNotes), goes_on) for load, goes_on in zip(loads, going_on, strict=True)]
-    ranked = [(one, 2 if goes_on and not one.finished_at else 1 if one.finished_at else 0) for one, goes_on in each]
-    told = [(one, rank) for one, rank in ranked if rank or one.records]
-    if not told:
+    ranked: list[tuple[int, HistoryNotes]] = []
+    for load, goes_on in loads:
+        notes = msgspec.convert(load, HistoryNotes)
+        if notes.finished_at or goes_on or notes.records:
+            ranked.append((1 if notes.finished_at else 2 if goes_on else 0, notes))
+    if not ranked:
         return None
-    notes, _ = max(told, key=lambda one: (one[1], one[0].asked_at or ""))
+    _, notes = max(ranked, key=lambda one: (one[0], one[1].asked_at or ""))
     left, rate = remaining_seconds(notes), records_per_second(notes)
     return {
         "askedAt": notes.asked_at,

@@ -10,9 +10,11 @@ from messaging import codec
 from messaging.times import Clock, to_text, utc_now
 from shards.identity import SHARDLINE_SYSTEM, shard_id
 from shards.model import Acl, Shard
-from shards.store import ShardStore, ShardWrite
+from shards.store import ShardQuery, ShardStore, ShardWrite
 
 STATE_TYPE = "integration.state"
+STATES_AT_ONCE = 200
+_ERROR = "errorMessage"
 
 CHANGE_TRIES = 5
 """How often a state that others keep writing is read and changed anew."""
@@ -81,6 +83,33 @@ class StateStore:
         if etag is None:
             raise StateMovedError(f"the state {key} of {tenant_id} was written by another worker")
         return Saved(value, msgspec.structs.replace(shard, etag=etag))
+
+    async def drop_errors(self, tenant_id: str, integration_id: str) -> None:
+        """Take the errors out of all that is remembered of a connection, which is read anew from now on.
+
+        What another worker writes at this moment stays as that one leaves it.
+        """
+        query = ShardQuery(tenant_id, shard_type_ids=(STATE_TYPE,))
+        cursor: str | None = None
+        while True:
+            page = await self._store.query(query, limit=STATES_AT_ONCE, cursor=cursor)
+            mended = [
+                ShardWrite(
+                    msgspec.structs.replace(
+                        shard,
+                        structured_data={**shard.structured_data, _ERROR: None},
+                        updated_at=to_text(self._clock()),
+                    ),
+                    shard.etag,
+                )
+                for shard in page.items
+                if shard.structured_data.get("integrationId") == integration_id and shard.structured_data.get(_ERROR)
+            ]
+            if mended:
+                await self._store.write_many(mended)
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     async def change(self, tenant_id: str, key: str, empty: T, change: Callable[[T], T]) -> None:
         """Write what *change* makes of the state under *key*, of what is read anew where another worker was faster.

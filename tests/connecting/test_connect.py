@@ -205,6 +205,43 @@ async def test_what_is_wanted_anew_is_loaded_anew(rig: SourceRig, shardline: Com
 
 
 @ONLY_SALESFORCE
+async def test_what_is_taken_out_of_a_connection_takes_its_error_with_it(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    await rig.create("here before")
+    rig.wait(1)
+    assert (await shardline(*options(rig), "--objects", "Account,Missing__c")).code == 0
+    await rig.read()
+    assert "Missing__c" in (await shardline.status())[rig.system]["error"]
+
+    rig.wait(1)
+    assert (await shardline("connect", rig.system, "--tenant", TENANT, "--objects", "Account")).code == 0
+    await rig.read()
+
+    assert (await shardline.status())[rig.system]["error"] is None
+
+
+@ONLY_SLACK
+async def test_a_broken_export_is_not_told_in_place_of_the_first_load(
+    rig: SourceRig, shardline: CommandsOfRig, tmp_path: Path
+) -> None:
+    broken = tmp_path / "export.zip"
+    broken.write_bytes(b"no zip at all")
+    assert (await shardline(*options(rig), "--no-backfill")).code == 0
+    complaint(await shardline("backfill", rig.system, "--from", broken), 1)
+    assert (await shardline.status())[rig.system]["firstLoad"] is None
+
+    assert (await shardline("backfill", rig.system)).code == 0
+    loaded = (await shardline.status())[rig.system]["firstLoad"]
+    assert loaded["finishedAt"]
+    rig.wait(1)
+    broken.rename(tmp_path / "again.zip")
+    complaint(await shardline("backfill", rig.system, "--from", tmp_path / "again.zip"), 1)
+
+    assert (await shardline.status())[rig.system]["firstLoad"] == loaded
+
+
+@ONLY_SALESFORCE
 async def test_a_file_may_describe_it(rig: SourceRig, shardline: CommandsOfRig, tmp_path: Path) -> None:
     made = rig.new_connection(TENANT)
     assert isinstance(made, SalesforceConnection)
