@@ -13,7 +13,8 @@ from typing import Any
 from ingestion.errors import BudgetExhaustedError, CredentialError, RepeatError, SourceError, TransientError
 
 BUSY_PAUSE = timedelta(minutes=1)
-"""After ``ConcurrentRequests … Limit exceeded``: more than 25 calls that each take longer than 20 s are running."""
+"""After ``ConcurrentRequests … Limit exceeded`` (more than 25 calls that each take longer than 20 s are running), and
+the like of other long work (``ConcurrentPerOrgLongTxn``): it is not the day's calls that are used up."""
 
 LOGIN_PAUSE = timedelta(minutes=15)
 """After LOGIN_RATE_EXCEEDED: a user may log in 3,600 times an hour."""
@@ -89,7 +90,7 @@ def of_response(
         case 401:
             error = SessionExpiredError(told)
         case 403 if code == "REQUEST_LIMIT_EXCEEDED":
-            if message.startswith("ConcurrentRequests"):
+            if message.startswith("Concurrent"):
                 error = TransientError(f"{told}; too many long calls run at once", after or BUSY_PAUSE)
             else:
                 error = BudgetExhaustedError(f"{told}; the org's API calls of the last 24 hours are used up")
@@ -130,6 +131,9 @@ def _of_bad_request(code: str, message: str, told: str, subject: str) -> SourceE
             error = LocatorLostError(told)
         case "QUERY_TIMEOUT" | "OPERATION_TOO_LARGE":
             error = TransientError(f"{subject}: {told}", smaller=True)
+        case "QUERY_TOO_COMPLICATED":
+            # Too many fields or formulas for one query: what helps is what helps one that is too long.
+            error = RequestTooLongError(f"{subject}: {told}")
         case "UNABLE_TO_LOCK_ROW":
             error = TransientError(f"{subject}: {told}")
         case _:

@@ -71,8 +71,9 @@ class HistoryReader:
     """Reads pages of the histories of a process's connections."""
 
     ports: PollingPorts
-    fields: dict[tuple[str, str, str], FieldList]
-    """What was learnt of the objects' fields: a describe a page would double the calls."""
+    known: dict[tuple[str, str, str], ObjectNotes]
+    """What was learnt of the objects: a describe a page would double the calls, and so would queries that are refused
+    because they are too long or too much at once."""
     bulk_from: int = BULK_FROM
     pause_seconds: float = PAUSE_SECONDS
 
@@ -121,31 +122,29 @@ class HistoryReader:
                 return [], await self._look_at_job(session, name, place)
             return await self._results(session, reader, name, place)
         finally:
-            if reader.notes.fields is not None:
-                self.fields[_key(session, name)] = reader.notes.fields
+            self.known[_key(session, name)] = reader.notes
 
     def _reader(self, session: Session, name: str) -> ObjectReader:
         connection = session.connection
         polled = next((one for one in connection.objects if one.name == name), PolledObject(name=name))
-        notes = ObjectNotes(object_type=name, fields=self.fields.get(_key(session, name)))
+        notes = self.known.get(_key(session, name)) or ObjectNotes(object_type=name)
         return ObjectReader(session.client, polled, notes, page_size=connection.page_size, clock=session.ports.clock)
 
     async def _by_ids(
         self, session: Session, reader: ObjectReader, name: str, place: Place
     ) -> tuple[list[IngestionEvent], Place]:
-        limit = min(session.connection.page_size, reader.notes.page_size or session.connection.page_size)
         asked_at = self.ports.clock()
 
-        async def read(fields: FieldList) -> tuple[list[dict[str, Any]], bool]:
-            groups = field_groups(name, fields.names, KEY_FIELDS, "", URI_LIMIT)
+        async def read(fields: FieldList) -> tuple[list[dict[str, Any]], bool, bool]:
+            limit = reader.notes.page_size or session.connection.page_size
+            groups = field_groups(name, fields.names, KEY_FIELDS, "", reader.notes.uri_limit or URI_LIMIT)
             soql = id_page_query(name, groups[0], place.after, limit)
             page = await session.client.query(soql, object_type=name)
-            return page.records, page.more or len(page.records) == limit
+            return page.records, page.more or len(page.records) == limit, len(groups) > 1
 
-        records, more = await reader.with_fields(read)
-        wide = reader.notes.fields
+        records, more, in_parts = await reader.with_fields(read)
         last = records[-1]["Id"] if records else place.after
-        if wide is not None and len(field_groups(name, wide.names, KEY_FIELDS, "", URI_LIMIT)) > 1:
+        if in_parts:
             records = [
                 record
                 for start in range(0, len(records), 200)
@@ -178,6 +177,7 @@ class HistoryReader:
             raise
         except ObjectError as error:
             log.info("connection %s: %s is read by its ids: %s", session.connection.connection_id, name, error)
+            reader.notes = msgspec.structs.replace(reader.notes, uri_limit=None)  # a job is no URI
             return msgspec.structs.replace(place, by_ids=True)
         return msgspec.structs.replace(
             place,

@@ -21,7 +21,7 @@ from ingestion.salesforce.errors import (
 )
 from ingestion.salesforce.fields import KEY_FIELDS, FieldList, SchemaChange, choose, schema_changes
 from ingestion.salesforce.memory import ObjectNotes
-from ingestion.salesforce.soql import URI_LIMIT, field_groups, ids_condition, page_query
+from ingestion.salesforce.soql import CHARACTERS_AN_ID, URI_LIMIT, field_groups, ids_condition, page_query
 from messaging.times import Clock, from_text, to_text
 
 T = TypeVar("T")
@@ -149,14 +149,15 @@ class ObjectReader:
         found: dict[str, dict[str, Any]] = {}
         missing: list[str] = []
         left = list(dict.fromkeys(ids))
-        size = self.notes.page_size or self._full_page
+        uri_limit = self.notes.uri_limit or URI_LIMIT
+        size = min(self.notes.page_size or self._full_page, max(uri_limit // 2 // CHARACTERS_AN_ID, 1))
         stuck = 0
         while left:
             if stuck == READINGS:
                 raise TransientError(f"{name}: records keep changing while they are read")
             part, rest = left[:size], left[size:]
             where = ids_condition(part)
-            groups = field_groups(name, fields.names, KEY_FIELDS, where, self.notes.uri_limit or URI_LIMIT)
+            groups = field_groups(name, fields.names, KEY_FIELDS, where, uri_limit)
             parts = await self._parts(groups, where)
             found.update(parts.whole)
             torn = [one for one in part if one not in parts.whole and (one in parts.seen or not parts.complete)]

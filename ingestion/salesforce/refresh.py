@@ -168,12 +168,15 @@ class _Refresh:
             return [], True
         rows: dict[str, dict[str, Any]] = {}
         final = True
-        for number, group in enumerate(field_groups(name, names, KEY_FIELDS, "", URI_LIMIT)):
-            soql = id_page_query(name, group, self._notes.after, PAGE)
+        limit = self._reader.notes.page_size or PAGE
+        for number, group in enumerate(
+            field_groups(name, names, KEY_FIELDS, "", self._reader.notes.uri_limit or URI_LIMIT)
+        ):
+            soql = id_page_query(name, group, self._notes.after, limit)
             page = await self._session.client.query(soql, object_type=name, deleted_too=False)
             found = {record["Id"]: record for record in page.records}
             if number == 0:
-                rows, final = found, not page.more and len(page.records) < PAGE
+                rows, final = found, not page.more and len(page.records) < limit
             else:
                 rows = {key: {**row, **found.get(key, {})} for key, row in rows.items()}
         return list(rows.values()), final

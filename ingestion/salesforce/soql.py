@@ -8,6 +8,9 @@ ORDER = "ORDER BY SystemModstamp, Id"
 URI_LIMIT = 15_000
 """Characters of an encoded query: Salesforce takes 16,384 bytes of URI and headers, and the token is among these."""
 
+CHARACTERS_AN_ID = 27
+"""What an id of a list takes in an encoded query."""
+
 
 def page_query(object_type: str, fields: Sequence[str], condition: str, limit: int) -> str:
     """A page of a walk."""
