@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
+from hashlib import blake2b
 from typing import Any, Final
 
 from messaging.times import to_text
@@ -205,14 +207,18 @@ def _take_change(header: Mapping[str, Any], found: Pushed, now: datetime) -> Non
         return
     found.count(max(len(good), 1))
     transaction, sequence = header.get("transactionKey"), header.get("sequenceNumber")
-    key = f"{transaction}:{sequence}:{object_type}" if isinstance(transaction, str) and transaction else None
+    # With its ids, for not every client passes the number on, and a transaction may tell of many records.
+    told = blake2b("|".join((kind, *good)).encode(errors="surrogatepass"), digest_size=8).hexdigest()
+    key = f"{transaction}:{sequence}:{object_type}:{told}" if isinstance(transaction, str) and transaction else None
     since = to_text(min(_committed_at(header.get("commitTimestamp")) or now, now)) if stands_for_all else None
     found.changes.append(Change(object_type, good, key, since))
 
 
 def _committed_at(value: object) -> datetime | None:
-    """A commitTimestamp: milliseconds since 1970, None when it is none."""
+    """A commitTimestamp: milliseconds since 1970, which some clients write as text, for it is long; None when it is
+    none."""
     try:
-        return datetime.fromtimestamp(int(value) / 1000, UTC) if isinstance(value, int) else None
+        # A float of any number is made at once; an integer of 1E+999999999 is not.
+        return datetime.fromtimestamp(float(value) / 1000, UTC) if isinstance(value, int | str | Decimal) else None
     except (ValueError, OverflowError, OSError):
         return None

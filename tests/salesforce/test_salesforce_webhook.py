@@ -16,8 +16,10 @@ from ingestion.salesforce.outbound_message import ACK, FAULT, NO_ACK
 from ingestion.salesforce.webhook import WORKS_A_SECOND
 from ingestion.turns import BURST_SECONDS
 from ingestion.webhooks import PushAnswer
+from messaging import codec
 from messaging.bus import BusUnavailableError
 from messaging.queues import SOURCE_WORK
+from messaging.times import to_text
 from shards.identity import salesforce_id
 
 XML = "text/xml; charset=utf-8"
@@ -256,6 +258,38 @@ async def test_change_events_in_every_wrapping(org: PushedOrg, wrap: str) -> Non
     [work] = await org.asked()
     assert work.ids == {"Account": [ACCOUNT, OTHER]}
     assert "t-1:1:Account" in str(work.event_id)
+
+
+async def test_events_of_one_transaction_that_a_client_passes_on_without_their_numbers_are_all_read(
+    org: PushedOrg,
+) -> None:
+    told = [change("UPDATE", ACCOUNT), change("GAP_UPDATE", OTHER), change("GAP_OVERFLOW", "000000000000000AAA")]
+    for one in told:
+        del one["ChangeEventHeader"]["sequenceNumber"]
+    for body in (told, told[0], told[1]):
+        await org.post(body)
+    works = await org.asked()
+    assert sorted(one for work in works for one in work.ids["Account"]) == [ACCOUNT, OTHER]
+    assert [work.push for work in works if work.push] == [{"everythingSince": "2026-05-01T07:25:37.000Z"}]
+
+
+@pytest.mark.parametrize("stamp", ["1777620337000", 1777620337000.0])
+async def test_the_time_of_a_commit_is_taken_as_clients_write_long_numbers(org: PushedOrg, stamp: object) -> None:
+    await org.post(change("GAP_OVERFLOW", "000000000000000AAA", commitTimestamp=stamp))
+    [work] = await org.asked()
+    assert work.push == {"everythingSince": "2026-05-01T07:25:37.000Z"}
+
+
+async def test_a_time_of_a_commit_that_is_none_stands_for_now(org: PushedOrg) -> None:
+    before = to_text(org.clock())
+    stamps: list[Any] = ["soon", "1E999999999", "nan", None, [1], {}, "9" * 400]
+    for stamp in stamps:
+        await org.post(change("GAP_OVERFLOW", "000000000000000AAA", commitTimestamp=stamp, transactionKey=str(stamp)))
+    huge = codec.encode(change("GAP_OVERFLOW", "000000000000000AAA", commitTimestamp=0, transactionKey="huge"))
+    await org.post(huge.replace(b'"commitTimestamp":0', b'"commitTimestamp":1E+999999999'))
+    works = await org.asked()
+    assert len(works) == 8
+    assert all(before <= str((work.push or {})["everythingSince"]) <= to_text(org.clock()) for work in works)
 
 
 async def test_malformed_json_and_bodies_without_records(org: PushedOrg) -> None:
