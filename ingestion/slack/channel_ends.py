@@ -73,6 +73,8 @@ async def channel_unseen(workspace: Workspace, channel_id: str) -> int:
         StateMovedError, BusUnavailableError, StoreUnavailableError: do it again.
     """
     workspace.forget_channel(channel_id)
+    if await workspace.ends_here_alone(channel_id):
+        return 0
     home = await workspace.stored_home(channel_id)
     shard_id = workspace.events.shard_id(CHANNEL, channel_id, home)
     shard = await workspace.ports.store.get(workspace.connection.tenant_id, shard_id)

@@ -210,6 +210,8 @@ class Pushed:
         return await self._send([])
 
     async def _channel_deleted(self) -> int:
+        if await self._workspace.ends_here_alone(self._channel_id()):
+            return 0
         version = max(self._ts(self._event.get("event_ts") or "0.0"), ts_of(self._ports.clock()), key=ts_order)
         return await channel_deleted(self._workspace, self._channel_id(), version, self._read_at, self._id)
 
@@ -217,6 +219,8 @@ class Pushed:
         old, new = self._event.get("old_channel_id"), self._event.get("new_channel_id")
         if not isinstance(old, str) or not isinstance(new, str) or not old or not new:
             raise PermanentError("invalid-record", "channel_id_changed: the event does not name both ids")
+        if await self._workspace.ends_here_alone(old):
+            return 0
         version = max(self._ts(self._event.get("event_ts") or "0.0"), ts_of(self._ports.clock()), key=ts_order)
         sent = await channel_moved(self._workspace, old, new, version=version, read_at=self._read_at, event_id=self._id)
         await ask_to_read(

@@ -52,7 +52,7 @@ class KnownWorkspace:
     people: dict[str, tuple[datetime, Person]] = field(default_factory=dict)
     channels: dict[str, tuple[datetime, ChannelFacts]] = field(default_factory=dict)
     homes: dict[str, str] = field(default_factory=dict)
-    """Of channels that another workspace hosts."""
+    """The workspaces that host channels."""
     siblings: tuple[datetime, frozenset[str]] | None = None
 
 
@@ -142,6 +142,8 @@ class Workspace:
         if shard is None and (home := await self.stored_home(channel_id)) != self.connection.instance:
             shard = await self.ports.store.get(tenant_id, self.events.shard_id(CHANNEL, channel_id, home))
         if shard is not None and shard.is_live:
+            if await self.is_others(home, shard):
+                return None
             facts = stored_channel(channel_id, home, shard)
             self._keep_channel(facts)
             return facts
@@ -160,9 +162,9 @@ class Workspace:
         """The workspace that hosts a channel, as it is stored: Slack may not show the channel any more."""
         if channel_id not in self._known.homes:
             query = ShardQuery(self.connection.tenant_id, system=SYSTEM, object_type=CHANNEL, external_id=channel_id)
-            page = await self.ports.store.query(query, limit=1)
+            page = await self.ports.store.query(query, limit=10)
             homes = [one.instance for shard in page.items for one in shard.external_relationships]
-            if not homes or homes[0] == self.connection.instance:
+            if not homes or self.connection.instance in homes:
                 return self.connection.instance
             self._known.homes[channel_id] = homes[0]
         return self._known.homes[channel_id]
@@ -190,12 +192,9 @@ class Workspace:
             raw = dict(answer["channel"])
         if is_conversation(raw) or not is_wanted(self.connection, channel_id):
             return None
-        home = home_of(raw, self.connection)
-        if home != self.connection.instance:
-            self._known.homes[channel_id] = home
-            if home in await self._siblings():
-                # The connection to its home reads it.
-                return None
+        home = self._known.homes[channel_id] = home_of(raw, self.connection)
+        if await self._is_left_to_others(home, raw):
+            return None
         members: list[str] | None = None
         readers: Sequence[str] | None
         stored = await self.ports.store.get(self.connection.tenant_id, self.events.shard_id(CHANNEL, channel_id, home))
@@ -218,6 +217,29 @@ class Workspace:
         self.met.append(self.events.channel(raw, facts, members, asked_at, event_id))
         self._keep_channel(facts)
         return facts
+
+    async def _is_left_to_others(self, home: str, raw: Mapping[str, Any]) -> bool:
+        """Whether another of the tenant's connections reads a channel that is shared: that to its *home*, else the
+        first of those to workspaces that share it. Two would each tell of it as they see it."""
+        siblings = await self._siblings()
+        if home in siblings:
+            return True
+        teams = raw.get("shared_team_ids")
+        if raw.get("conversation_host_id") == self.connection.instance or not isinstance(teams, list):
+            return False
+        return any(one in siblings and one < self.connection.instance for one in teams if isinstance(one, str))
+
+    async def is_others(self, home: str, channel: Shard) -> bool:
+        """Whether a stored channel of *home* is another connection's to read: what ends here goes on there."""
+        if home == self.connection.instance:
+            return False
+        return await self._is_left_to_others(home, channel.structured_data.get("customFields", {}))
+
+    async def ends_here_alone(self, channel_id: str) -> bool:
+        """Whether the end of a channel, as this workspace tells of it, is none of what another connection reads."""
+        home = await self.stored_home(channel_id)
+        shard = await self.ports.store.get(self.connection.tenant_id, self.events.shard_id(CHANNEL, channel_id, home))
+        return shard is not None and shard.is_live and await self.is_others(home, shard)
 
     async def members(self, channel_id: str) -> list[str]:
         """The ids of a channel's members.
