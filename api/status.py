@@ -132,6 +132,11 @@ def _row(connection: Connection, states: list[Shard], now: datetime) -> dict[str
         told["purge"] = _purge(_metadata(purging))
     except msgspec.ValidationError as error:
         errors.add(f"what is remembered of its loads is of another version: {error}")
+    if connection.status == "disconnected":
+        # What it met last asks for nothing any more.
+        errors = set()
+    if told["firstLoad"] and connection.status != "active":
+        told["firstLoad"]["secondsLeft"] = None
     return {
         "tenantId": connection.tenant_id,
         "connectionId": connection.connection_id,

@@ -35,7 +35,7 @@ async def check(connection: Connection, ports: IngestionPorts, *, instance: str 
         remedy = "try again; if it stays so, see what stands between this machine and the source, or its status page"
         return Checked("", "", [Finding("login", "error", str(error), remedy)])
     except SourceError as error:
-        return Checked("", "", [Finding("login", "error", "the source could not be asked", str(error))])
+        return Checked("", "", [Finding("login", "error", "nobody can log in", str(error))])
     wanted = instance or connection.instance
     if wanted and checked.instance and checked.instance != wanted:
         finding = Finding(

@@ -221,6 +221,18 @@ async def test_what_is_taken_out_of_a_connection_takes_its_error_with_it(
     assert (await shardline.status())[rig.system]["error"] is None
 
 
+@ONLY_SALESFORCE
+async def test_of_a_connection_that_has_ended_nothing_asks_for_a_remedy(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    assert (await shardline(*options(rig), "--objects", "Account,Missing__c")).code == 0
+    await rig.read()
+    assert (await shardline("disconnect", rig.system)).code == 0
+
+    row = (await shardline.status())[rig.system]
+    assert (row["state"], row["error"]) == ("disconnected", None)
+
+
 @ONLY_SLACK
 async def test_a_broken_export_is_not_told_in_place_of_the_first_load(
     rig: SourceRig, shardline: CommandsOfRig, tmp_path: Path
