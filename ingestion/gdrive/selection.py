@@ -26,6 +26,7 @@ from ingestion.gdrive.memory import (
     new_selection_memory,
     selection_key,
 )
+from ingestion.gdrive.neighbours import neighbours_of
 from ingestion.gdrive.places import Places
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
 from ingestion.history_memory import HistoryNotes, load_memory
@@ -169,7 +170,19 @@ class Selecting:
                 return
             if not await self._passed(drives, deadline, report, confirming=True):
                 return
+            if self.notes.removed:
+                await self._ask_others()
         await self._save(SelectionNotes(fingerprint=self.notes.fingerprint, subjects=self.notes.subjects))
+
+    async def _ask_others(self) -> None:
+        """Have other connections of the domain look for what they want of what was taken away."""
+        now = to_text(self.ports.clock())
+        asked = [
+            SourceWork(tenant_id=one.tenant_id, connection_id=one.connection_id, work="sweep", due_at=now)
+            for one in await neighbours_of(self.connection, self.ports.registry)
+        ]
+        if asked:
+            await self.ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in asked])
 
     async def _is_digested(self, moment: str) -> bool:
         """Whether no event waits that was sent up to *moment*."""

@@ -13,6 +13,7 @@ from ingestion.gdrive.events import shard_of
 from ingestion.gdrive.file_reader import FileReader, ReadFile
 from ingestion.gdrive.following import Following
 from ingestion.gdrive.memory import DriveNotes, drives_key, new_drives_memory
+from ingestion.gdrive.neighbours import is_of_one_of, neighbours_of
 from ingestion.gdrive.read_requests import (
     FILE,
     FOLDERS_TO_CLOSE,
@@ -21,6 +22,7 @@ from ingestion.gdrive.read_requests import (
     again,
     at_end,
     notes_of,
+    read_requests,
     unread,
 )
 from ingestion.source import SourcePorts
@@ -35,6 +37,7 @@ LOOK_AGAIN_AFTER = timedelta(minutes=5)
 LOOKED_AGAIN = 3
 """What was told of a file before it went may still be on its way to the store, and would stay there for good: so it is
 looked for again, a few times at most."""
+NEIGHBOURS_LOOK_AFTER = timedelta(minutes=1)
 TRANSIENT_PAUSE = timedelta(seconds=15)
 UNREAD_TRIES = 12
 LONGEST_UNREAD_PAUSE = timedelta(hours=6)
@@ -113,8 +116,21 @@ class Taking:
             sent += await following.changed(read, stored, notes)
         if read.event is None:
             return sent
+        if read.event.event_type == "delete" and stored is not None and stored.is_live:
+            neighbours = await neighbours_of(self.connection, self.ports.registry)
+            for one in neighbours:
+                await self._ask(one, read.file_id, read.read_at)
+            if is_of_one_of(neighbours, self.connection, stored):
+                return sent
         await self.ports.bus.send(INGESTION_EVENTS, [read.event.to_message(INGESTION_EVENTS)])
         return sent + 1
+
+    async def _ask(self, neighbour: DriveConnection, file_id: str, read_at: str) -> None:
+        """Have another connection read a file that this one finds gone, or does not want, once that is stored."""
+        notes = ReadNotes(after_gone=LOOKED_AGAIN)
+        asked = read_requests(neighbour, [(file_id, read_at)], notes, due_at=read_at, because="gone elsewhere")
+        for work in asked:
+            await self._later(work, NEIGHBOURS_LOOK_AFTER)
 
     async def _look_again(
         self, work: SourceWork, notes: ReadNotes, missing: list[str], stored: dict[str, Shard]

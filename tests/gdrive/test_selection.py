@@ -4,14 +4,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from drive_rig import ADMIN, ANN, DriveRig, given
+from drive_rig import ADMIN, ANN, BOB, DriveRig, given
 
 from api.status import pipeline_status
 from connections.gdrive_connection import GoogleAuth
 from ingestion.first_load import FirstLoadPorts, note_asked
 from ingestion.gdrive import selection
 from ingestion.gdrive.places import Places
-from messaging.queues import INGESTION_EVENTS_BULK
+from ingestion.gdrive.read_requests import ReadNotes, read_requests
+from ingestion.work import ask_for_history
+from messaging.queues import INGESTION_EVENTS_BULK, SOURCE_WORK
+from messaging.times import to_text
 
 
 async def choose(rig: DriveRig, **changes: Any) -> None:
@@ -22,10 +25,18 @@ async def choose(rig: DriveRig, **changes: Any) -> None:
 
 async def under_way(rig: DriveRig) -> str | None:
     """What status says of the connection."""
-    [row] = (await pipeline_status(rig.services))["connections"]
+    [row] = [row for row in (await pipeline_status(rig.services))["connections"] if row["connectionId"] == "drive"]
     told = row["underWay"]
     assert told is None or isinstance(told, str)
     return told
+
+
+async def read_again(rig: DriveRig, file_id: str) -> None:
+    """Have the connection read a file."""
+    now = to_text(rig.now)
+    [asked] = read_requests(rig.made, [(file_id, "")], ReadNotes(), due_at=now, because="the test")
+    await rig.bus.send(SOURCE_WORK, [asked.to_message(SOURCE_WORK)])
+    await rig.settle()
 
 
 async def finish(rig: DriveRig) -> None:
@@ -191,3 +202,56 @@ async def test_shared_drives_go_and_come_back_at_once(rig: DriveRig) -> None:
     await choose(rig, shared_drives=True)
     await rig.catch_up()
     assert await rig.path(deal) == "/Deals/deal.txt"
+
+
+async def test_two_connections_of_one_domain_take_nothing_away_from_each_other(rig: DriveRig) -> None:
+    one, other = rig.drive.create_folder("One"), rig.drive.create_folder("Other")
+    both = rig.drive.create_folder("Both")
+    moved = rig.drive.create_file("moved.txt", "Moved.", parent=one)
+    shared = rig.drive.create_file("shared.txt", "Shared.", parent=both)
+    second = msgspec.structs.replace(rig.made, connection_id="second", folders=(other, both))
+    rig.made = msgspec.structs.replace(rig.made, folders=(one, both))
+    await rig.services.connections.save(second)
+    await rig.begin()
+    await ask_for_history([second], rig.services.ingestion)
+    await rig.settle()
+    rig.wait(1300)
+    rig.drive.move(moved, other)
+    await rig.catch_up()
+    await rig.catch_up()
+    await read_again(rig, moved)
+    assert await rig.path(moved) == "/Other/moved.txt", "the one that does not want it leaves it alone"
+    await rig.services.connections.set_status(second, "paused")
+    rig.drive.rename(shared, "ours.txt")
+    await rig.catch_up()
+    await rig.services.connections.set_status(second, "active")
+    await choose(rig, folders=(one,))
+    await finish(rig)
+    assert await rig.path(shared) == "/Both/ours.txt", "the one that still wants it brings it back"
+
+
+async def test_what_one_connection_can_see_no_more_another_of_the_domain_keeps(rig: DriveRig) -> None:
+    note = rig.drive.create_file("note.txt", "Words.", owner=BOB)
+    rig.drive.share(note, given("user", ADMIN, "writer"))
+    rig.drive.share(note, given("user", ANN, "writer"))
+    auth = GoogleAuth(service_account=rig.made.auth.service_account, subjects=(ANN,))
+    second = msgspec.structs.replace(rig.made, connection_id="second", auth=auth)
+    await rig.services.connections.save(second)
+    await rig.begin()
+    await rig.services.connections.set_status(second, "paused")
+    rig.drive.rename(note, "ours.txt")
+    await rig.catch_up()
+    await rig.services.connections.set_status(second, "active")
+    await rig.catch_up()
+    rig.drive.unshare(note, ADMIN)
+    # Before the other one's log has been read.
+    await read_again(rig, note)
+    assert await rig.is_gone(note)
+    rig.wait(61)
+    await rig.settle()
+    assert await rig.readers(note) == [f"user:{ANN}", f"user:{BOB}"]
+    rig.drive.delete(note)
+    await rig.catch_up()
+    rig.wait(61)
+    await rig.settle()
+    assert await rig.is_gone(note), "for good, once nobody sees it"
