@@ -78,6 +78,19 @@ async def test_rows_committed_behind_the_watermark_are_found_by_the_look_back(or
     assert report.events == 1
 
 
+async def test_the_settle_lag_goes_by_whichever_clock_is_behind(org: PolledOrg) -> None:
+    connection = await org.connect()
+    org.clock.advance(timedelta(minutes=5))
+    transaction = org.org.begin()
+    late = transaction.create("Contact", {"LastName": "Late"})
+    org.pass_time(timedelta(seconds=connection.look_back_seconds + connection.settle_lag_seconds / 2))
+    org.org.create("Contact", {"LastName": "Newer"})
+    await org.poll()
+    transaction.commit()
+    await org.poll()
+    assert late in org.seen.records("Contact")
+
+
 async def test_delete_undelete_and_merge_reach_the_events(org: PolledOrg) -> None:
     first, second, third = people(org, 3)
     await org.poll()
