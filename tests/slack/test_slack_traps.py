@@ -12,6 +12,7 @@ from chain_rig import TENANT
 from slack_rig import SlackRig
 from slack_sdk.signature import Clock, SignatureVerifier
 
+from ingestion.errors import BudgetExhaustedError
 from ingestion.slack.call_budget import CallBudget
 from ingestion.slack.errors import RefusedError
 from ingestion.slack.signature import claimed
@@ -204,6 +205,10 @@ async def test_trap_12_retry_after_is_of_one_method_of_one_workspace(rig: SlackR
     assert (await rig.channel(deal)).name == "other-methods-go-on"
     other = msgspec.structs.replace(rig.connection, instance="T0OTHER001")
     await CallBudget(other, rig.services.states, rig.services.clock).take("conversations.members")
+    of_another_worker = CallBudget(rig.connection, rig.services.states, rig.services.clock)
+    with pytest.raises(BudgetExhaustedError):
+        await of_another_worker.take("conversations.members")
+    await of_another_worker.take("conversations.info")
     rig.wait(30)
     await rig.settle()
     assert await rig.slack_shard("message", f"{channel}:{waiting}") is None, "half of the pause is none"
