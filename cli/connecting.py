@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from composition import Services
 from connections.connection import Connection, InvalidConnectionError
 from connections.registry import ConnectionContendedError
 from connections.salesforce_connection import DEFAULT_OBJECTS
+from connections.secrets import SecretError, environment_variable, secret_name
 from connections.state import StateError, StateMovedError
 from connections.stored_connection import KINDS, connection_data, connection_from
 from ingestion import connecting
@@ -213,13 +215,17 @@ def gdrive(
         account = service_account_secret or known.secret(
             "serviceAccount", "service-account-secret", "the service account's JSON key"
         )
-        subjects = subject
+        subjects, instance = subject, customer
         if known.walks and subjects is None:
             told = known.offered("Addresses of the users to read as, with commas between", "the account itself")
             subjects = [one for one in told.split(",") if "@" in one]
+        if known.walks and instance is None:
+            # It is part of each file's identity, and no call tells it.
+            told = known.offered("Google customer id (C…), of the Admin console's account settings", _FIRST_DOMAIN)
+            instance = None if told == _FIRST_DOMAIN else told
         return _given(
             auth=known.auth | known.references({"serviceAccount": account}) | _given(subjects=_listed(subjects)),
-            instance=customer,
+            instance=instance,
             folders=_listed(folder),
             leftOut=_listed(leave_out),
             pushAddress=push_address,
@@ -246,6 +252,11 @@ _OPTIONS = {
     "securityToken": ("token-secret", "the security token"),
 }
 """By field: the option that gives it, and what it is asked for as; of a secret, what is in it."""
+
+_OF_MANY_LINES = ("privateKey", "serviceAccount")
+"""Secrets that nobody types, nor pastes into a line."""
+
+_FIRST_DOMAIN = "the first user's domain, for good"
 
 _SECRETS_BEGIN = ("xoxb-", "xoxp-", "xoxe", "xapp-", "-----", "{")
 _LONGEST_SECRET_NAME = 100
@@ -410,6 +421,8 @@ class _Known:
     identifier: str
     described: Mapping[str, Any]
     is_new: bool
+    secrets_folder: Path | None = None
+    """Where the secrets of a home on one machine are."""
     missing: list[str] = field(default_factory=list)
     walks: bool = False
 
@@ -432,7 +445,38 @@ class _Known:
         if self.auth.get(key):
             return None
         part = option.removesuffix("-secret")
-        return self.asked(option, f"Name of the secret with {words}", f"{self.identifier}-{part}")
+        name = self.asked(option, f"Name of the secret with {words}", f"{self.identifier}-{part}")
+        if name and self.secrets_folder:
+            self._keep(self.secrets_folder, self.reference(name), words, in_a_file=key in _OF_MANY_LINES)
+        return name
+
+    def _keep(self, folder: Path, reference: str, words: str, *, in_a_file: bool) -> None:
+        """Ask for the value that *reference* stands for where it has none yet, and put it where the app finds it.
+
+        Raises:
+            UsageError: it is no reference of the tenant's.
+            CommandError: the file that is named can't be read.
+        """
+        try:
+            variable = environment_variable(self.tenant, secret_name(self.tenant, reference))
+        except SecretError as error:
+            raise UsageError(str(error)) from None
+        if os.environ.get(variable) or (folder / variable).exists():
+            return
+        later = f"Return: you put it into {folder / variable}"
+        if in_a_file:
+            told = typer.prompt(f"File with {words} ({later})", default="", show_default=False, err=True).strip()
+            try:
+                value = Path(told).expanduser().read_text() if told else ""
+            except (OSError, UnicodeDecodeError) as error:
+                raise CommandError(f"{told} can't be read: {getattr(error, 'strerror', error)}") from None
+        else:
+            asked = f"Its value (not shown; {later})"
+            value = typer.prompt(asked, default="", show_default=False, hide_input=True, err=True).strip()
+        if value:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            (folder / variable).touch(mode=0o600, exist_ok=False)
+            (folder / variable).write_text(value)
 
     def offered(self, words: str, default: str) -> str:
         """What a person chooses in place of *default*."""
@@ -482,7 +526,9 @@ def _connect(
         if standing is not None and standing.system != call.system:
             raise UsageError(f"{identifier} is a connection of {standing.system}: choose another --id")
         before = of_file or (connection_data(standing) if standing else {})
-        described = _description(call, _Known(tenant, identifier, before, not before), describe)
+        settings = services.settings
+        folder = settings.secrets_folder if settings.home == "local" else None
+        described = _description(call, _Known(tenant, identifier, before, not before, folder), describe)
         if standing and standing.instance and described.instance not in ("", standing.instance):
             raise UsageError(
                 f"{identifier} is of the instance {standing.instance}, not {described.instance}: choose another --id"

@@ -188,6 +188,39 @@ async def test_at_a_terminal_it_asks_for_what_it_needs(rig: SourceRig, shardline
 
 
 @ONLY_SLACK
+async def test_at_a_terminal_it_takes_the_values_of_secrets_that_are_not_there_yet(
+    rig: SourceRig, shardline: CommandsOfRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options(rig)
+    values = {name: rig.secrets.pop(environment_variable(TENANT, name)) for name in ("slack-bot", "slack-signing")}
+    monkeypatch.setattr("getpass.getpass", lambda *_: input())
+    typed = f"slack-bot\n{values['slack-bot']}\nslack-signing\n{values['slack-signing']}\nall\nn\n"
+    answer = await shardline("connect", "slack", "--tenant", TENANT, typed=typed)
+    assert answer.code == 0, answer.error
+    assert not any(value in answer.out + answer.error for value in values.values())
+    for name, value in values.items():
+        kept = shardline.folder / "secrets" / environment_variable(TENANT, name)
+        assert (kept.read_text(), kept.stat().st_mode & 0o777) == (value, 0o600)
+
+
+@pytest.mark.parametrize("rig", ["gdrive"], indirect=True)
+async def test_at_a_terminal_drive_is_asked_for_its_key_file_and_customer(
+    rig: SourceRig, shardline: CommandsOfRig, tmp_path: Path
+) -> None:
+    options(rig)
+    key = tmp_path / "key.json"
+    key.write_text(rig.secrets.pop(environment_variable(TENANT, rig.login_secret)))
+    words = ("connect", "gdrive", "--tenant", TENANT)
+    answer = await shardline(*words, typed=f"gdrive-key\n{tmp_path / 'none.json'}\n")
+    assert answer.code == 1
+    assert "none.json can't be read: No such file" in answer.error
+    answer = await shardline(*words, typed=f"gdrive-key\n{key}\n{USER}\nC03az79cb\n")
+    assert answer.code == 0, answer.error
+    [connection] = await registered(rig)
+    assert connection.instance == "C03az79cb"
+
+
+@ONLY_SLACK
 async def test_what_is_wanted_anew_is_loaded_anew(rig: SourceRig, shardline: CommandsOfRig) -> None:
     assert isinstance(rig, SlackSourceRig)
     members = [rig.workspace.bot_user_id]
