@@ -5,10 +5,11 @@ opened the channel could have made: it names the connection, and a keyed hash ov
 """
 
 import hmac
+import logging
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BinasciiError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 
@@ -24,6 +25,7 @@ from ingestion.gdrive.memory import (
     Channel,
     ChannelNotes,
     ChannelsMemory,
+    DriveNotes,
     channels_key,
     log_key,
     new_channels_memory,
@@ -34,6 +36,8 @@ from ingestion.gdrive.taking import known_drives
 from ingestion.source import RunReport, SourcePorts
 from messaging.times import from_milliseconds, from_text, to_milliseconds, to_text
 from operations.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 LIFETIME = timedelta(days=7)
 """The most that Drive gives a channel on changes."""
@@ -87,10 +91,10 @@ class Watching:
                 self.report.finished = False
                 break
             known = saved.value.metadata.channels.get(one.name)
-            if known is not None and self._lasts(known):
+            if known is not None and self._lasts(known, secret):
                 continue
             try:
-                opened = await self._opened(one, secret)
+                opened = await self._opened_by_whoever_can(one, notes, secret)
             except (CredentialError, NotFoundError, FileRefusedError, RequestRefusedError, LostTokenError) as error:
                 self.report.errors[one.name] = f"no push channel for {one.name}: {error}"
                 continue
@@ -107,11 +111,23 @@ class Watching:
         saved = await self._save(saved, _without_others(saved.value.metadata, set()))
         await self._close_left(saved)
 
-    def _lasts(self, channel: Channel) -> bool:
+    def _lasts(self, channel: Channel, secret: Secret) -> bool:
+        """Whether a channel needs no other in its place; the notifications of one of an old secret are refused."""
         return (
             channel.address == self.connection.push_address
+            and channel.mark == _mark(channel_token(self.connection, channel.channel_id, secret))
             and from_text(channel.expires_at) - RENEWED_BEFORE > self.ports.clock()
         )
+
+    async def _opened_by_whoever_can(self, one: Log, notes: DriveNotes, secret: Secret) -> Channel | None:
+        """As :meth:`_opened`; on a shared drive as the first of its members whom Google gives a token."""
+        members = notes.drives[one.drive_id].members if one.drive_id is not None else ()
+        for member in members[:-1]:
+            try:
+                return await self._opened(replace(one, subject=member), secret)
+            except CredentialError as error:
+                log.info("connection %s: %s", self.connection.connection_id, error)
+        return await self._opened(replace(one, subject=members[-1]) if members else one, secret)
 
     async def _opened(self, one: Log, secret: Secret) -> Channel | None:
         """A new channel on a log; None while the log has no token, which the first poll takes."""
@@ -121,6 +137,7 @@ class Watching:
             return None
         client = self.clients.of(self.connection, one.subject)
         channel_id = str(uuid.uuid4())
+        token = channel_token(self.connection, channel_id, secret)
         before = client.calls
         try:
             answer = await client.watch(
@@ -130,7 +147,7 @@ class Watching:
                     "id": channel_id,
                     "type": "web_hook",
                     "address": self.connection.push_address,
-                    "token": channel_token(self.connection, channel_id, secret),
+                    "token": token,
                     "expiration": str(to_milliseconds(self.ports.clock() + LIFETIME)),
                 },
             )
@@ -142,6 +159,7 @@ class Watching:
             subject=one.subject,
             expires_at=to_text(from_milliseconds(int(answer["expiration"]))),
             address=self.connection.push_address or "",
+            mark=_mark(token),
         )
 
     async def _close_left(self, saved: Saved[ChannelsMemory]) -> Saved[ChannelsMemory]:
@@ -185,6 +203,11 @@ class Watching:
             return saved
         value = msgspec.structs.replace(saved.value, metadata=notes, last_sync_status="success")
         return await self.ports.states.save(self.connection.tenant_id, channels_key(self.connection), saved, value)
+
+
+def _mark(token: str) -> str:
+    """What tells a token from another one, and does not tell the token."""
+    return sha256(token.encode()).hexdigest()[:16]
 
 
 def _replaced(notes: ChannelNotes, log: str, opened: Channel) -> ChannelNotes:

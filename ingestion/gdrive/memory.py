@@ -121,13 +121,14 @@ class FoldersMemory(SourceMemory, frozen=True, kw_only=True):
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """An open push channel on a log, opened as *subject*."""
+    """An open push channel on a log, opened as *subject*; *mark* tells its token from one that another secret makes."""
 
     channel_id: str
     resource_id: str
     subject: str
     expires_at: str
     address: str = ""
+    mark: str = ""
 
 
 class ChannelNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from drive_rig import ADMIN, DriveRig
+from drive_rig import ADMIN, ANN, DriveRig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -186,6 +186,30 @@ async def test_channels_are_renewed_before_they_end_the_new_one_first(rig: Drive
     assert from_text(state["channels"][ADMIN]["expiresAt"]) == channels.open_channels[second].ends
     await rig.source.stop(await rig.connection())
     assert not channels.open_channels
+
+
+async def test_channels_of_a_secret_that_was_changed_are_replaced(rig: DriveRig) -> None:
+    await watched(rig)
+    rig.keep("channels", "another secret of channels")
+    rig.wait(60)
+    await rig.ask("watch")
+    await rig.settle()
+    [channel] = rig.simulator.api.channels.open_channels.values()
+    assert channel.token is not None
+    assert (await receive(rig, headers(channel.channel_id, channel.token))).status == 200
+
+
+async def test_a_shared_drive_is_watched_as_the_next_member_while_the_first_can_t_log_in(rig: DriveRig) -> None:
+    pushed(rig)
+    auth = GoogleAuth(service_account=rig.made.auth.service_account, subjects=(ANN, ADMIN))
+    rig.made = msgspec.structs.replace(rig.made, auth=auth)
+    drive_id = rig.drive.create_drive("Deals")
+    rig.drive.add_member(drive_id, {"type": "user", "emailAddress": ANN, "role": "reader"})
+    await rig.begin()
+    rig.drive.suspend(ANN)
+    await rig.ask("watch")
+    await rig.settle()
+    assert drive_id in [one.log for one in rig.simulator.api.channels.open_channels.values()]
 
 
 async def test_a_new_shared_drive_is_watched_too(rig: DriveRig) -> None:
