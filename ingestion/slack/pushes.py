@@ -113,7 +113,7 @@ class Pushed:
     async def _message(self) -> int:
         event = self._event
         channel_id = self._channel_id()
-        if event.get("channel_type") in _DIRECT or not is_wanted(self._connection, channel_id):
+        if str(event.get("channel_type")) in _DIRECT or not is_wanted(self._connection, channel_id):
             return 0
         channel = await self._workspace.channel(channel_id)
         if channel is not None and self._turned_private(channel):
@@ -127,16 +127,16 @@ class Pushed:
                     raise
                 channel = closed
         if channel is None:
-            return 0
+            return await self._hand_over(channel_id)
         if event.get("subtype") == "message_deleted":
             ts = self._ts(event.get("deleted_ts") or self._inner("previous_message").get("ts"))
             version = self._ts(event.get("event_ts") or event.get("ts"))
             gone = self._workspace.events.gone(
-                MESSAGE, f"{channel_id}:{ts}", channel.home, version, self._read_at, event_id=self._id
+                MESSAGE, f"{channel.id}:{ts}", channel.home, version, self._read_at, event_id=self._id
             )
             return await self._send([gone])
         message = dict(event)
-        if event.get("subtype") in _CHANGED or (isinstance(event.get("message"), dict) and "user" not in event):
+        if str(event.get("subtype")) in _CHANGED or (isinstance(event.get("message"), dict) and "user" not in event):
             before = self._inner("previous_message")
             message = {**self._inner("message")}
             message.setdefault("ts", before.get("ts"))
@@ -144,6 +144,15 @@ class Pushed:
         sent = await self._send(await self._workspace.messages(channel, [message], self._read_at, self._id))
         await self._ask_for_root(channel, message)
         return sent
+
+    async def _hand_over(self, channel_id: str) -> int:
+        """Have the connection that reads a shared channel take what this one was told: Slack tells an app of it once,
+        wherever it is installed."""
+        reader = self._workspace.left_to.get(channel_id)
+        if reader is not None:
+            work = self._work.model_copy(update={"connection_id": reader})
+            await self._ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)])
+        return 0
 
     async def _ask_for_root(self, channel: ChannelFacts, message: JsonObject) -> None:
         """Have the root of a late reply read where it is not stored: its text is the one that the reply is found by."""
@@ -207,6 +216,7 @@ class Pushed:
                 raise
             # Private, and the bot is not in it, or gone meanwhile: another event or the next listing says which.
             log.info("channel %s of %s is not shown: %s", channel_id, self._connection.connection_id, error)
+        await self._hand_over(channel_id)
         return await self._send([])
 
     async def _channel_deleted(self) -> int:

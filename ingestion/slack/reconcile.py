@@ -282,7 +282,7 @@ class _Reconcile:
                 source = shard.external_relationships[0]
                 if source.external_id in listed or not shard.acl.principals:
                     continue
-                if await self._workspace.is_others(source.instance, shard):
+                if await self._workspace.is_others(source.external_id, source.instance, shard):
                     continue
                 try:
                     await self._workspace.read_channel(source.external_id)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from connections.slack_connection import SlackConnection
+from ingestion.errors import TransientError
 from ingestion.slack.client import SlackClient
 from ingestion.slack.errors import RefusedError
 from ingestion.slack.events import SYSTEM, SlackEvents, moment_of
@@ -53,14 +54,15 @@ class KnownWorkspace:
     channels: dict[str, tuple[datetime, ChannelFacts]] = field(default_factory=dict)
     homes: dict[str, str] = field(default_factory=dict)
     """The workspaces that host channels."""
-    siblings: tuple[datetime, frozenset[str]] | None = None
+    siblings: tuple[datetime, Mapping[str, SlackConnection]] | None = None
 
 
 class Workspace:
     """One piece of work's view of the workspace.
 
     ``met`` collects events of users and channels that were not stored yet, or have changed: to be sent before what
-    names them, so that nothing is read by somebody who may not.
+    names them, so that nothing is read by somebody who may not. ``left_to`` are channels that were asked for and are
+    read by other connections of the tenant, by the connections' ids.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Workspace:
         self.ports = ports
         self.events = SlackEvents(connection)
         self.met: list[IngestionEvent] = []
+        self.left_to: dict[str, str] = {}
         self._known = known
 
     async def people(self, ids: Iterable[str]) -> dict[str, Person]:
@@ -141,18 +144,27 @@ class Workspace:
         shard = await self.ports.store.get(tenant_id, self.events.shard_id(CHANNEL, channel_id, home))
         if shard is None and (home := await self.stored_home(channel_id)) != self.connection.instance:
             shard = await self.ports.store.get(tenant_id, self.events.shard_id(CHANNEL, channel_id, home))
-        if shard is not None and shard.is_live:
-            if await self.is_others(home, shard):
-                return None
-            facts = stored_channel(channel_id, home, shard)
-            self._keep_channel(facts)
-            return facts
+        if shard is not None and (shard.is_live or shard.redirect_to is not None):
+            return await self._of_stored(channel_id, home, shard)
         try:
             return await self.read_channel(channel_id)
         except RefusedError as error:
             if error.code not in UNSEEN:
                 raise
             return ChannelFacts(channel_id, channel_id, home, is_private=True, readers=None)
+
+    async def _of_stored(self, channel_id: str, home: str, shard: Shard) -> ChannelFacts | None:
+        """The channel in its shard, or in that which late events still call by the id that it had before."""
+        if shard.redirect_to is not None:
+            moved = await self.ports.store.resolve(self.connection.tenant_id, shard.id)
+            if moved is None or not moved.is_live:
+                raise TransientError(f"the channel that {channel_id} has become is not stored yet")
+            return await self.channel(moved.external_relationships[0].external_id)
+        if await self.is_others(channel_id, home, shard):
+            return None
+        facts = stored_channel(channel_id, home, shard)
+        self._keep_channel(facts)
+        return facts
 
     def home(self, channel_id: str) -> str:
         """The workspace that hosts a channel, as far as this process knows."""
@@ -193,7 +205,7 @@ class Workspace:
         if is_conversation(raw) or not is_wanted(self.connection, channel_id):
             return None
         home = self._known.homes[channel_id] = home_of(raw, self.connection)
-        if await self._is_left_to_others(home, raw):
+        if await self._is_left_to_others(channel_id, home, raw):
             return None
         members: list[str] | None = None
         readers: Sequence[str] | None
@@ -218,28 +230,31 @@ class Workspace:
         self._keep_channel(facts)
         return facts
 
-    async def _is_left_to_others(self, home: str, raw: Mapping[str, Any]) -> bool:
+    async def _is_left_to_others(self, channel_id: str, home: str, raw: Mapping[str, Any]) -> bool:
         """Whether another of the tenant's connections reads a channel that is shared: that to its *home*, else the
         first of those to workspaces that share it. Two would each tell of it as they see it."""
-        siblings = await self._siblings()
-        if home in siblings:
-            return True
         teams = raw.get("shared_team_ids")
-        if raw.get("conversation_host_id") == self.connection.instance or not isinstance(teams, list):
-            return False
-        return any(one in siblings and one < self.connection.instance for one in teams if isinstance(one, str))
+        candidates = [home]
+        if raw.get("conversation_host_id") != self.connection.instance and isinstance(teams, list):
+            candidates += sorted(one for one in teams if isinstance(one, str) and one < self.connection.instance)
+        siblings = await self._siblings()
+        for one in candidates:
+            if one in siblings and is_wanted(siblings[one], channel_id):
+                self.left_to[channel_id] = siblings[one].connection_id
+                return True
+        return False
 
-    async def is_others(self, home: str, channel: Shard) -> bool:
+    async def is_others(self, channel_id: str, home: str, channel: Shard) -> bool:
         """Whether a stored channel of *home* is another connection's to read: what ends here goes on there."""
         if home == self.connection.instance:
             return False
-        return await self._is_left_to_others(home, channel.structured_data.get("customFields", {}))
+        return await self._is_left_to_others(channel_id, home, channel.structured_data.get("customFields", {}))
 
     async def ends_here_alone(self, channel_id: str) -> bool:
         """Whether the end of a channel, as this workspace tells of it, is none of what another connection reads."""
         home = await self.stored_home(channel_id)
         shard = await self.ports.store.get(self.connection.tenant_id, self.events.shard_id(CHANNEL, channel_id, home))
-        return shard is not None and shard.is_live and await self.is_others(home, shard)
+        return shard is not None and shard.is_live and await self.is_others(channel_id, home, shard)
 
     async def members(self, channel_id: str) -> list[str]:
         """The ids of a channel's members.
@@ -273,17 +288,18 @@ class Workspace:
         """Ask anew what the channel is."""
         self._known.channels.pop(channel_id, None)
 
-    async def _siblings(self) -> frozenset[str]:
-        """The workspaces that the tenant has other connections to."""
+    async def _siblings(self) -> Mapping[str, SlackConnection]:
+        """The tenant's other connections, by workspace."""
         now = self.ports.clock()
         if self._known.siblings is None or self._known.siblings[0] <= now:
             others = await self.ports.registry.of_tenant(self.connection.tenant_id, system=SYSTEM)
-            instances = frozenset(
-                one.instance
+            siblings = {
+                one.instance: one
                 for one in others
-                if one.connection_id != self.connection.connection_id and one.status == "active" and one.instance
-            )
-            self._known.siblings = (now + HOMES_KEPT, instances - {self.connection.instance})
+                if isinstance(one, SlackConnection) and one.status == "active" and one.instance
+            }
+            siblings.pop(self.connection.instance, None)
+            self._known.siblings = (now + HOMES_KEPT, siblings)
         return self._known.siblings[1]
 
     async def messages(

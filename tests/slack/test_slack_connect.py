@@ -156,6 +156,43 @@ async def test_the_end_of_a_shared_channel_on_one_side_ends_nothing_at_its_home(
     assert await rig.parked() == []
 
 
+async def test_what_slack_tells_one_side_alone_is_taken_by_the_other_that_reads_the_channel(
+    rig: SlackRig, other: OtherSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share(rig, other, OTHER)
+    await both_read(rig, other)
+    ts = other.workspace.post(SHARED, "joint papers", user="U0CAT")
+    other.told.clear()
+    told = {"type": "message", "channel": SHARED, "channel_type": "channel", "user": "U0CAT", "text": "joint papers"}
+    monkeypatch.setitem(rig.services.sources, "slack", Sides(rig.source, other.source))
+    await rig.push({**told, "ts": ts, "event_ts": ts})
+    shard = await rig.slack_shard("message", f"{SHARED}:{ts}", OTHER)
+    assert shard is not None and shard.external_relationships[0].connection_id == "slack-other"
+    assert shard.structured_data["author"]["email"] == "cat@other.example"
+
+
+async def test_a_shared_channel_that_its_home_leaves_out_is_read_by_the_other(rig: SlackRig, other: OtherSide) -> None:
+    other.connection = msgspec.structs.replace(other.connection, left_out=(SHARED,))
+    await rig.services.connections.save(other.connection)
+    share(rig, other, OTHER)
+    await both_read(rig, other)
+    [message] = await messages(rig)
+    assert message.external_relationships[0].connection_id == "slack-main"
+
+
+class Sides:
+    """The sources of both workspaces: a simulator is one workspace's."""
+
+    def __init__(self, mine: SlackSource, others: SlackSource) -> None:
+        self._mine, self._others = mine, others
+
+    async def take(self, connection: SlackConnection, work: SourceWork) -> int:
+        return await (self._others if connection.instance == OTHER else self._mine).take(connection, work)
+
+    def close(self) -> None:
+        self._mine.close()
+
+
 async def test_a_channel_whose_sharing_has_ended_is_each_sides_own(rig: SlackRig, other: OtherSide) -> None:
     share(rig, other, OTHER)
     await both_read(rig, other)

@@ -159,6 +159,21 @@ async def test_a_channel_that_gets_another_id_leads_there_with_its_messages(rig:
     assert message is not None and message.structured_data["channelId"] == "C0NEWID001"
 
 
+async def test_an_event_of_a_channels_old_id_that_comes_late_is_of_the_new_one(rig: SlackRig, deal: str) -> None:
+    await rig.deliver()
+    rig.workspace.change_channel_id(deal, "C0NEWID001")
+    ts = rig.workspace.post("C0NEWID001", "moving", user="U0ANN")
+    gone = rig.workspace.post("C0NEWID001", "gone", user="U0ANN")
+    await rig.deliver()
+    late = {"type": "message", "channel": deal, "channel_type": "channel", "user": "U0ANN", "text": "moving"}
+    await rig.push({**late, "ts": ts, "event_ts": ts}, "Ev0LATE")
+    deleted = {"type": "message", "subtype": "message_deleted", "channel": deal, "channel_type": "channel"}
+    await rig.push({**deleted, "deleted_ts": gone, "ts": "2000000000.0001", "event_ts": "2000000000.0001"}, "Ev0GONE")
+    assert await rig.slack_shard("message", f"{deal}:{ts}") is None, "it would be there twice"
+    assert (await rig.message("C0NEWID001", ts)).structured_data["content"] == "moving"
+    assert (await rig.message("C0NEWID001", gone)).status == "deleted"
+
+
 async def test_a_shared_channel_is_of_the_workspace_that_hosts_it(rig: SlackRig, deal: str) -> None:
     slack = rig.workspace
     slack.share_channel(deal, "T0PARTNER1", hosted_there=True)
