@@ -30,6 +30,7 @@ from ingestion.salesforce.cursor import (
 )
 from ingestion.salesforce.errors import ObjectError
 from ingestion.salesforce.events import SYSTEM, page_events, stamp_text
+from ingestion.salesforce.failing_objects import FailingObjects
 from ingestion.salesforce.history import reads_from
 from ingestion.salesforce.memory import ObjectMemory, new_object_memory, object_key
 from ingestion.salesforce.reader import ObjectReader, ReadPage
@@ -136,18 +137,22 @@ async def poll(
     """
     report = PollReport()
     async with opened(connection, ports) as session:
+        failing = FailingObjects(session.budget)
         polls: list[_ObjectPoll] = []
         for polled in connection.objects:
             if object_types and polled.name not in object_types:
                 continue
             done = report.objects[polled.name] = ObjectReport()
             polls.append(_ObjectPoll(session, store, polled, done, due_at))
-            await polls[-1].run(deadline)
+            with failing.trying(polled.name):
+                await polls[-1].run(deadline)
+            done.error = done.error or failing.errors.get(polled.name)
             if not done.finished and not done.error:
                 report.finished = False
                 for one in polls:
                     await one.note_walked()
                 break
+        failing.end()
         report.calls, report.instance = session.budget.made, session.instance
         report.calls_left = session.budget.left(ports.clock())
     return report

@@ -16,6 +16,7 @@ from connections.state import Saved
 from ingestion.errors import BudgetExhaustedError
 from ingestion.salesforce.errors import ObjectError
 from ingestion.salesforce.events import SYSTEM, page_events, stamp_text
+from ingestion.salesforce.failing_objects import FailingObjects, is_tried_again
 from ingestion.salesforce.fields import KEY_FIELDS, FieldList
 from ingestion.salesforce.memory import ObjectMemory, RefreshNotes, new_object_memory, object_key
 from ingestion.salesforce.reader import ObjectReader
@@ -58,11 +59,16 @@ async def refresh(
     """
     report = RunReport()
     async with opened(connection, ports) as session:
+        failing = FailingObjects(session.budget)
         for polled in connection.objects:
-            finished = await _Refresh(session, store, polled, report, due_at).run(deadline)
+            finished = True
+            with failing.trying(polled.name):
+                finished = await _Refresh(session, store, polled, report, due_at).run(deadline)
             if not finished:
                 report.finished = False
                 break
+        failing.end(again=report.finished and is_tried_again(due_at, ports.clock()))
+        report.errors |= failing.errors
         report.calls, report.instance = session.budget.made, session.instance
         report.calls_left = session.budget.left(ports.clock())
     report.failed = bool(report.errors) and len(report.errors) == len(connection.objects)

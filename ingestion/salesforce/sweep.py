@@ -23,6 +23,7 @@ from ingestion.patience import patiently
 from ingestion.salesforce.client import QueryPage
 from ingestion.salesforce.errors import ObjectError
 from ingestion.salesforce.events import SYSTEM, gone_messages
+from ingestion.salesforce.failing_objects import FailingObjects, is_tried_again
 from ingestion.salesforce.memory import (
     Listing,
     ObjectMemory,
@@ -145,14 +146,18 @@ async def sweep(
     """
     report = SweepReport()
     async with opened(connection, ports) as session:
+        failing = FailingObjects(session.budget)
         for polled in connection.objects:
             if object_types and polled.name not in object_types:
                 continue
             done = report.objects[polled.name] = ObjectSweep()
-            await _Sweep(session, store, polled, done, due_at).run(deadline)
+            with failing.trying(polled.name):
+                await _Sweep(session, store, polled, done, due_at).run(deadline)
+            done.error = done.error or failing.errors.get(polled.name)
             if not done.finished and not done.error:
                 report.finished = False
                 break
+        failing.end(again=report.finished and is_tried_again(due_at, ports.clock()))
         report.calls, report.instance = session.budget.made, session.instance
         report.calls_left = session.budget.left(ports.clock())
     return report
