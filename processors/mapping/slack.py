@@ -171,9 +171,12 @@ def _read_ts(value: Any) -> str:
 
 def _seconds(value: Any) -> int | None:
     seconds = read_integer(value)
-    if seconds is None or seconds < _MILLISECONDS_FROM:
-        return seconds
-    return seconds // 1000
+    if seconds is None:
+        return None
+    if seconds >= _MILLISECONDS_FROM:
+        seconds //= 1000
+    _moment_of(f"{seconds}.0")
+    return seconds
 
 
 def _clean(data: dict[str, Any]) -> dict[str, Any]:

@@ -216,6 +216,7 @@ def test_a_deletion_and_a_move_need_the_id_alone() -> None:
         ("file", {"id": "F0123"}, "unknown-object-type"),
         (None, {"id": "F0123"}, "unknown-object-type"),
         ("channel", {"id": "no id"}, "invalid-record"),
+        ("channel", {"id": "C0DEALS", "name": "deals", "created": -1}, "invalid-record"),
         ("message", {"channel": "C0DEALS", "ts": "yesterday"}, "invalid-record"),
         ("message", {"channel": "C0DEALS", "ts": "99999999999.000000"}, ""),
         ("message", message(files="none"), "invalid-record"),
