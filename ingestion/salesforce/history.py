@@ -50,7 +50,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
     *after* is the last id read of the object *index*; with a *job* its results are read from *locator* on, None: it is
     not known to be complete. *fields* are those that the job was asked for at *begun_at*. *by_ids*: the object takes
-    no job. *passed* are objects that were not read, because the connection did not want them when their turn came.
+    no job. *guessed*: an object has too many records to be counted. *passed* are objects that were not read, because the
+    connection did not want them when their turn came.
     """
 
     counts: dict[str, int]
@@ -63,6 +64,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     fields: tuple[str, ...] = ()
     tries: int = 0
     by_ids: bool = False
+    guessed: bool = False
     passed: tuple[str, ...] = ()
 
 
@@ -84,10 +86,10 @@ class HistoryReader:
             TransientError, BudgetExhaustedError, CredentialError: see :mod:`ingestion.salesforce.errors`.
         """
         async with opened(connection, self.ports) as session:
-            place = msgspec.convert(position, Place) if position else Place(counts=await self._counts(session))
+            place = msgspec.convert(position, Place) if position else await self._beginning(session)
             names = list(place.counts)
             if place.index >= len(names):
-                return HistoryPage([], None, sum(place.counts.values()))
+                return HistoryPage([], None, sum(place.counts.values()), place.guessed)
             name = names[place.index]
             events: list[IngestionEvent] = []
             following = _next_object(place, passed=not connection.wants(name))
@@ -98,18 +100,25 @@ class HistoryReader:
                     # Passed over, its records would be missing for ever: polls begin where the history began.
                     raise TransientError(f"the history waits: {error}") from None
         end = following.index >= len(names)
-        return HistoryPage(events, None if end else msgspec.to_builtins(following), sum(place.counts.values()))
+        next_position = None if end else msgspec.to_builtins(following)
+        return HistoryPage(events, next_position, sum(place.counts.values()), place.guessed)
 
-    async def _counts(self, session: Session) -> dict[str, int]:
+    async def _beginning(self, session: Session) -> Place:
         client = session.client
         polled = [one.name for one in session.connection.objects if one.name != USER]
         counts: dict[str, int] = {}
+        guessed = False
         for name in (USER, *polled):
             try:
                 counts[name] = await patiently(f"{client.name}: count of {name}", partial(client.count, name))
             except ObjectError as error:
                 log.warning("connection %s: history of %s", session.connection.connection_id, error)
-        return counts
+            except TransientError as error:
+                if not error.smaller:
+                    raise
+                log.info("connection %s: %s; it counts as many", session.connection.connection_id, error)
+                counts[name], guessed = max(self.bulk_from, 1), True
+        return Place(counts=counts, guessed=guessed)
 
     async def _of_object(self, session: Session, name: str, place: Place) -> tuple[list[IngestionEvent], Place]:
         reader = self._reader(session, name)
@@ -244,7 +253,7 @@ class HistoryReader:
 
 def _next_object(place: Place, *, passed: bool = False) -> Place:
     names = (*place.passed, list(place.counts)[place.index]) if passed else place.passed
-    return Place(counts=place.counts, index=place.index + 1, passed=names)
+    return Place(counts=place.counts, index=place.index + 1, guessed=place.guessed, passed=names)
 
 
 def reads_from(history: HistoryNotes, object_type: str) -> str | None:

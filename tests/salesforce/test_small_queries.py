@@ -64,6 +64,22 @@ async def test_its_history_is_read_in_parts_and_small_pages(org: PushedOrg, refu
     assert len(refused) < 15, "what was refused once is not asked for again on each page"
 
 
+async def test_an_object_that_cannot_be_counted_in_time_is_loaded_as_one_of_many(org: PushedOrg) -> None:
+    fill(org, 10)
+    connection = await org.connect("Account", page_size=4)
+    reader = HistoryReader(org.ports, {}, pause_seconds=0)
+    org.api.faults.add("query-timeout", path="/queryAll", skip=1)
+    ports = FirstLoadPorts(org.bus, org.states, org.clock)
+    deadline = org.clock() + timedelta(minutes=1)
+
+    step = await load_pages(connection, lambda position: reader.page(connection, position), ports, deadline=deadline)
+
+    assert step.notes.finished_at is not None, step.notes.waiting_for
+    assert (step.notes.records, step.notes.estimated, org.api.bulk.made) == (10, True, 1)
+    await org.drain()
+    assert org.seen.records("Account").keys() == org.truth("Account").keys()
+
+
 async def test_a_refresh_of_it_comes_to_its_end(org: PushedOrg, refused: list[str]) -> None:
     made = fill(org, 120)
     await org.connect("Account")
