@@ -46,3 +46,14 @@ async def test_every_recorded_event_is_done_or_parked_for_its_reason(rig: SlackR
             assert (shard.status == "deleted") is (event.get("subtype") == "message_deleted"), path.stem
             messages += 1
     assert (messages, parked) == (5, len(BLANK))
+
+
+async def test_words_that_are_none_keep_no_message_back(rig: SlackRig) -> None:
+    channel = rig.workspace.create_channel("deals", user="U0ANN", members=[rig.workspace.bot_user_id]).id
+    event = {"type": "message", "channel": channel, "user": "U0ANN", "text": "still a message"}
+    odd_ones: tuple[object, ...] = ({}, [], 7, None)
+    for number, odd in enumerate(odd_ones):
+        ts = f"1700000000.00010{number}"
+        await rig.push({**event, "ts": ts, "channel_type": odd, "subtype": odd}, f"Ev{number}")
+        assert (await rig.message(channel, ts)).structured_data["content"] == "still a message", odd
+    assert await rig.parked() == []
