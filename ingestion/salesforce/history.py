@@ -50,8 +50,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
     *after* is the last id read of the object *index*; with a *job* its results are read from *locator* on, None: it is
     not known to be complete. *fields* are those that the job was asked for at *begun_at*. *by_ids*: the object takes
-    no job. *guessed*: an object has too many records to be counted. *passed* are objects that were not read, because the
-    connection did not want them when their turn came.
+    no job. *guessed*: an object has too many records to be counted. *passed* are objects that were not read, because
+    the connection did not want them when their turn came.
     """
 
     counts: dict[str, int]
