@@ -99,3 +99,12 @@ async def test_a_file_that_is_deleted_for_good_goes(rig: DriveRig) -> None:
     await rig.catch_up()
     assert await rig.is_gone(note)
     assert await rig.text(note) == ""
+
+
+async def test_a_file_in_a_new_folder_is_fetched_once_though_log_and_folder_tell_of_it(rig: DriveRig) -> None:
+    await rig.begin()
+    folder = rig.drive.create_folder("New")
+    note = rig.drive.create_file("note.txt", "The one text.", parent=folder)
+    await rig.catch_up()
+    assert "The one text." in await rig.text(note)
+    assert rig.contents_fetched() == 1
