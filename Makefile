@@ -46,7 +46,8 @@ fuzz: dev
 FUZZ_SECONDS ?= 120
 FUZZ_FOLDER := .cache/fuzz
 fuzz-coverage: dev
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]' >&2
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]' >&2
 	@for door in slack salesforce gdrive; do \
 		PYTHONPATH=.:tests/support $(BIN)/python tests/support/webhook_coverage.py $$door $(FUZZ_SECONDS) $(FUZZ_FOLDER) \
 		|| exit 1; done
