@@ -88,11 +88,12 @@ class LongText(NamedTuple):
     by_field: str | None = None
 
 
-# Values of custom fields that say nothing to a reader: addresses on the web, record ids (with a digit, so that words of
-# 15 letters stay), numbers and times, flags, and long tokens such as keys.
+# Values of custom fields that say nothing to a reader: addresses on the web, ids of records and of Slack's users and
+# channels (with a digit, so that words as long stay), numbers and times, flags, and long tokens such as keys.
 _SPEECHLESS = re.compile(
     r"""(?: [a-z][a-z0-9+.-]*://\S+ | www\.\S+ | /\S*
         | (?=[A-Za-z]*[0-9])[A-Za-z0-9]{15}(?:[A-Z0-5]{3})?
+        | (?-i:(?=[A-Z]+[0-9])[UWTEC][A-Z0-9]{8,12})
         | [\d\s.,:/TZ%+-]+
         | true | false
         | (?=\D*\d)[!-~]{32,}
@@ -104,9 +105,10 @@ _CAMEL_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 @lru_cache(maxsize=4096)
 def custom_label(api_name: str) -> str:
-    """``npsp__Funding_Focus__c`` as ``Funding Focus``."""
+    """``npsp__Funding_Focus__c`` as ``Funding Focus``, ``originalFilename`` as ``Original filename``."""
     words = re.sub(r"__(?:c|pc|r)\Z", "", api_name, flags=re.IGNORECASE).rpartition("__")[2]
-    return _CAMEL_BOUNDARY.sub(" ", words).replace("_", " ").strip()
+    words = _CAMEL_BOUNDARY.sub(" ", words).replace("_", " ").strip()
+    return words.capitalize() if words[:1].islower() else words
 
 
 @dataclass(frozen=True, slots=True)

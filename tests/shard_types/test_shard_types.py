@@ -232,6 +232,12 @@ def test_words_that_look_like_ids_stay_in_the_text() -> None:
     assert shard_type("c_account").text_parts(data) == [TextPart(None, "A: recommendations\nB: telecommunications")]
 
 
+def test_custom_texts_are_labelled_in_words_and_ids_of_slack_say_nothing() -> None:
+    custom = {"originalFilename": "Deck v10.pdf", "creator": "U060QUROIC9", "team": "UNIVERSITIES", "room": "E4.12"}
+    [part] = shard_type("c_file").text_parts({"name": "Deck", "customFields": custom})
+    assert part.text.splitlines() == ["Original filename: Deck v10.pdf", "Room: E4.12", "Team: UNIVERSITIES"]
+
+
 def test_stage_without_the_orgs_words_is_told_in_ours() -> None:
     assert shard_type("c_opportunity").text_parts({"name": "x", "stage": "closed_won"}) == [
         TextPart(None, "Stage: closed won")
