@@ -34,6 +34,8 @@ RESTRICTED_METHODS: Final = frozenset({"conversations.history", "conversations.r
 RESTRICTED_PAGE: Final = 15
 """Apps that are sold outside Slack's Marketplace have a call a minute of these, with 15 items. Slack's pages disagree
 on which installations are meant, so a refusal is what tells."""
+PLENTY: Final = 20
+"""Calls a minute, from which on some may be made that are only likely to tell something new."""
 RESTRICTED_FROM: Final = timedelta(seconds=20)
 """A refusal for at least this long, when few calls were made, tells that a call a minute is all there is."""
 RESTRICTED_FOR: Final = timedelta(hours=1)
@@ -88,9 +90,15 @@ class CallBudget:
 
     def history_page(self, method: str) -> int:
         """How many items a page of *method* is asked for with."""
+        return min(self._history_page, RESTRICTED_PAGE) if self._is_restricted(method) else self._history_page
+
+    def has_plenty(self, method: str) -> bool:
+        """Whether *method* may be called for what is only likely to tell something new."""
+        return self.rate(method) >= PLENTY and not self._is_restricted(method)
+
+    def _is_restricted(self, method: str) -> bool:
         calls = self._known.get(method)
-        restricted = calls is not None and self._now() < calls.restricted_until
-        return min(self._history_page, RESTRICTED_PAGE) if restricted else self._history_page
+        return calls is not None and self._now() < calls.restricted_until
 
     async def take(self, method: str) -> None:
         """Take one call of *method*.

@@ -2,7 +2,8 @@
 
 Every channel is listed; of each that can be read, what was written since the last time. Now and then, and after Slack
 has dropped events, the whole of the last ``thread_days`` is gone through, since a late reply, or an edit of something
-old, shows nowhere else. Nothing is deleted here.
+old, shows nowhere else. Nothing is deleted here but replies that their thread, read again, lacks, and that Slack, asked
+for each by itself, does not have either.
 """
 
 import logging
@@ -22,12 +23,21 @@ from ingestion.slack.events import SYSTEM, moment_of, send_events, ts_of, ts_ord
 from ingestion.slack.facts import ChannelFacts, JsonObject, is_private, is_wanted
 from ingestion.slack.failing_channels import TRIES, failure_of, is_of_channel, set_aside
 from ingestion.slack.listing import channel_pages, join, may_join, team_of
-from ingestion.slack.reads import ask_to_read, has_replies, history_page, history_request, replies_of, thread_page
+from ingestion.slack.reads import (
+    ask_to_read,
+    has_replies,
+    history_page,
+    history_request,
+    read_message,
+    replies_of,
+    thread_page,
+)
 from ingestion.slack.workspace import UNSEEN, Workspace
 from ingestion.source import RunReport
 from messaging.contracts import IngestionEvent, SourceWork
 from messaging.times import from_text, to_text
 from processors.mapping.slack import CHANNEL, MESSAGE
+from shards.model import ExternalRelationship
 from shards.store import ShardQuery
 
 log = logging.getLogger(__name__)
@@ -38,6 +48,11 @@ DEEP_EVERY: Final = timedelta(hours=6)
 """How often the whole of the last ``thread_days`` is gone through."""
 SHARE_OF_DEEP: Final = 4
 """One that takes long comes so many times its length after the last."""
+REREAD_THREADS_OF: Final = timedelta(days=7)
+"""Threads with a reply of these days are read again by a sweep and after dropped events: that a reply was edited, or
+deleted, shows nowhere else."""
+ASKED_AT_MOST: Final = 50
+"""Replies of one thread that are asked for by themselves; where more are missing, people should look first."""
 STEPS_A_SAVE: Final = 20
 """Calls after which it is written down where a walk stands: who is ended makes so many again."""
 
@@ -47,7 +62,7 @@ class Place(msgspec.Struct, rename="camel", omit_defaults=True):
 
     The listing goes back to *oldest*, and was *listed* to its end or stands at *cursor*; where one has died it begins
     anew before *latest*. *newest* and *lowest* are the times of messages that were seen. *threads* are the roots whose
-    replies come next, *thread_cursor* where in the first of them.
+    replies come next, *thread_cursor* where in the first of them, which was read up to *thread_after*.
     """
 
     oldest: str
@@ -58,6 +73,7 @@ class Place(msgspec.Struct, rename="camel", omit_defaults=True):
     listed: bool = False
     threads: list[str] = msgspec.field(default_factory=list)
     thread_cursor: str | None = None
+    thread_after: str | None = None
 
 
 class Walk(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -374,44 +390,88 @@ class _Reconcile:
         }
         stored = await store.get_many(tenant_id, list(latest.values())) if latest else {}
         moved = {event.source_id.partition(":")[2] for event in changed}
+        recent = None
+        if self._forced and self._client.budget.has_plenty("conversations.replies"):
+            recent = ts_order(ts_of(self._ports.clock() - REREAD_THREADS_OF))
         found: list[str] = []
         for one in roots:
             ts = one["ts"]
             missing = ts not in latest or latest[ts] not in stored
             if not missing and ts in moved:
-                missing = await self._count_replies(channel, ts) < one["reply_count"]
-            if missing:
+                missing = len(await self._stored_replies(channel, ts)) != one["reply_count"]
+            if missing or (recent is not None and ts_order(one["latest_reply"]) > recent):
                 found.append(ts)
         return found
 
-    async def _count_replies(self, channel: ChannelFacts, root: str) -> int:
+    async def _stored_replies(self, channel: ChannelFacts, root: str) -> list[str]:
+        """The ids of the shards of the stored replies."""
         target = self._workspace.events.shard_id(MESSAGE, f"{channel.id}:{root}", channel.home)
-        count, cursor = 0, None
+        found: list[str] = []
+        cursor = None
         while True:
             page = await self._ports.store.incoming(self._connection.tenant_id, target, limit=500, cursor=cursor)
-            count += sum(link.link.relationship_type == "replies_to" for link in page.items)
+            found += [one.source_shard_id for one in page.items if one.link.relationship_type == "replies_to"]
             cursor = page.cursor
             if cursor is None:
-                return count
+                return found
 
     async def _thread(self, channel: ChannelFacts, place: Place) -> None:
         """A page of the first of the threads."""
         root, asked_at = place.threads[0], to_text(self._ports.clock())
-        page: JsonObject = {}
+        page: JsonObject | None = None
         try:
             page = await thread_page(self._workspace, channel.id, root, cursor=place.thread_cursor)
         except RefusedError as error:
             if error.code == "invalid_cursor" and place.thread_cursor is not None:
-                place.thread_cursor = None
+                place.thread_cursor = place.thread_after = None
                 return
             if error.code != "thread_not_found":
                 raise
-        messages = replies_of(page, root, first=place.thread_cursor is None)
+        messages = [] if page is None else replies_of(page, root, first=place.thread_cursor is None)
+        following = None if page is None else next_cursor(page)
         self._report.rows += len(messages)
-        await self._send(await self._workspace.messages(channel, messages, asked_at))
-        place.thread_cursor = next_cursor(page)
-        if place.thread_cursor is None:
+        events = await self._workspace.messages(channel, messages, asked_at)
+        if page is not None:
+            seen = [one["ts"] for one in messages]
+            last = max(seen, key=ts_order, default=place.thread_after)
+            events += await self._gone_replies(channel, root, seen, (place.thread_after, last if following else None))
+            place.thread_after = last
+        await self._send(events)
+        place.thread_cursor = following
+        if following is None:
+            place.thread_after = None
             place.threads.pop(0)
+
+    async def _gone_replies(
+        self, channel: ChannelFacts, root: str, seen: Sequence[str], span: tuple[str | None, str | None]
+    ) -> list[IngestionEvent]:
+        """The ends of stored replies that are within *span* of a thread, both ends of which may be open, and were not
+        *seen* in it: those that Slack, asked for each, does not have."""
+        after, last = span
+        tenant_id = self._connection.tenant_id
+        stored = await self._ports.store.get_many(tenant_id, await self._stored_replies(channel, root))
+        missing: dict[str, ExternalRelationship] = {}
+        for shard in stored.values():
+            source = shard.external_relationships[0]
+            of, _, ts = source.external_id.partition(":")
+            is_within = (after is None or ts_order(ts) > ts_order(after)) and (
+                last is None or ts_order(ts) <= ts_order(last)
+            )
+            if of == channel.id and is_within and ts not in seen:
+                missing[ts] = source
+        if len(missing) > ASKED_AT_MOST:
+            self._report.errors[channel.id] = (
+                f"channel {channel.id}: {len(missing)} replies are missing from the thread {root}: nothing was deleted"
+            )
+            return []
+        gone: list[IngestionEvent] = []
+        for ts, source in missing.items():
+            asked_at = to_text(self._ports.clock())
+            if await read_message(self._workspace, channel.id, ts) is None:
+                log.info("channel %s: the reply %s is gone", channel.id, ts)
+                version, external_id = source.source_version, source.external_id
+                gone.append(self._workspace.events.gone(MESSAGE, external_id, channel.home, version, asked_at))
+        return gone
 
     async def _send(self, events: Sequence[IngestionEvent]) -> list[IngestionEvent]:
         """Send what was met and what of *events* is not stored so; the latter."""

@@ -140,6 +140,26 @@ async def test_a_sweep_finds_messages_that_are_gone(rig: SlackRig, deal: str) ->
     assert (await rig.slack_shard("user", "U0BOB")) is not None, "users are compared, too"
 
 
+@pytest.mark.parametrize("work", ["sweep", "catch-up"])
+async def test_replies_that_were_edited_or_deleted_untold_are_found(rig: SlackRig, deal: str, work: str) -> None:
+    slack = rig.workspace
+    root = slack.post(deal, "root", user="U0ANN")
+    said = [(deal, slack.post(deal, f"reply {number}", user="U0BOB", thread_ts=root)) for number in range(5)]
+    await rig.deliver()
+    await rig.connect(history_page=2)
+    await rig.ask("poll")
+    untold(rig)
+    slack.edit(deal, said[1][1], "reply 1, edited")
+    for gone in (said[2], said[4]):
+        slack.delete_message(*gone)
+    await (rig.ask("sweep") if work == "sweep" else rig.ask("poll", ids={"since": ["1"]}))
+    assert await contents(rig, *said) == ["reply 0", "reply 1, edited", None, "reply 3", None]
+    assert [(await rig.message(*one)).status for one in said].count("deleted") == 2
+    calls = len(rig.simulator.api.calls_of("conversations.replies"))
+    await rig.ask("poll")
+    assert len(rig.simulator.api.calls_of("conversations.replies")) == calls, "an ordinary poll reads no thread again"
+
+
 async def test_a_sweep_of_a_broken_listing_deletes_nothing(rig: SlackRig, deal: str) -> None:
     made = [rig.workspace.post(deal, f"message {number}", user="U0ANN") for number in range(60)]
     await rig.deliver()
