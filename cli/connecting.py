@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -34,6 +34,7 @@ from ingestion.history_memory import HistoryNotes, history_key, load_memory, rec
 from ingestion.source import Checked, Pages
 from messaging import codec
 from messaging.contracts import is_tenant_id
+from messaging.times import from_text
 from processors.outcome import PermanentError
 
 T = TypeVar("T")
@@ -317,7 +318,11 @@ def backfill(
         if not path.exists():
             raise UsageError(f"--from: there is no {path}")
 
+    began: datetime | None = None
+
     async def work(services: Services) -> HistoryNotes:
+        nonlocal began
+        began = services.clock()
         known = await the_connection(services, tenant, connection)
         _must_be_active(known)
         ports = services.ingestion
@@ -348,6 +353,9 @@ def backfill(
     notes = refusing(data, work)
     if json:
         print_json(codec.decode(codec.encode(notes)))
+    elif began and notes.finished_at and from_text(notes.finished_at) < began:
+        told = f"Nothing was left to load: {notes.records:,} records were, by {notes.finished_at}."
+        console().print(f"{told} --restart begins at the beginning.", soft_wrap=True)
     else:
         console().print(f"Loaded {notes.records:,} records in {notes.pages:,} pages and {notes.seconds:,.0f} s.")
 
