@@ -117,6 +117,10 @@ class Workspace:
         """Take a whole user object for what it says."""
         person = person_of(raw)
         is_guest = person.is_guest or is_of_others(raw, self.connection, await self._siblings())
+        if not is_guest and raw.get("deleted") and "is_restricted" not in raw:
+            # Of one who was deactivated Slack says no more whether they were a guest.
+            before = (await self.known_people([person.id])).get(person.id)
+            is_guest = before is not None and before.is_guest
         person = replace(person, is_guest=is_guest)
         self._keep_person(person)
         self.met.append(self.events.user(raw, read_at, event_id, is_guest=is_guest))

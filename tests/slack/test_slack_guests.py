@@ -112,6 +112,18 @@ async def test_guests_that_no_event_told_of_are_found(rig: SlackRig, deal: str) 
     assert (await rig.channel(deal)).acl.principals == ("tenant",)
 
 
+async def test_a_guest_who_is_deactivated_does_not_become_one_of_the_tenants_own(rig: SlackRig, deal: str) -> None:
+    gus = guest(rig)
+    rig.workspace.post(deal, "merger", user="U0ANN")
+    await rig.deliver()
+    del rig.workspace.users[gus]["is_restricted"]  # as Slack does
+    rig.workspace.change_user(gus, deleted=True)
+    await rig.deliver()
+    shard = await rig.slack_shard("user", gus)
+    assert shard is not None and shard.structured_data["isActive"] is False
+    assert await found(rig, "merger", GUEST) == await found_by_token(rig, "merger", GUEST) == []
+
+
 async def sweep(rig: SlackRig) -> None:
     """Twice: the rig's clock stands still in one, so that two readings of a channel have the same version."""
     await rig.ask("sweep")
