@@ -1,7 +1,7 @@
 """Bodies and headers for the webhooks' parsers, led by what each try reaches.
 
-``webhook_coverage.py DOOR SECONDS FOLDER``: *DOOR* is a vendor. The corpus begins with the recorded payloads. It stays in
-*FOLDER*, as does what broke something.
+``webhook_coverage.py DOOR SECONDS FOLDER``: *DOOR* is a vendor. The corpus, which begins with the recorded payloads,
+stays in *FOLDER*, as does what broke something.
 """
 
 import asyncio
