@@ -44,6 +44,9 @@ class SessionExpiredError(SourceError):
     """The session is over (there is no other sign of its end): log in once and repeat the call."""
 
 
+_WHERE = re.compile(r"ERROR at Row:\d+:Column:\d+\s+")
+"""Stands between the query, which a refusal repeats, and the reason."""
+
 _MISSING_COLUMN = re.compile(r"No such column '([^']+)'")
 
 _REMEDIES = {
@@ -195,4 +198,5 @@ def _code_and_message(body: object) -> tuple[str, str]:
         return "", ""
     code = first.get("errorCode") or first.get("error") or ""
     message = first.get("message") or first.get("error_description") or ""
-    return str(code)[:80], " ".join(str(message).split())[:300]
+    reason = _WHERE.split(str(message), maxsplit=1)[-1]
+    return str(code)[:80], " ".join(reason.split())[:300]

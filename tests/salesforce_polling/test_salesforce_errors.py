@@ -77,6 +77,17 @@ def test_each_answer_of_the_vendor_has_its_kind(status: int, content: Any, kind:
     assert str(status) in str(error)
 
 
+def test_a_refused_query_is_told_by_its_reason_and_not_by_its_text() -> None:
+    shown = f"\nSELECT Id,{','.join(f'Field{number}__c' for number in range(60))} FROM Contact\n   ^\n"
+    reason = "sObject type 'Contact' is not supported."
+
+    error = of_response(
+        400, body("INVALID_TYPE", f"{shown}ERROR at Row:1:Column:700\n{reason}"), {}, utc_now(), "Contact"
+    )
+
+    assert str(error).startswith(f"Contact: Salesforce answered 400 INVALID_TYPE: {reason}; ")
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"), [("7", 7), ("0", 0), ("Sun, 22 Nov 2026 10:00:30 GMT", 30), ("soon", None), ("", None)]
 )
