@@ -71,6 +71,7 @@ class FileReader:
     content: ContentReader
     clock: Clock
     places: Places = field(init=False)
+    _told_of_closed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.places = Places(self.connection, self.drives)
@@ -241,11 +242,13 @@ class FileReader:
                 return await self.clients.of(self.connection, subject).permissions(str(file["id"]))
             except (NotFoundError, FileRefusedError, CredentialError):
                 continue
-        log.warning(
-            "connection %s: nobody may say who reads the file %s; it stays closed",
+        log.log(
+            logging.DEBUG if self._told_of_closed else logging.WARNING,
+            "connection %s: nobody may say who reads the file %s; it stays closed, and so may others read with it",
             self.connection.connection_id,
             file["id"],
         )
+        self._told_of_closed = True
         return None
 
 

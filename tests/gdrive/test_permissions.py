@@ -1,5 +1,6 @@
 """Who may read what is in Drive: captured, inherited, followed, and closed until it is known."""
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -119,6 +120,19 @@ async def test_a_file_whose_readers_nobody_may_tell_stays_closed(rig: DriveRig) 
     rig.drive.share(note, given("user", ANN, "writer"))
     await rig.catch_up()
     assert await rig.readers(note) == [f"user:{ANN}", f"user:{BOB}"]
+
+
+async def test_files_that_stay_closed_are_told_of_by_a_line_a_page(
+    rig: DriveRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    auth = GoogleAuth(service_account=rig.made.auth.service_account, subjects=(ANN,))
+    rig.made = msgspec.structs.replace(rig.made, auth=auth)
+    for number in range(5):
+        rig.drive.share(rig.drive.create_file(f"{number}.txt", "Text.", owner=BOB), given("user", ANN))
+    with caplog.at_level(logging.WARNING):
+        await rig.begin()
+    told = [line for line in caplog.messages if "nobody may say who reads the file" in line]
+    assert len(told) == 1
 
 
 async def test_a_file_that_two_users_see_is_read_as_its_owner_sees_it_whoever_tells_of_it(rig: DriveRig) -> None:
