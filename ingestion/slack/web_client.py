@@ -1,5 +1,6 @@
 """Slack's own SDK, whose calls leave by the one way out. It is imported where a first call is made."""
 
+import logging
 import threading
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,9 @@ from slack_sdk.errors import SlackApiError
 
 from ingestion.slack.errors import NoJsonError
 from messaging import codec
+
+# It tells each failed call as an error, without whose it was; what is raised says it, and is told with its remedy.
+logging.getLogger("slack_sdk.web.base_client").setLevel(logging.CRITICAL)
 
 
 class GuardedWebClient(WebClient):

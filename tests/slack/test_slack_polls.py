@@ -15,7 +15,7 @@ from ingestion.first_load import FirstLoadPorts, note_asked
 from ingestion.history_memory import load_memory
 from ingestion.slack.errors import RefusedError, error_of
 from messaging.contracts import IngestionEvent, SourceWork
-from messaging.queues import INGESTION_EVENTS
+from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
 from messaging.times import to_text
 
 EXPORT = Path(__file__).parents[1] / "samples" / "slack" / "export" / "slack_export_traveling-sailor.zip"
@@ -97,6 +97,29 @@ async def test_public_channels_are_joined_where_the_connection_says_so(rig: Slac
     await rig.connect(join_public=True)
     await rig.ask("poll")
     assert await contents(rig, (channel, ts)) == ["before the bot came"]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+async def test_a_channel_that_can_be_read_only_now_is_read_from_its_beginning_once_it_can(
+    rig: SlackRig, deal: str, deep: bool
+) -> None:
+    slack = rig.workspace
+    await rig.ask("poll")
+    untold(rig)
+    channel = slack.create_channel("open", user="U0ANN").id
+    long_ago = f"{int(rig.now.timestamp()) - 400 * 86_400}.000100"
+    ts = slack.post(channel, "long ago", user="U0ANN", ts=long_ago)
+    slack.join(channel)
+    rig.simulator.api.faults.add("internal-error", path=f"channel={channel}", times=None)
+    ids = {"since": ["1"]} if deep else {}
+    for _ in range(3):
+        await rig.ask("poll", ids=ids)
+        await pass_time(rig, minutes=2)
+    assert (await rig.depth(SOURCE_WORK)).active == 0, "nothing is asked for that can't be had"
+    assert await rig.parked() == []
+    rig.simulator.api.faults.clear()
+    await rig.ask("poll", ids=ids)
+    assert await contents(rig, (channel, ts)) == ["long ago"]
 
 
 async def test_a_channel_that_is_listed_no_more_is_closed_and_not_deleted(rig: SlackRig, deal: str) -> None:
@@ -564,3 +587,12 @@ def _poll(rig: SlackRig) -> SourceWork:
     return SourceWork(
         tenant_id=TENANT, connection_id=rig.connection.connection_id, work="poll", due_at=to_text(rig.now)
     )
+
+
+async def test_a_slack_that_does_not_answer_is_told_of_by_nobody_but_the_app(
+    rig: SlackRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.simulator.stop()
+    with pytest.raises(TransientError):
+        await rig.source.check(rig.connection)
+    assert not [record.name for record in caplog.records if record.name.startswith("slack_sdk")]
