@@ -419,7 +419,7 @@ class _Run:
         if not report.finished:
             return Later(timedelta(0), "there is more to read"), self._postponed(memory, timedelta(0))
         status: SyncStatus = "success" if not errors else "failed" if report.failed else "partial"
-        told = self._told(memory, status, "; ".join(errors.values()) or None)
+        told = self._told(memory, status, "; ".join(dict.fromkeys(errors.values())) or None)
         if self.work.work == "poll" and status != "failed":
             told = msgspec.structs.replace(told, last_sync_at=to_text(ports.clock()))
         return DONE, self._scheduled(told, again=report.again)
