@@ -62,7 +62,8 @@ class Place(msgspec.Struct, rename="camel", omit_defaults=True):
 
     The listing goes back to *oldest*, and was *listed* to its end or stands at *cursor*; where one has died it begins
     anew before *latest*. *newest* and *lowest* are the times of messages that were seen. *threads* are the roots whose
-    replies come next, *thread_cursor* where in the first of them, which was read up to *thread_after*.
+    replies come next, *thread_cursor* where in the first of them, which was read up to *thread_after*. *fresh*: the
+    channel was not read before, and what is older is to be asked for once it is seen that it can be.
     """
 
     oldest: str
@@ -74,11 +75,12 @@ class Place(msgspec.Struct, rename="camel", omit_defaults=True):
     threads: list[str] = msgspec.field(default_factory=list)
     thread_cursor: str | None = None
     thread_after: str | None = None
+    fresh: bool = False
 
 
 class Walk(msgspec.Struct, rename="camel", omit_defaults=True):
     """A walk under way: channels that are *left*, and the *place* in the first of them; those of them to *join*;
-    *deep*: the whole of the last days; *first*: since the connection was made, as what was before is the first load's;
+    *deep*: the whole of the last days; *first*: else since the connection was made, what was before is the first load's;
     *began* when the channels were listed, for the poll of *of*. *tries* are those in which a channel has failed, and
     *places* where such ones stand; *errors* are to be told, by channel."""
 
@@ -132,6 +134,7 @@ class _Reconcile:
         self._work = work
         self._report = RunReport(instance=self._connection.instance)
         self._key = f"{self._connection.connection_id}/{'slack-deep' if deep else 'slack'}"
+        self._is_sweep = deep
         self._again = "in the next sweep" if deep else "with each poll"
         self._forced = deep or bool(work.ids.get("since"))
 
@@ -243,7 +246,7 @@ class _Reconcile:
 
     async def _begin(self, state: ReconcileState, *, deep: bool) -> Walk:
         """List the channels; a walk through those that can be read."""
-        first = state.deep_at is None and not deep
+        first = state.deep_at is None
         if deep or first:
             state.deep_at = to_text(self._ports.clock())
         began = to_text(self._ports.clock())
@@ -331,8 +334,8 @@ class _Reconcile:
             if channel is not None and (channel.is_private or deep):
                 channel = await self._workspace.read_channel(channel_id, with_guests=deep)
             if channel is not None:
-                oldest = await self._oldest(channel_id, newest, deep=deep, first=walk.first)
-                place = walk.place = Place(oldest, newest)
+                place = walk.place = Place(self._oldest(newest, deep=deep, first=walk.first), newest)
+                place.fresh = newest is None and not walk.first and not self._is_sweep
         if channel is None or place is None:
             return True
         if place.threads:
@@ -351,6 +354,11 @@ class _Reconcile:
                 raise
             place.cursor, place.latest = None, place.lowest
             return
+        if place.fresh:
+            # It can be read only since the last poll, and no event has said so.
+            request = {"history": [history_request(channel.id)]}
+            await ask_to_read(self._ports, self._connection, request, event_id=f"seen|{self._work.due_at}")
+            place.fresh = False
         messages: list[JsonObject] = page.get("messages", [])
         self._report.rows += len(messages)
         changed = await self._send(await self._workspace.messages(channel, messages, asked_at))
@@ -364,7 +372,7 @@ class _Reconcile:
             raise TransientError(f"conversations.history of {channel.id}: a page's cursor leads to itself")
         place.threads, place.cursor, place.listed = roots, following, following is None
 
-    async def _oldest(self, channel_id: str, newest: str | None, *, deep: bool, first: bool) -> str:
+    def _oldest(self, newest: str | None, *, deep: bool, first: bool) -> str:
         """Where the listing of a channel begins."""
         now = self._ports.clock()
         if deep:
@@ -373,9 +381,6 @@ class _Reconcile:
             return _before(newest, OVERLAP)
         if first and self._connection.created_at:
             return ts_of(min(from_text(self._connection.created_at), now) - OVERLAP)
-        # It can be read only since the last poll, and no event has said so.
-        request = {"history": [history_request(channel_id)]}
-        await ask_to_read(self._ports, self._connection, request, event_id=f"seen|{self._work.due_at}")
         return ts_of(now - OVERLAP)
 
     async def _incomplete(
