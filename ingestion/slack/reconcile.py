@@ -80,7 +80,7 @@ class Place(msgspec.Struct, rename="camel", omit_defaults=True):
 
 class Walk(msgspec.Struct, rename="camel", omit_defaults=True):
     """A walk under way: channels that are *left*, and the *place* in the first of them; those of them to *join*;
-    *deep*: the whole of the last days; *first*: else since the connection was made, what was before is the first load's;
+    *deep*: the whole of the last days; *first*: else since the connection was made, as a first load has the rest;
     *began* when the channels were listed, for the poll of *of*. *tries* are those in which a channel has failed, and
     *places* where such ones stand; *errors* are to be told, by channel."""
 
