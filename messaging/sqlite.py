@@ -130,10 +130,10 @@ class SqliteFile:
         """
         future: Future[T] = Future()
         with self._waiting_lock:
+            if not self._waiting:
+                # Before it waits itself: after the file's end this raises, and nobody may join what is never written.
+                self._thread.submit(self._write_waiting)
             self._waiting.append((work, future))
-            first = len(self._waiting) == 1
-        if first:
-            self._thread.submit(self._write_waiting)
         return await asyncio.wrap_future(future)
 
     def transaction(self, work: Work[T]) -> T:

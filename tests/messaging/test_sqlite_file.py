@@ -331,3 +331,12 @@ async def test_one_that_fails_undoes_none_of_the_others(tmp_path: Path) -> None:
     assert [type(result) for result in results] == [type(None), ZeroDivisionError, type(None)]
     assert await file.run(names) == ["first", "last"]
     file.close()
+
+
+async def test_what_is_to_be_written_after_the_end_fails_each_time(tmp_path: Path) -> None:
+    file = opened(tmp_path / "a.sqlite")
+    file.close()
+    for _ in range(2):
+        async with asyncio.timeout(10):
+            with pytest.raises(RuntimeError, match="after shutdown"):
+                await file.write_together(insert("late"))
