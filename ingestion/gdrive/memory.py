@@ -51,7 +51,7 @@ class SelectionNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     """What was wanted last, as *fingerprint* of the folders and *subjects*, and how far is what follows from a change.
 
     *stage* None: nothing is left to be done. *changed_at* is when the change was noticed, *again_at* when a sweep is
-    asked for (again) that goes on. *cursor* is of a pass through what is stored, in which *removed* were taken away.
+    asked for (again) that goes on. *cursor* is of a pass through what is stored. *removed* is how many were taken away.
     *under_way* says in words what is being done.
     """
 

@@ -103,6 +103,8 @@ class Selecting:
                 stage="remove" if others else "wait",
                 changed_at=now,
                 again_at=now,
+                # Not yet told to the other connections of the domain, which may want some of those.
+                removed=notes.removed,
                 under_way="other folders or users are wanted than before: what follows begins soon",
             )
         if (notes.fingerprint, notes.subjects) != (wanted, subjects):

@@ -230,6 +230,28 @@ async def test_two_connections_of_one_domain_take_nothing_away_from_each_other(r
     assert await rig.path(shared) == "/Both/ours.txt", "the one that still wants it brings it back"
 
 
+async def test_what_one_connection_took_away_another_brings_back_though_the_choice_changed_again(rig: DriveRig) -> None:
+    one, both, third = (rig.drive.create_folder(name) for name in ("One", "Both", "Third"))
+    shared = rig.drive.create_file("shared.txt", "Shared.", parent=both)
+    second = msgspec.structs.replace(rig.made, connection_id="second", folders=(both,))
+    await rig.services.connections.save(second)
+    await ask_for_history([second], rig.services.ingestion)
+    await rig.settle()
+    await rig.services.connections.set_status(second, "paused")
+    rig.made = msgspec.structs.replace(rig.made, folders=(one, both))
+    await rig.begin()
+    rig.wait(1300)
+    rig.drive.rename(shared, "ours.txt")
+    await rig.catch_up()
+    await rig.services.connections.set_status(second, "active")
+    for folders in ((one,), (one, third)):
+        await choose(rig, folders=folders)
+        await rig.catch_up()
+        assert await rig.is_gone(shared)
+    await finish(rig)
+    assert await rig.path(shared) == "/Both/ours.txt"
+
+
 async def test_what_one_connection_can_see_no_more_another_of_the_domain_keeps(rig: DriveRig) -> None:
     note = rig.drive.create_file("note.txt", "Words.", owner=BOB)
     rig.drive.share(note, given("user", ADMIN, "writer"))
