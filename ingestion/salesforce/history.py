@@ -92,14 +92,16 @@ class HistoryReader:
                 return HistoryPage([], None, sum(place.counts.values()), place.guessed)
             name = names[place.index]
             events: list[IngestionEvent] = []
-            following = _next_object(place, passed=not connection.wants(name))
-            if connection.wants(name):
+            is_wanted = connection.wants(name)
+            following = _next_object(place, passed=not is_wanted)
+            if is_wanted:
                 try:
                     events, following = await self._of_object(session, name, place)
                 except ObjectError as error:
                     # Passed over, its records would be missing for ever: polls begin where the history began.
                     raise TransientError(f"the history waits: {error}") from None
-        end = following.index >= len(names)
+        # An object that is passed over last is followed by an empty page, whose position has its name.
+        end = is_wanted and following.index >= len(names)
         next_position = None if end else msgspec.to_builtins(following)
         return HistoryPage(events, next_position, sum(place.counts.values()), place.guessed)
 

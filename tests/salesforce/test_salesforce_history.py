@@ -189,6 +189,29 @@ async def test_what_a_history_passed_over_or_found_empty_the_first_poll_reads_wh
     assert org.seen.records("Account").keys() == org.truth("Account").keys()
 
 
+async def test_the_last_object_of_a_history_that_was_passed_over_is_read_whole_too(org: PushedOrg) -> None:
+    fill(org)
+    org.pass_time(timedelta(hours=5))
+    reader = history(org, 1_000_000)
+    connection = await org.connect("Contact", "Account")
+    without = await org.connect("Contact")
+
+    async def pages(at: Position | None) -> Any:
+        return await reader.page(connection if at is None else without, at)
+
+    ports = FirstLoadPorts(org.bus, org.states, org.clock)
+    step = await load_pages(without, pages, ports, deadline=org.clock() + timedelta(minutes=1))
+    assert step.notes.finished_at is not None
+    await org.drain()
+    org.pass_time(timedelta(hours=5))
+    await org.connect("Contact", "Account")
+
+    report = await org.poll()
+
+    assert (report.objects["Account"].rows, report.objects["Contact"].rows) == (25, 0)
+    assert org.seen.records("Account").keys() == org.truth("Account").keys()
+
+
 async def test_a_page_read_twice_is_the_same_events(org: PushedOrg) -> None:
     fill(org, 5)
     connection = await org.connection()
@@ -240,8 +263,10 @@ async def test_an_object_that_is_hidden_meanwhile_holds_the_history_and_says_so(
     with pytest.raises(TransientError, match="the history waits: Account"):
         await reader.page(connection, first.next_position)
     without = await org.connect("Contact")
-    page = await reader.page(without, first.next_position)
-    assert (page.events, page.next_position) == ([], None), "taken out of the connection, it is passed over"
+    passed = await reader.page(without, first.next_position)
+    page = await reader.page(without, passed.next_position)
+    assert (passed.events, page.events) == ([], [])
+    assert page.next_position is None, "taken out of the connection, it is passed over"
 
 
 async def test_exports_of_the_data_loader_load_as_histories_do(org: PushedOrg, tmp_path: Path) -> None:
