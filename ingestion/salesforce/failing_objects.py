@@ -12,7 +12,7 @@ from typing import Final
 
 from connections.budget import ApiBudget
 from ingestion.errors import TransientError
-from messaging.times import from_text
+from messaging.times import Clock, from_text
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +23,21 @@ PATIENCE: Final = timedelta(hours=6)
 """How long after its time a sweep or a refresh is tried again for an object that fails. Longer, and the others would
 wait for their next one; a poll comes again soon by itself."""
 
+LEFT_TO_OTHERS: Final = timedelta(seconds=15)
+"""How long the others have behind one that fails, whatever it took: Salesforce gives up a query after two minutes.
+That is longer than a try lasts, and each try would be that object's alone."""
+
 
 class FailingObjects:
-    """The objects of a run that have failed; *budget* counts the run's calls."""
+    """The objects of a run that have failed; *budget* counts the run's calls, which had better end at *deadline*."""
 
-    def __init__(self, budget: ApiBudget) -> None:
+    def __init__(self, budget: ApiBudget, deadline: datetime | None, clock: Clock) -> None:
         self.errors: dict[str, str] = {}
         """What people have to know of each."""
+        self.deadline = deadline
+        """When the run has to end, put off by what failed."""
         self._budget = budget
+        self._clock = clock
         self._first: TransientError | None = None
         self._any_read = False
         self._any_done = False
@@ -49,6 +56,8 @@ class FailingObjects:
             self._first = self._first or error
             self.errors[name] = f"{name}: {error}; the other objects are read, and this one is tried again"
             log.warning("%s", self.errors[name])
+            if self.deadline is not None:
+                self.deadline = max(self.deadline, self._clock() + LEFT_TO_OTHERS)
             # A time to wait is said for all calls: nothing else can be asked meanwhile.
             if error.after is not None or (len(self.errors) >= IN_A_ROW and not self._any_read):
                 raise

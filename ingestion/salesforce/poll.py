@@ -137,7 +137,7 @@ async def poll(
     """
     report = PollReport()
     async with opened(connection, ports) as session:
-        failing = FailingObjects(session.budget)
+        failing = FailingObjects(session.budget, deadline, ports.clock)
         polls: list[_ObjectPoll] = []
         for polled in connection.objects:
             if object_types and polled.name not in object_types:
@@ -145,7 +145,7 @@ async def poll(
             done = report.objects[polled.name] = ObjectReport()
             polls.append(_ObjectPoll(session, store, polled, done, due_at))
             with failing.trying(polled.name):
-                await polls[-1].run(deadline)
+                await polls[-1].run(failing.deadline)
             done.error = done.error or failing.errors.get(polled.name)
             if not done.finished and not done.error:
                 report.finished = False

@@ -59,11 +59,11 @@ async def refresh(
     """
     report = RunReport()
     async with opened(connection, ports) as session:
-        failing = FailingObjects(session.budget)
+        failing = FailingObjects(session.budget, deadline, ports.clock)
         for polled in connection.objects:
             finished = True
             with failing.trying(polled.name):
-                finished = await _Refresh(session, store, polled, report, due_at).run(deadline)
+                finished = await _Refresh(session, store, polled, report, due_at).run(failing.deadline)
             if not finished:
                 report.finished = False
                 break

@@ -146,13 +146,13 @@ async def sweep(
     """
     report = SweepReport()
     async with opened(connection, ports) as session:
-        failing = FailingObjects(session.budget)
+        failing = FailingObjects(session.budget, deadline, ports.clock)
         for polled in connection.objects:
             if object_types and polled.name not in object_types:
                 continue
             done = report.objects[polled.name] = ObjectSweep()
             with failing.trying(polled.name):
-                await _Sweep(session, store, polled, done, due_at).run(deadline)
+                await _Sweep(session, store, polled, done, due_at).run(failing.deadline)
             done.error = done.error or failing.errors.get(polled.name)
             if not done.finished and not done.error:
                 report.finished = False

@@ -89,3 +89,32 @@ async def test_a_sweep_and_a_refresh_do_the_others_and_try_the_failing_one_for_a
     due_at = to_text(org.clock())
     assert await do(org, kind, due_at) == DONE
     assert (await org.connection_memory()).error_message is None
+
+
+@pytest.mark.parametrize("kind", ["poll", "sweep", "refresh"])
+async def test_an_object_that_takes_all_of_the_time_to_fail_leaves_some_to_the_others(
+    org: PushedOrg, kind: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    org.org.add_field("Contact", Field("Health__c", "double", calculated=True))
+    for name, fields in (("Account", {"Name": "A"}), ("Contact", {"LastName": "B"})):
+        org.org.create(name, fields)
+    await org.poll()
+    contact = org.org.create("Contact", {"LastName": "C"})
+    org.pass_time(timedelta(days=8))
+    query = SalesforceClient.query
+
+    async def failing(client: SalesforceClient, soql: str, *, object_type: str, deleted_too: bool = True) -> QueryPage:
+        if object_type == "Account":
+            org.pass_time(org.work_ports.run_for)
+            raise of_response(500, "", {}, org.clock(), object_type)
+        return await query(client, soql, object_type=object_type, deleted_too=deleted_too)
+
+    monkeypatch.setattr(SalesforceClient, "query", failing)
+    due_at = to_text(org.clock())
+
+    await do(org, kind, due_at)
+    memory = await org.memory("Contact")
+    if kind == "poll":
+        assert contact in org.seen.records("Contact")
+    else:
+        assert due_at in (memory.metadata.sweep.swept_due, memory.metadata.refresh.refreshed_due)
