@@ -95,8 +95,8 @@ async def test_a_sweep_and_a_refresh_do_the_others_and_try_the_failing_one_for_a
 async def test_an_object_that_takes_all_of_the_time_to_fail_leaves_some_to_the_others(
     org: PushedOrg, kind: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    org.org.add_field("Contact", Field("Health__c", "double", calculated=True))
     for name, fields in (("Account", {"Name": "A"}), ("Contact", {"LastName": "B"})):
+        org.org.add_field(name, Field("Health__c", "double", calculated=True))
         org.org.create(name, fields)
     await org.poll()
     contact = org.org.create("Contact", {"LastName": "C"})
