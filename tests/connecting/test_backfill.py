@@ -12,6 +12,7 @@ from source_rig import SourceRig
 from connections.lease import new_lease
 from ingestion.first_load import LEASE_FOR
 from ingestion.history_memory import HistoryMemory, HistoryNotes, history_key, load_memory, new_history_memory
+from messaging.times import to_text
 
 ONE_SOURCE = pytest.mark.parametrize("rig", ["salesforce"], indirect=True)
 ONLY_SLACK = pytest.mark.parametrize("rig", ["slack"], indirect=True)
@@ -121,7 +122,7 @@ async def test_a_load_that_another_drives_is_followed_to_its_end(
         ),
     )
     await write(at_it)
-    finished = HistoryNotes(asked_at="2026-01-01T00:00:00.000Z", finished_at="2026-01-01T01:00:00.000Z", records=2000)
+    finished = HistoryNotes(asked_at="2026-01-01T00:00:00.000Z", finished_at=to_text(rig.now), records=2000)
 
     async def look(*args: Any, **options: Any) -> HistoryMemory:
         """What stands now; the other driver then comes to its end."""
