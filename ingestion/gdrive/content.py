@@ -1,7 +1,8 @@
 """The text of a Drive file: downloaded or exported once for each version of its content, and kept in the blob store."""
 
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any, Final, Protocol
@@ -60,6 +61,10 @@ QUOTA_PAUSE: Final = timedelta(hours=1)
 _OF_THE_MACHINE = frozenset({"timeout", "memory"})
 """What a busy machine makes of a good file: kept without the content's version, so that it is tried again."""
 
+RECENT_SECONDS: Final = 3600.0
+"""For how long a process names a text again that it has put: far shorter than the sweep of texts lets one be that
+nothing names, or it would take what an event still to come names."""
+
 
 class ContentPassingError(TransientError):
     """Drive gives no more of this one content for now."""
@@ -96,18 +101,20 @@ class RecentContents:
     A file is often asked for twice within moments: by the log, and with the folder that it is in.
     """
 
-    def __init__(self, most: int = 5_000) -> None:
+    def __init__(self, most: int = 5_000, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._most = most
-        self._found: OrderedDict[tuple[str, ...], Content] = OrderedDict()
+        self._monotonic = monotonic
+        self._found: OrderedDict[tuple[str, ...], tuple[float, Content]] = OrderedDict()
 
     def of(self, connection: DriveConnection, file: Mapping[str, Any]) -> Content | None:
-        """What was read of *file* last."""
-        return self._found.get(self._key(connection, file))
+        """What was read of *file* within :data:`RECENT_SECONDS`, the last of it."""
+        found = self._found.get(self._key(connection, file))
+        return found[1] if found is not None and self._monotonic() < found[0] + RECENT_SECONDS else None
 
     def keep(self, connection: DriveConnection, file: Mapping[str, Any], content: Content) -> None:
         """Remember what was read of *file*."""
         key = self._key(connection, file)
-        self._found[key] = content
+        self._found[key] = (self._monotonic(), content)
         self._found.move_to_end(key)
         if len(self._found) > self._most:
             self._found.popitem(last=False)

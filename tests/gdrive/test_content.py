@@ -6,6 +6,9 @@ from drive_rig import ADMIN, ANN, BOB, DOCUMENT, SHEET, SLIDES, DriveRig, given
 
 from connections.gdrive_connection import GoogleAuth
 from ingestion.content.extractor import ContentExtractor
+from ingestion.gdrive.content import RECENT_SECONDS, RecentContents
+from ingestion.gdrive.events import Content
+from operations.text_sweep import SAFE_AGE
 
 FORM = "application/vnd.google-apps.form"
 
@@ -123,3 +126,16 @@ async def test_a_first_load_reads_each_file_once_whoever_sees_it(rig: DriveRig) 
     assert [(await rig.live(file_id)).revision for file_id in files] == [1] * 6
     assert rig.contents_fetched() == 6
     assert not [call for call in rig.calls(files[0]) if call.path.endswith(files[0]) and "alt" not in call.params]
+
+
+def test_what_a_process_read_long_ago_is_named_no_more_without_being_put_anew(rig: DriveRig) -> None:
+    """The sweep of texts takes what is old and named by nothing: an event that is still to come must not name it."""
+    now = 100.0
+    recent = RecentContents(monotonic=lambda: now)
+    read = Content("extracted", "md5Checksum:1", "payloads/acme/1")
+    recent.keep(rig.made, {"id": "F1"}, read)
+    now += RECENT_SECONDS - 1
+    assert recent.of(rig.made, {"id": "F1"}) == read
+    now += 1
+    assert recent.of(rig.made, {"id": "F1"}) is None
+    assert SAFE_AGE.total_seconds() > 2 * RECENT_SECONDS
