@@ -12,6 +12,7 @@ writers wait for tens of milliseconds.
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -22,7 +23,7 @@ CHECKPOINT_PAGES = 2_000
 """Pages in the write-ahead log at which its content is moved into the file (8 MB of 4 KiB pages)."""
 
 LARGEST_LOG_PAGES = 8 * CHECKPOINT_PAGES
-"""Pages (64 MB) at which the log is begun anew even if that means that writers wait for it, and for readers."""
+"""Pages (64 MB of 4 KiB pages) at which the log is begun anew even if writers have to wait for it, and for readers."""
 
 PASSES = 4
 """Times that the log is gone through beside writers, at most."""
@@ -30,8 +31,11 @@ PASSES = 4
 LAST_PAGES = 32
 """Pages so few that they may be moved under the write lock."""
 
-LOCK_WAIT = 0.05
-"""Seconds that a checkpoint waits for the write lock."""
+LOCK_WAIT = 0.003
+"""Seconds that a checkpoint waits for the write lock, and, when it has it and all writers wait, for readers."""
+
+TRIES = 10
+"""Times that the write lock is asked for."""
 
 READERS_WAIT = 0.1
 """Seconds for which writers wait when the log has grown too long under readers that overlap."""
@@ -92,21 +96,37 @@ class Checkpoints:
             logger.exception("%s: its log could not be moved into it; that is tried again as the log grows", self._path)
 
     def _shorten(self, connection: apsw.Connection, crowded: bool) -> None:
+        if crowded:
+            self._move(connection)
+            self._patience = READERS_WAIT
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            return
         self._patience = LOCK_WAIT
+        for _ in range(TRIES):
+            if not self._move(connection):
+                return
+            with suppress(apsw.BusyError):  # a writer or a reader was in the way for longer than others should wait
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+                return
+
+    def _move(self, connection: apsw.Connection) -> bool:
+        """Move pages beside writers until few are left; whether moving those is of use.
+
+        It is not when the log has begun anew meanwhile, as the next write does that finds everything moved; nor when
+        a reader needs pages from before the last, for which writers need not wait as long as the log has room.
+
+        Raises:
+            apsw.BusyError: another process does the same now.
+        """
         moved = pages = 0
         for _ in range(PASSES):
             before = moved
             pages, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             if pages < before:
-                return  # a write found everything moved, and has begun the log anew
+                return False
             if moved == pages and pages - before <= LAST_PAGES:
                 break
-        if crowded:
-            self._patience = READERS_WAIT
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-        elif moved == pages:
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
-        # Else a reader needs pages from before the last: writers need not wait for it as long as the log has room.
+        return moved == pages
 
     def _opened(self) -> apsw.Connection:
         connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)

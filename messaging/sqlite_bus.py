@@ -375,8 +375,10 @@ class SqliteMessageBus:
         )
         if taken is None:
             return []
-        # Read after the commit: the lock already keeps others off, and the bodies need not keep writers waiting.
-        rows = connection.execute(
+        # Read after the commit: the lock already keeps others off, and the bodies need not keep writers waiting. All at
+        # once: a reader that goes on keeps the log from being begun anew.
+        rows = _rows(
+            connection,
             "SELECT s.first, s.enqueued_at, d.count, s.data FROM delivery AS d"
             " JOIN segment AS s ON s.queue = d.queue AND s.first BETWEEN d.first AND d.last"
             " WHERE d.queue = ? AND d.first BETWEEN ? AND ? AND d.token = ? ORDER BY d.first, s.first",
