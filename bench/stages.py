@@ -29,6 +29,7 @@ from messaging.queues import (
     SHARD_EMISSION,
     SOURCE_WORK,
 )
+from processors import backpressure
 
 QUEUES_OF_STAGE = {
     "poll": (SOURCE_WORK,),
@@ -119,6 +120,8 @@ async def _run(stage: str, home: BenchHome, records: int, shares: TimeShares | N
         feeds=(),
         queues=tuple(function for function in index.queues if function.queue in QUEUES_OF_STAGE[stage]),
     )
+    # The bulk lane gives way to the stages behind it, and here there are none.
+    backpressure.MOST_UNFINISHED = sys.maxsize
     ports = local_services()
     if stage == "embed":
         await ports.model.embed(["loads the model"])
