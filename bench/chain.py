@@ -105,7 +105,8 @@ async def _until_done(
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         depths = await bus.depths()
-        if all(depths[queue].active + depths[queue].locked + depths[queue].scheduled == 0 for queue in queues):
+        # What is scheduled is asked for again later, of records that are here already.
+        if all(depths[queue].active + depths[queue].locked == 0 for queue in queues):
             counts = await store.counts(TENANT)
             if is_complete(counts, records, vectors=vectors):
                 return
