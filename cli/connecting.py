@@ -1,62 +1,27 @@
-"""Commands that tie a tenant to its sources: connect, disconnect, backfill."""
+"""Commands that tie a tenant to its sources: connect, disconnect."""
 
-import asyncio
-import logging
 import os
 import sys
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, TenantOption, UsageError, run, settings_of
+from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, TenantOption, UsageError
+from cli.named_connection import refusing, the_connection, the_host
 from cli.output import console, print_json, print_pairs, table
 from composition import Services
 from connections.connection import Connection, InvalidConnectionError
-from connections.registry import ConnectionContendedError
 from connections.salesforce_connection import DEFAULT_OBJECTS
 from connections.secrets import SecretError, environment_variable, secret_name
-from connections.state import StateError, StateMovedError
 from connections.stored_connection import KINDS, connection_data, connection_from
 from ingestion import connecting
-from ingestion.connecting import ConnectionStateError, export_key
-from ingestion.errors import SourceError
-from ingestion.first_load import FirstLoadPorts, LoadBusyError, load_pages, note_asked
-from ingestion.history_memory import HistoryNotes, history_key, load_memory, records_per_second, remaining_seconds
-from ingestion.source import Checked, Pages
+from ingestion.source import Checked
 from messaging import codec
 from messaging.contracts import is_tenant_id
-from messaging.times import from_text
-from processors.outcome import PermanentError
-
-T = TypeVar("T")
-
-SLICE_SECONDS = 20
-"""How long a first load works between two looks at whether it is to stop."""
-
-LOOK_SECONDS = 1.0
-"""How often a load is looked at that another worker drives."""
-
-SAY_SECONDS = 2.0
-"""Between two lines of progress in a log."""
-
-REFUSALS = (
-    ConnectionContendedError,
-    ConnectionStateError,
-    InvalidConnectionError,
-    SourceError,
-    StateError,
-    StateMovedError,
-)
-"""What keeps a command about a connection from its end, in words for its user."""
 
 app = typer.Typer(help="Register and test a connection to a source.", no_args_is_help=True)
 
@@ -294,115 +259,7 @@ def disconnect(
     if answer["left"]:
         out.print(f"Left at the source: {answer['left']}", soft_wrap=True)
     if purge:
-        out.print(f"The {_host(data)} takes away what it brought; 'shardline status' shows how far it is.")
-
-
-def backfill(
-    connection: Annotated[str, typer.Argument(metavar="CONNECTION", help="The connection's id.")],
-    data: DataOption = DEFAULT_DATA,
-    tenant: TenantOption = None,
-    source: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--from",
-            metavar="PATH",
-            help="Load this export instead of asking the source: a Slack export (folder or .zip), Data Loader CSV "
-            "files (several times for several), or a folder tree of Drive files.",
-        ),
-    ] = None,
-    anew: Annotated[bool, typer.Option("--restart", help="Begin at the beginning.")] = False,
-    json: JsonOption = False,
-) -> None:
-    """Load a connection's history now, as fast as the chain digests it; it goes on where it stopped."""
-    for path in source or []:
-        if not path.exists():
-            raise UsageError(f"--from: there is no {path}")
-
-    began: datetime | None = None
-
-    async def work(services: Services) -> HistoryNotes:
-        nonlocal began
-        began = services.clock()
-        known = await the_connection(services, tenant, connection)
-        _must_be_active(known)
-        ports = services.ingestion
-        loading = FirstLoadPorts(ports.bus, ports.states, ports.clock)
-        key = history_key(known)
-        pages: Pages = partial(connecting.source_of(known, ports).history, known)
-        if source:
-            key = f"{key}/{export_key(source)}"
-            pages = connecting.history_of_export(known, source, ports)
-        await note_asked(known, loading, anew=anew, key=key)
-        with _LoadProgress(known, local=services.settings.home == "local") as seen:
-            while True:
-                deadline = ports.clock() + timedelta(seconds=SLICE_SECONDS)
-                try:
-                    step = await load_pages(known, pages, loading, deadline=deadline, seen=seen, key=key)
-                except LoadBusyError:
-                    # The app's own worker, or another command: what it does is as good.
-                    seen((await load_memory(known, ports.states, key=key)).metadata)
-                    await asyncio.sleep(LOOK_SECONDS)
-                except StateMovedError:
-                    await asyncio.sleep(LOOK_SECONDS)
-                else:
-                    if step.again_in is None:
-                        return step.notes
-                    await asyncio.sleep(step.again_in.total_seconds())
-                _must_be_active(await ports.registry.get(known.tenant_id, known.connection_id) or known)
-
-    notes = refusing(data, work)
-    if json:
-        print_json(codec.decode(codec.encode(notes)))
-    elif began and notes.finished_at and from_text(notes.finished_at) < began:
-        told = f"Nothing was left to load: {notes.records:,} records were, by {notes.finished_at}."
-        console().print(f"{told} --restart begins at the beginning.", soft_wrap=True)
-    else:
-        console().print(f"Loaded {notes.records:,} records in {notes.pages:,} pages and {notes.seconds:,.0f} s.")
-
-
-def _must_be_active(connection: Connection) -> None:
-    if connection.status == "active":
-        return
-    remedy = {
-        "paused": f"'shardline connections --resume {connection.connection_id}' lets it go on",
-        "disconnected": f"'shardline connect {connection.system}' connects it again",
-    }.get(connection.status, connection.error_message or "connect it again")
-    raise CommandError(f"{connection.connection_id} is {connection.status}: {remedy}")
-
-
-async def the_connection(services: Services, tenant: str | None, connection_id: str) -> Connection:
-    """The connection of this id, which is one tenant's alone or that of *tenant*.
-
-    Raises:
-        UsageError: there is none, or several tenants have one.
-        InvalidConnectionError: it can't be read.
-    """
-    connections, unreadable = await services.connections.listed(tenant)
-    for broken in unreadable:
-        if broken.connection_id == connection_id:
-            raise InvalidConnectionError(f"{broken.problem}; connect it again")
-    known = [one for one in connections if one.connection_id == connection_id]
-    if len(known) == 1:
-        return known[0]
-    if known:
-        tenants = ", ".join(sorted(one.tenant_id for one in known))
-        raise UsageError(f"several tenants have a connection {connection_id}: name one with --tenant ({tenants})")
-    there = ", ".join(sorted({one.connection_id for one in connections})) or "none"
-    raise UsageError(f"there is no connection {connection_id!r} here; there are: {there}")
-
-
-def refusing(data: Path, work: Callable[[Services], Awaitable[T]]) -> T:
-    """As :func:`cli.home.run`, with what refuses the work as a failure of the command.
-
-    Raises:
-        CommandError: see :data:`REFUSALS`.
-    """
-    try:
-        return run(data, work)
-    except PermanentError as error:
-        raise CommandError(error.detail) from None
-    except REFUSALS as error:
-        raise CommandError(str(error)) from None
+        out.print(f"The {the_host(data)} takes away what it brought; 'shardline status' shows how far it is.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -632,15 +489,10 @@ def _tell(
             "First load": "asked for"
             if backfill
             else f"not asked for: 'shardline backfill {established.connection_id}'",
-            "Done by": f"the {_host(data)}",
+            "Done by": f"the {the_host(data)}",
             "See": "shardline status",
         }
     )
-
-
-def _host(data: Path) -> str:
-    """Who does the work that a command asks for."""
-    return "running host ('shardline up')" if settings_of(data).home == "local" else "app on Azure"
 
 
 def _asked_tenant() -> str:
@@ -699,76 +551,3 @@ def _listed(values: Sequence[str] | None) -> list[str] | None:
 
 def _given(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
-
-
-class _LoadProgress:
-    """Tells of each page and wait: a bar on a terminal, now and then a line in a log."""
-
-    def __init__(self, connection: Connection, *, local: bool) -> None:
-        self._name = connection.connection_id
-        self._local = local
-        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._bar: Progress | None = None
-        self._say_at = 0.0
-        self._pauses = logging.getLogger("ingestion.patience")
-        self._stuck: tuple[str | None, int] = (None, 0)
-
-    def __enter__(self) -> Callable[[HistoryNotes], None]:
-        # A line for each short pause of a call would bury what is told here.
-        self._pauses.setLevel(logging.ERROR)
-        if not self._err.is_terminal:
-            return self._say
-        columns = (SpinnerColumn(), BarColumn(bar_width=14), TimeElapsedColumn(), TextColumn("{task.description}"))
-        self._bar = Progress(*columns, console=self._err, transient=True)
-        self._bar.start()
-        task = self._bar.add_task(f"loading {self._name}", total=None)
-        bar = self._bar
-
-        def advance(notes: HistoryNotes) -> None:
-            bar.update(task, total=notes.total, completed=notes.records, description=self._words(notes))
-
-        return advance
-
-    def __exit__(self, *_: object) -> None:
-        self._pauses.setLevel(logging.NOTSET)
-        if self._bar is not None:
-            self._bar.stop()
-
-    def _say(self, notes: HistoryNotes) -> None:
-        words = self._words(notes)
-        now = time.monotonic()
-        if notes.finished_at or now >= self._say_at:
-            self._say_at = now + SAY_SECONDS
-            self._err.print(f"{self._name}: {words}", markup=False)
-
-    def _words(self, notes: HistoryNotes) -> str:
-        """Where the load stands; when the chain stands still too, what may be the reason."""
-        before, times = self._stuck
-        self._stuck = (notes.waiting_for, times + 1 if notes.waiting_for == before else 0)
-        words = standing(notes)
-        if notes.waiting_for and self._local and self._stuck[1] >= STUCK_TIMES:
-            words += " (nothing is digested: does 'shardline up' run?)"
-        return words
-
-
-STUCK_TIMES = 10
-"""So many looks at the chain that show it as it was: about as many seconds."""
-
-
-def standing(notes: HistoryNotes) -> str:
-    """Where a first load stands, in words."""
-    words = f"{notes.records:,} records"
-    if notes.total:
-        about = "about " if notes.estimated else ""
-        words += f" of {about}{notes.total:,} ({min(100, int(100 * notes.records / notes.total))} %)"
-    if notes.finished_at:
-        return f"{words}, finished"
-    rate = records_per_second(notes)
-    if rate:
-        words += f", {rate:,.0f} a second" if rate >= 1 else f", {rate * 60:,.1f} a minute"
-    left = remaining_seconds(notes)
-    if left:
-        words += f", some {left / 60:,.0f} min left" if left > 90 else f", some {left:,.0f} s left"
-    if notes.waiting_for:
-        words += f"; waiting for {notes.waiting_for}"
-    return words

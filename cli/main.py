@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import typer
 
-from cli import connecting, deploying, operating, reading, running
+from cli import backfilling, connecting, deploying, operating, reading, running
 from cli.home import CommandError, UsageError
 from connections.connection import InvalidConnectionError
 from messaging.bus import BusUnavailableError
@@ -35,7 +35,7 @@ for command in (
     operating.sweep,
     operating.connections,
     connecting.disconnect,
-    connecting.backfill,
+    backfilling.backfill,
     operating.token,
     deploying.provision,
 ):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from api.tokens import LIFETIME
-from cli.connecting import description_in, refusing, the_connection
+from cli.connecting import description_in
 from cli.filters import check_reason, known_queue
 from cli.home import (
     DEFAULT_DATA,
@@ -20,6 +20,7 @@ from cli.home import (
     settings_of,
     the_tenant,
 )
+from cli.named_connection import refusing, the_connection
 from cli.output import console, print_json, print_json_lines, table
 from composition import Services
 from connections.connection import Connection, InvalidConnectionError

@@ -9,7 +9,7 @@ from api import reading
 from api.problems import ProblemError
 from api.requests import moment
 from api.status import pipeline_status
-from cli.connecting import standing
+from cli.backfilling import standing
 from cli.filters import check_types, known_sources
 from cli.home import DEFAULT_DATA, DataOption, JsonOption, TenantOption, UsageError, run, the_tenant
 from cli.output import console, print_json, table

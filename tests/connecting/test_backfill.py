@@ -130,8 +130,8 @@ async def test_a_load_that_another_drives_is_followed_to_its_end(
         await write(msgspec.structs.replace(at_it, lease=None, metadata=finished))
         return seen
 
-    monkeypatch.setattr("cli.connecting.load_memory", look)
-    monkeypatch.setattr("cli.connecting.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("cli.backfilling.load_memory", look)
+    monkeypatch.setattr("cli.backfilling.LOOK_SECONDS", 0.0)
     answer = await shardline("backfill", connection.connection_id)
     assert answer.code == 0, answer.error
     assert "500 records of 2,000 (25 %), 10 a second, some 2 min left; waiting for the chain" in answer.error
