@@ -10,12 +10,13 @@ writers wait for tens of milliseconds.
 """
 
 import logging
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import apsw
+
+from messaging.lock_wait import LockWait
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +41,6 @@ TRIES = 10
 READERS_WAIT = 0.1
 """Seconds for which writers wait when the log has grown too long under readers that overlap."""
 
-LOOKS_FOR_LOCK = 0.0003
-"""Seconds between two looks whether a lock is free."""
-
 
 class Checkpoints:
     """The checkpoints of one file in this process, through a connection of their own.
@@ -54,8 +52,7 @@ class Checkpoints:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._due_at = CHECKPOINT_PAGES
-        self._patience = LOCK_WAIT
-        self._waiting_since = 0.0
+        self._wait = LockWait(LOCK_WAIT)
         self._connection: apsw.Connection | None = None
         self._running: Future[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"checkpoint {path.name}")
@@ -98,10 +95,10 @@ class Checkpoints:
     def _shorten(self, connection: apsw.Connection, crowded: bool) -> None:
         if crowded:
             self._move(connection)
-            self._patience = READERS_WAIT
+            self._wait.patience = READERS_WAIT
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
             return
-        self._patience = LOCK_WAIT
+        self._wait.patience = LOCK_WAIT
         for _ in range(TRIES):
             if not self._move(connection):
                 return
@@ -130,15 +127,6 @@ class Checkpoints:
 
     def _opened(self) -> apsw.Connection:
         connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)
-        connection.set_busy_handler(self._wait_for_lock)
+        connection.set_busy_handler(self._wait)
         connection.execute("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0")
         return connection
-
-    def _wait_for_lock(self, looks: int) -> bool:
-        now = time.monotonic()
-        if looks == 0:
-            self._waiting_since = now
-        if now - self._waiting_since > self._patience:
-            return False
-        time.sleep(LOOKS_FOR_LOCK)
-        return True

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import apsw
 
 from messaging.checkpoints import LARGEST_LOG_PAGES, Checkpoints
+from messaging.lock_wait import LockWait
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +30,6 @@ Work = Callable[[apsw.Connection], T]
 
 BUSY_TIMEOUT_MS = 1_000
 """How long one statement waits for another process's lock."""
-
-LOOKS_FOR_LOCK = (0.0003, 0.001)
-"""Seconds between two looks whether a lock is free, the first and the longest; a write holds it for some milliseconds.
-SQLite's own pauses grow to 25 ms and more: with three writers on a file one of them is then left out for a second."""
 
 BUSY_ATTEMPTS = 10
 """How often a write is begun before it fails for good: about ten seconds in all."""
@@ -93,7 +90,6 @@ class SqliteFile:
         self._closed = False
         self._waiting: list[tuple[Work[Any], Future[Any]]] = []
         self._waiting_lock = threading.Lock()
-        self._waiting_since = 0.0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite {self.path.name}")
         try:
             self._connection = self._thread.submit(self._open, prepare, cache_kib, page_size).result()
@@ -241,7 +237,7 @@ class SqliteFile:
         except apsw.Error as error:
             raise self._explained(error) or error from error
         try:
-            connection.set_busy_handler(self._wait_for_lock)
+            connection.set_busy_handler(LockWait(BUSY_TIMEOUT_MS / 1000))
             if prepare is not None:
                 prepare(connection)
             if not self._is_ours(connection):
@@ -321,17 +317,6 @@ class SqliteFile:
                     raise FileBusyError(self._busy_text()) from error
                 time.sleep(0.005 * attempt)
         raise AssertionError("unreachable: the loop returns or raises")
-
-    def _wait_for_lock(self, looks: int) -> bool:
-        """Wait a little for another's lock; False once a statement has waited for as long as it may."""
-        now = time.monotonic()
-        if looks == 0:
-            self._waiting_since = now
-        if now - self._waiting_since > BUSY_TIMEOUT_MS / 1000:
-            return False
-        first, longest = LOOKS_FOR_LOCK
-        time.sleep(min(first * (looks + 1), longest))
-        return True
 
     def _busy_text(self) -> str:
         return f"{self.path} is locked by another process"
