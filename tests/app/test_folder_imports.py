@@ -1,11 +1,10 @@
 """Imports between the folders of the app point one way."""
 
-import ast
-from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from imported_modules import imported_modules
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,19 +16,11 @@ def imports_by_folder(root: Path) -> dict[str, set[str]]:
         folder: {
             top
             for file in (root / folder).rglob("*.py")
-            for module in _imported(file)
+            for module in imported_modules(file)
             if (top := module.partition(".")[0]) in folders and top != folder
         }
         for folder in folders
     }
-
-
-def _imported(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
 
 
 def test_no_folder_imports_one_that_imports_it() -> None:

@@ -102,12 +102,18 @@ class Slow(ConnectionRegistry):
         return await super().all()
 
 
-async def test_a_second_tenant_of_a_workspace_is_found_soon_and_no_push_waits_for_it(store: SqliteShardStore) -> None:
+async def _of_one_tenant(store: SqliteShardStore) -> tuple[list[float], Slow, ConnectionDirectory]:
+    """A clock, and a directory that has just been asked for the one connection there is."""
     now = [0.0]
     registry = Slow(store, now)
     directory = ConnectionDirectory(registry, monotonic=lambda: now[0])
     await registry.save(workspace("acme", "T1"))
     assert len(await directory.of_instance("slack", "T1")) == 1
+    return now, registry, directory
+
+
+async def test_a_second_tenant_of_a_workspace_is_found_soon_and_no_push_waits_for_it(store: SqliteShardStore) -> None:
+    now, registry, directory = await _of_one_tenant(store)
     await registry.save(workspace("other", "T1"))
     registry.let.clear()
     now[0] += SOONEST_SECONDS
@@ -123,11 +129,7 @@ async def test_a_second_tenant_of_a_workspace_is_found_soon_and_no_push_waits_fo
 async def test_a_list_that_cannot_be_read_beside_is_read_where_someone_waits(
     store: SqliteShardStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    now = [0.0]
-    registry = Slow(store, now)
-    directory = ConnectionDirectory(registry, monotonic=lambda: now[0])
-    await registry.save(workspace("acme", "T1"))
-    assert len(await directory.of_instance("slack", "T1")) == 1
+    now, _, directory = await _of_one_tenant(store)
     await store.close()
     now[0] += SOONEST_SECONDS
     assert len(await directory.of_instance("slack", "T1")) == 1
@@ -140,11 +142,7 @@ async def test_a_list_that_cannot_be_read_beside_is_read_where_someone_waits(
 
 
 async def test_after_a_quiet_time_the_first_push_sees_all_there_are(store: SqliteShardStore) -> None:
-    now = [0.0]
-    registry = Slow(store, now)
-    directory = ConnectionDirectory(registry, monotonic=lambda: now[0])
-    await registry.save(workspace("acme", "T1"))
-    assert len(await directory.of_instance("slack", "T1")) == 1
+    now, registry, directory = await _of_one_tenant(store)
     await registry.save(workspace("other", "T1"))
     now[0] += 2 * SOONEST_SECONDS
     assert len(await directory.of_instance("slack", "T1")) == 2

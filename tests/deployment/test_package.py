@@ -1,10 +1,8 @@
 """What goes to Azure: all that the app needs there, and nothing else."""
 
-import ast
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -12,6 +10,7 @@ from agreement import Files
 from app_bindings import app_bindings
 from functions_host.environment import worker_python
 from functions_host.worker import IndexingError, Worker
+from imported_modules import imported_modules
 
 from infra.package import package_files, write_package
 
@@ -45,18 +44,10 @@ def test_no_file_of_the_package_imports_one_that_stays(files: list[PurePosixPath
         f"{file} imports {name}"
         for file in files
         if file.suffix == ".py"
-        for name in _imported(ROOT / file)
+        for name in imported_modules(ROOT / file)
         if name.partition(".")[0] in own and name not in modules
     }
     assert missing == set()
-
-
-def _imported(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
 
 
 def unpacked(target: Path) -> Path:
