@@ -4,6 +4,7 @@ Numbers with a fraction are read as :class:`~decimal.Decimal` and written back d
 passes through a binary float.
 """
 
+import gc
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any, TypeVar
 
@@ -44,10 +45,16 @@ def decode(data: bytes | str) -> Any:
     Raises:
         DecodeError: *data* is no JSON, or none that can be held: nested too deep, a number beyond what Decimal takes.
     """
+    # A collection amid what is nested too deep would run the finalizers of others where the stack is at its end.
+    collecting = gc.isenabled()
+    gc.disable()
     try:
         return _decoder.decode(data)
     except (RecursionError, UnicodeDecodeError, ArithmeticError) as error:
         raise DecodeError(f"{type(error).__name__}: {error}") from None
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def decode_shallow(data: bytes, deepest: int) -> Any:

@@ -1,6 +1,8 @@
 """The one JSON codec keeps every digit, and writes equal values as equal bytes."""
 
+import gc
 import json
+import weakref
 from decimal import Decimal
 from typing import Any
 
@@ -51,3 +53,33 @@ def test_a_plain_number_is_equal_and_has_one_form(number: Decimal) -> None:
 def test_what_json_can_not_carry_is_refused(number: float | Decimal) -> None:
     with pytest.raises(ValueError, match="JSON number"):
         codec.plain_number(number)
+
+
+class Circle:
+    """What only the collector removes."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_is_nested_too_deep_disturbs_no_finalizer_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    disturbed: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", disturbed.append)
+    ended: list[int] = []
+    thresholds = gc.get_threshold()
+    # One of these many counts has the collector run where the stack is all but used up.
+    counts = range(900, 1010)
+    try:
+        for count in counts:
+            gc.disable()
+            weakref.finalize(Circle(), lambda: ended.extend(sorted([1])))
+            gc.enable()
+            gc.set_threshold(count, 1, 1)
+            with pytest.raises(codec.DecodeError, match="RecursionError"):
+                codec.decode("[" * 5_000)
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.enable()
+    gc.collect()
+    assert disturbed == []
+    assert len(ended) == len(counts)
