@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from typing import Any
 
@@ -45,6 +46,9 @@ app.add_typer(connecting.app, name="connect")
 WrongCallError: Any = typer.BadParameter.__mro__[1]
 """The parser's own UsageError; which package it lives in depends on typer's version."""
 
+INTERRUPTED = 128 + signal.SIGINT
+"""What a shell says of a command that Ctrl-C has ended."""
+
 FAILURES = (
     CommandError,
     SettingsError,
@@ -69,13 +73,18 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         return _fail(f"{error} (see 'shardline --help')", 2)
     except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted", 130)
+        return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # Nobody reads on, and the interpreter would fail again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except FAILURES as error:
         return _fail(_words(error), 1)
+    except RuntimeError as error:
+        # A module that was being read made another error of Ctrl-C.
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
+        return _fail("interrupted", INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 
