@@ -72,7 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"{error.format_message().replace('Value error, ', '')} (see 'shardline --help')", 2)
     except UsageError as error:
         return _fail(f"{error} (see 'shardline --help')", 2)
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt, RuntimeError) as error:
+        # A module that is being read makes another error of Ctrl-C.
+        if type(error) is RuntimeError and not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # Nobody reads on, and the interpreter would fail again when it flushes at its end.
@@ -80,11 +83,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except FAILURES as error:
         return _fail(_words(error), 1)
-    except RuntimeError as error:
-        # A module that was being read made another error of Ctrl-C.
-        if not isinstance(error.__cause__, KeyboardInterrupt):
-            raise
-        return _fail("interrupted", INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 
