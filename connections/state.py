@@ -16,7 +16,7 @@ STATE_TYPE = "integration.state"
 STATES_AT_ONCE = 200
 _ERROR = "errorMessage"
 
-CHANGE_TRIES = 5
+CHANGE_TRIES = 8
 """How often a state that others keep writing is read and changed anew."""
 
 T = TypeVar("T", bound=msgspec.Struct)

@@ -14,7 +14,6 @@ LOTS = 60
 """Into so many lots the calls of a minute are parted: a worker asks the store once for each."""
 LOT_HOLDS = timedelta(seconds=5)
 """How long a lot holds, so that a worker soon hears of a pause that another was told."""
-TRIES = 8
 MINUTE = timedelta(minutes=1)
 
 
@@ -63,39 +62,42 @@ class CallBudget:
         self._left -= 1
 
     async def refuse(self, pause: timedelta) -> None:
-        """Let no worker call as this user for so long: Drive has asked for that."""
+        """Let no worker call as this user for so long: Drive has asked for that.
+
+        Raises:
+            TransientError: others keep counting; this worker will be told to pause again.
+        """
         until = to_text(self._clock() + pause)
         self._left = 0
-        for _ in range(TRIES):
-            saved = await self._states.load(self._tenant_id, self._key, self._empty)
-            stood = saved.value.metadata
+
+        def refused(memory: CallMemory) -> CallMemory:
+            stood = memory.metadata
             if stood.refused_until is not None and stood.refused_until >= until:
-                return
-            try:
-                value = msgspec.structs.replace(
-                    saved.value, metadata=msgspec.structs.replace(stood, refused_until=until)
-                )
-                await self._states.save(self._tenant_id, self._key, saved, value)
-            except StateMovedError:
-                continue
-            return
+                return memory
+            return msgspec.structs.replace(memory, metadata=msgspec.structs.replace(stood, refused_until=until))
+
+        await self._change(refused)
 
     async def _reserved(self, minute: datetime, now: datetime) -> int:
         most = self._most()
-        for _ in range(TRIES):
-            saved = await self._states.load(self._tenant_id, self._key, self._empty)
-            stood = saved.value.metadata
+        lot = 0
+
+        def reserved(memory: CallMemory) -> CallMemory:
+            nonlocal lot
+            stood = memory.metadata
             if stood.refused_until is not None and (until := from_text(stood.refused_until)) > now:
                 raise TransientError("Drive has asked for a pause", until - now)
             taken = stood.taken if stood.minute == to_text(minute) else 0
             lot = min(max(most // LOTS, 1), most - taken)
             if lot < 1:
                 raise BudgetExhaustedError(f"the {most:,} calls a minute of this user are made", minute + MINUTE)
-            now_taken = CallsOfMinute(minute=to_text(minute), taken=taken + lot)
-            try:
-                value = msgspec.structs.replace(saved.value, metadata=now_taken)
-                await self._states.save(self._tenant_id, self._key, saved, value)
-            except StateMovedError:
-                continue
-            return lot
-        raise TransientError("many workers count this user's calls at once", timedelta(seconds=1))
+            return msgspec.structs.replace(memory, metadata=CallsOfMinute(minute=to_text(minute), taken=taken + lot))
+
+        await self._change(reserved)
+        return lot
+
+    async def _change(self, change: Callable[[CallMemory], CallMemory]) -> None:
+        try:
+            await self._states.change(self._tenant_id, self._key, self._empty, change)
+        except StateMovedError:
+            raise TransientError("many workers count this user's calls at once", timedelta(seconds=1)) from None

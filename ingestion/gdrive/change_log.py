@@ -13,7 +13,7 @@ from connections.gdrive_connection import DriveConnection
 from connections.state import Saved
 from ingestion.gdrive.client import DriveClient
 from ingestion.gdrive.events import FOLDER, relationship_of, shard_of
-from ingestion.gdrive.memory import LogMemory, LogNotes, moved_on
+from ingestion.gdrive.memory import LogMemory, LogNotes, keep_log
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
 from ingestion.history_memory import HistoryNotes
 from ingestion.source import RunReport, SourcePorts
@@ -70,8 +70,7 @@ class ChangeLog:
         Raises:
             StateMovedError: another worker has written it.
         """
-        value = moved_on(self.saved.value, notes, self.ports.clock())
-        self.saved = await self.ports.states.save(self.connection.tenant_id, self.key, self.saved, value)
+        self.saved = await keep_log(self.connection, self.key, self.saved, notes, self.ports)
 
     async def _ask(self, changes: Sequence[Mapping[str, Any]]) -> int:
         """Ask to read what has changed; for how many."""

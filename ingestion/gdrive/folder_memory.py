@@ -13,7 +13,7 @@ from connections.gdrive_connection import DriveConnection
 from connections.state import StateMovedError
 from ingestion.errors import TransientError
 from ingestion.gdrive.events import relationship_of
-from ingestion.gdrive.memory import FolderNotes, KnownFolder, folders_key, new_folders_memory
+from ingestion.gdrive.memory import FolderNotes, FoldersMemory, KnownFolder, folders_key, new_folders_memory
 from ingestion.source import SourcePorts
 from messaging.times import from_text
 from shards.model import Shard
@@ -23,7 +23,6 @@ LARGEST_PART = 512 * 1024
 """Characters of paths and readers that a part holds, well below what a store takes as one item: the latest stay."""
 KEPT = timedelta(hours=12)
 """How long an event may be on its way; what was read before is in the store."""
-TRIES = 8
 
 
 async def known_folder(
@@ -49,25 +48,22 @@ async def keep_folder(connection: DriveConnection, folder_id: str, folder: Known
     Raises:
         TransientError: others keep writing.
     """
-    key, empty = _key(connection, folder_id), new_folders_memory(connection)
-    for _ in range(TRIES):
-        saved = await ports.states.load(connection.tenant_id, key, empty)
+
+    def kept(memory: FoldersMemory) -> FoldersMemory:
         oldest = ports.clock() - KEPT
-        folders = {
-            name: known for name, known in saved.value.metadata.folders.items() if from_text(known.read_at) > oldest
-        }
+        folders = {name: known for name, known in memory.metadata.folders.items() if from_text(known.read_at) > oldest}
         standing = folders.get(folder_id)
         if standing is not None and standing.read_at > folder.read_at:
-            return
+            return memory
         folders[folder_id] = folder
-        folders = _fitting(folders)
-        value = msgspec.structs.replace(saved.value, metadata=FolderNotes(folders=folders))
-        try:
-            await ports.states.save(connection.tenant_id, key, saved, value)
-        except StateMovedError:
-            continue
-        return
-    raise TransientError("many folders are read at once", timedelta(seconds=1))
+        return msgspec.structs.replace(memory, metadata=FolderNotes(folders=_fitting(folders)))
+
+    try:
+        await ports.states.change(
+            connection.tenant_id, _key(connection, folder_id), new_folders_memory(connection), kept
+        )
+    except StateMovedError:
+        raise TransientError("many folders are read at once", timedelta(seconds=1)) from None
 
 
 def _fitting(folders: dict[str, KnownFolder]) -> dict[str, KnownFolder]:

@@ -1,13 +1,14 @@
 """What following Drives keeps in ``integration.state``: a state a change log, and some a connection."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from connections.gdrive_connection import DriveConnection
+from connections.state import Saved
 from ingestion.connection_memory import SourceMemory
+from ingestion.source import SourcePorts
 from messaging.times import to_text
 
 
@@ -190,11 +191,18 @@ def new_log_memory(connection: DriveConnection, log: str) -> LogMemory:
     return LogMemory.new(connection, f"changes of {log or 'the service account'}")
 
 
-def moved_on(memory: LogMemory, notes: LogNotes, now: datetime) -> LogMemory:
-    """*memory* of a log that was read *now*, as far as *notes* say."""
-    return msgspec.structs.replace(
-        memory, metadata=notes, last_sync_status="success", last_sync_at=to_text(now), error_message=None
+async def keep_log(
+    connection: DriveConnection, key: str, saved: Saved[LogMemory], notes: LogNotes, ports: SourcePorts
+) -> Saved[LogMemory]:
+    """Save how a log stands that was read now.
+
+    Raises:
+        StateMovedError: another worker has written it.
+    """
+    value = msgspec.structs.replace(
+        saved.value, metadata=notes, last_sync_status="success", last_sync_at=to_text(ports.clock()), error_message=None
     )
+    return await ports.states.save(connection.tenant_id, key, saved, value)
 
 
 def new_drives_memory(connection: DriveConnection) -> DrivesMemory:

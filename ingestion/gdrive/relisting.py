@@ -21,7 +21,7 @@ from ingestion.gdrive import fields
 from ingestion.gdrive.client import DriveClient, File, subjects_of
 from ingestion.gdrive.errors import LostTokenError
 from ingestion.gdrive.events import SYSTEM, relationship_of, shard_of
-from ingestion.gdrive.memory import LogMemory, LogNotes, Relisting, moved_on, new_listed_ids, part_key
+from ingestion.gdrive.memory import LogMemory, LogNotes, Relisting, keep_log, new_listed_ids, part_key
 from ingestion.gdrive.permissions import principals_of
 from ingestion.gdrive.places import Places
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
@@ -207,8 +207,7 @@ class ListingOfLog:
         await self._save(msgspec.structs.replace(self.saved.value.metadata, relisting=standing))
 
     async def _save(self, notes: LogNotes) -> None:
-        value = moved_on(self.saved.value, notes, self.ports.clock())
-        self.saved = await self.ports.states.save(self.connection.tenant_id, self.key, self.saved, value)
+        self.saved = await keep_log(self.connection, self.key, self.saved, notes, self.ports)
 
 
 def _hash(file_id: str) -> int:

@@ -15,13 +15,12 @@ from typing import Any
 import msgspec
 
 from connections.salesforce_connection import PolledObject, SalesforceConnection
-from connections.state import StateMovedError
 from ingestion.patience import patiently
 from ingestion.salesforce.cursor import earlier
 from ingestion.salesforce.errors import ObjectError
 from ingestion.salesforce.events import SYSTEM, gone_messages, page_events
 from ingestion.salesforce.fields import FieldList
-from ingestion.salesforce.memory import new_object_memory, object_key
+from ingestion.salesforce.memory import ObjectMemory, new_object_memory, object_key
 from ingestion.salesforce.reader import ObjectReader
 from ingestion.salesforce.session import PollingPorts, Session, opened
 from ingestion.salesforce.sweep import FEW, absent_ids
@@ -53,8 +52,6 @@ MOST_RELATED = 2_000
 
 PREFIXES_FOR = timedelta(hours=1)
 """How long the key prefixes of an org's own objects are kept."""
-
-REWINDS = 5
 
 
 @dataclass(slots=True)
@@ -312,21 +309,16 @@ class RecordReads:
             to = earlier(to_text(from_text(since)), timedelta(seconds=connection.look_back_seconds))
         except (ValueError, OverflowError):
             raise PermanentError("invalid-message", "everythingSince is no time") from None
-        key, empty = object_key(connection, object_type), new_object_memory(connection, object_type)
-        for left in reversed(range(REWINDS)):
-            saved = await self._ports.states.load(connection.tenant_id, key, empty)
-            notes = saved.value.metadata
-            if saved.shard is None or (notes.rewind_to is not None and notes.rewind_to <= to):
-                return
-            notes = msgspec.structs.replace(notes, rewind_to=to)
-            memory = msgspec.structs.replace(saved.value, metadata=notes)
-            try:
-                await self._ports.states.save(connection.tenant_id, key, saved, memory)
-            except StateMovedError:
-                if not left:
-                    raise
-            else:
-                return
+        empty = new_object_memory(connection, object_type)
+
+        def rewound(memory: ObjectMemory) -> ObjectMemory:
+            notes = memory.metadata
+            # What was never polled has no walk to begin anew.
+            if memory == empty or (notes.rewind_to is not None and notes.rewind_to <= to):
+                return memory
+            return msgspec.structs.replace(memory, metadata=msgspec.structs.replace(notes, rewind_to=to))
+
+        await self._ports.states.change(connection.tenant_id, object_key(connection, object_type), empty, rewound)
 
     async def _ask(self, connection: SalesforceConnection, kind: Recurring) -> None:
         """Ask for a poll or a sweep of all objects now: one of some objects would pass for one of all."""
