@@ -12,7 +12,7 @@ NODE_PEERS := tests/support/node_peers/package.json tests/support/node_peers/pac
 EMULATORS_ENV := .cache/emulators.env
 ARGS ?=
 
-.PHONY: run demo test test-azure lint bench worker node-peers proton kill-campaign fuzz install dev clean \
+.PHONY: run demo test test-azure lint bench worker node-peers proton kill-campaign fuzz convergence install dev clean \
 	fuzz-coverage compose-up compose-down func definitions package docker-compose-needed core-tools-needed
 
 run: install
@@ -41,6 +41,11 @@ kill-campaign: dev
 FUZZ ?= 40
 fuzz: dev
 	@SHARDLINE_FUZZ=$(FUZZ) $(BIN)/python -m pytest -n 2 --timeout=3600 --show-capture=no tests/webhooks $(ARGS)
+
+# Random lives of the three sources, so many each: what is stored in the end is what the vendor holds.
+LIVES ?= 200
+convergence: dev
+	@SHARDLINE_LIVES=$(LIVES) $(BIN)/python -m pytest -n 2 --timeout=600 tests/convergence $(ARGS)
 
 # The webhooks' parsers by what each try reaches in them, so many seconds each; what breaks one stays in FUZZ_FOLDER.
 FUZZ_SECONDS ?= 120
