@@ -40,12 +40,14 @@ async def live(life: Life, number: int, *, steps: int = STEPS) -> None:
     """
     dice = Random(number)
     told: list[str] = []
-    for part in (steps - steps // 4, steps // 4):
-        for _ in range(part):
-            told.append(await life.step(dice))
-        await life.settle()
-        told.append("settled")
-        differences = await life.differences()
-        assert not differences, "\n".join(
-            [f"SHARDLINE_LIFE={number} does not converge:", *differences, "what happened:", *told]
-        )
+    try:
+        for part in (steps - steps // 4, steps // 4):
+            for _ in range(part):
+                told += [await life.step(dice)]
+            await life.settle()
+            told += ["settled"]
+            differences = await life.differences()
+            assert not differences, "\n".join(["what is stored is not what the vendor holds:", *differences])
+    except Exception as error:
+        error.add_note("\n".join([f"SHARDLINE_LIFE={number}, what happened:", *told]))
+        raise
