@@ -429,7 +429,7 @@ def _with_content(stored: Shard | None, record: _Record, newest: _Record, now: s
         written_by="chain",
         created_at=stored.created_at if stored else now,
         updated_at=now,
-        last_activity_at=record.mapped.last_activity_at or (stored.last_activity_at if stored else None),
+        last_activity_at=newest.mapped.last_activity_at or (stored.last_activity_at if stored else None),
         deleted_at=now if record.status == "deleted" else None,
         redirect_to=record.redirect_to,
         etag=stored.etag if stored else "",

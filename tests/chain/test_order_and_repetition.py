@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_rig import CHAIN_QUEUES, Rig, current, event, record_id
+from chain_rig import CHAIN_QUEUES, Rig, current, event, moment, record_id
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -105,3 +105,9 @@ async def test_any_order_and_repetition_ends_in_the_same_shard(
     targets = {link["relationshipType"] for link in in_order["internal_relationships"]}
     told = {"opportunity_for": "AccountId", "has_owner": "OwnerId"}
     assert targets == {kind for kind, field in told.items() if last.record.get(field)}
+
+
+async def test_the_last_activity_is_that_of_the_newest_reading_though_it_says_the_same(rig: Rig) -> None:
+    at_once = [event("Account", 1, version, Name="Acme", LastModifiedDate=moment(version)) for version in (1, 2)]
+    await rig.run(*at_once)
+    assert (await rig.shard("Account", 1)).last_activity_at == moment(2)
