@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 
-from ingestion.slack.events import send_events
+from ingestion.slack.events import send_events, ts_of
 from ingestion.slack.facts import channel_scope
 from ingestion.slack.resharing import ResharingPorts, close_channel
 from ingestion.slack.workspace import Workspace
+from messaging.times import to_text
 from processors.mapping.slack import CHANNEL, MESSAGE
-from shards.model import ExternalRelationship
+from shards.model import ExternalRelationship, Shard
 
 PAGE = 200
 
@@ -23,13 +24,7 @@ async def channel_deleted(
         BusUnavailableError, StoreUnavailableError: do it again.
     """
     home = await workspace.stored_home(channel_id)
-    sent = 0
-    async for messages in _messages_of(workspace, channel_id):
-        events = [
-            workspace.events.gone(MESSAGE, one.external_id, home, version, read_at, event_id=event_id)
-            for one in messages
-        ]
-        sent += await send_events(workspace.ports.bus, events)
+    sent = await _messages_end(workspace, channel_id, home, version=version, read_at=read_at, event_id=event_id)
     gone = workspace.events.gone(CHANNEL, channel_id, home, version, read_at, event_id=event_id)
     workspace.forget_channel(channel_id)
     return sent + await send_events(workspace.ports.bus, [gone])
@@ -44,25 +39,32 @@ async def channel_moved(
         BusUnavailableError, StoreUnavailableError: do it again.
     """
     home = await workspace.stored_home(old)
-    sent = 0
-    async for messages in _messages_of(workspace, old):
-        events = [
-            workspace.events.gone(
-                MESSAGE,
-                one.external_id,
-                home,
-                version,
-                read_at,
-                event_id=event_id,
-                moved_to=f"{new}:{one.external_id.partition(':')[2]}",
-            )
-            for one in messages
-        ]
-        sent += await send_events(workspace.ports.bus, events)
+    sent = await _messages_end(workspace, old, home, version=version, read_at=read_at, event_id=event_id, moved_to=new)
     workspace.forget_channel(old)
     workspace.forget_channel(new)
     moved = workspace.events.gone(CHANNEL, old, home, version, read_at, event_id=event_id, moved_to=new)
     return sent + await send_events(workspace.ports.bus, [moved])
+
+
+async def late_messages_end(workspace: Workspace, channel: Shard) -> int:
+    """End what has come of a *channel* that is there no more: it was on its way when the channel's end was told. How
+    many events were sent.
+
+    Raises:
+        BusUnavailableError, StoreUnavailableError: do it again.
+    """
+    source, ports = channel.external_relationships[0], workspace.ports
+    moved_to: str | None = None
+    if channel.redirect_to is not None:
+        moved = await ports.store.get(channel.tenant_id, channel.redirect_to)
+        if moved is None:
+            return 0
+        moved_to = moved.external_relationships[0].external_id
+    now = ports.clock()
+    version, read_at = ts_of(now), to_text(now)
+    return await _messages_end(
+        workspace, source.external_id, source.instance, version=version, read_at=read_at, moved_to=moved_to
+    )
 
 
 async def channel_unseen(workspace: Workspace, channel_id: str) -> int:
@@ -99,10 +101,39 @@ async def close(workspace: Workspace, channel_id: str) -> int:
     )
 
 
-async def _messages_of(workspace: Workspace, channel_id: str) -> AsyncIterator[list[ExternalRelationship]]:
+async def _messages_end(
+    workspace: Workspace,
+    channel_id: str,
+    home: str,
+    *,
+    version: str,
+    read_at: str,
+    event_id: str | None = None,
+    moved_to: str | None = None,
+) -> int:
+    """Delete the stored live messages of a channel, or let them lead to the channel that it has become."""
+    sent = 0
+    async for messages in _messages_of(workspace, channel_id, home):
+        events = [
+            workspace.events.gone(
+                MESSAGE,
+                one.external_id,
+                home,
+                version,
+                read_at,
+                event_id=event_id,
+                moved_to=f"{moved_to}:{one.external_id.partition(':')[2]}" if moved_to else None,
+            )
+            for one in messages
+        ]
+        sent += await send_events(workspace.ports.bus, events)
+    return sent
+
+
+async def _messages_of(workspace: Workspace, channel_id: str, home: str) -> AsyncIterator[list[ExternalRelationship]]:
     """The stored live messages of a channel, in pages."""
     tenant_id = workspace.connection.tenant_id
-    target = workspace.events.shard_id(CHANNEL, channel_id, await workspace.stored_home(channel_id))
+    target = workspace.events.shard_id(CHANNEL, channel_id, home)
     cursor: str | None = None
     while True:
         page = await workspace.ports.store.incoming(tenant_id, target, limit=PAGE, cursor=cursor)

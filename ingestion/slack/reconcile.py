@@ -15,7 +15,7 @@ import msgspec
 
 from connections.state import Saved
 from ingestion.errors import SourceError, TransientError
-from ingestion.slack.channel_ends import close
+from ingestion.slack.channel_ends import close, late_messages_end
 from ingestion.slack.client import next_cursor
 from ingestion.slack.comparing import not_stored
 from ingestion.slack.errors import RefusedError
@@ -51,6 +51,8 @@ SHARE_OF_DEEP: Final = 4
 REREAD_THREADS_OF: Final = timedelta(days=7)
 """Threads with a reply of these days are read again by a sweep and after dropped events: that a reply was edited, or
 deleted, shows nowhere else."""
+LATE_FOR: Final = timedelta(days=7)
+"""How long messages of an ended channel may have been on their way."""
 ASKED_AT_MOST: Final = 50
 """Replies of one thread that are asked for by themselves; where more are missing, people should look first."""
 STEPS_A_SAVE: Final = 20
@@ -257,7 +259,7 @@ class _Reconcile:
             self._report.rows += len(page)
             for raw in page:
                 listed.add(raw["id"])
-                if not await self._is_met(raw):
+                if not await self._is_met(raw, deep=deep):
                     continue
                 if raw.get("is_member"):
                     readable[raw["id"]] = None
@@ -272,19 +274,26 @@ class _Reconcile:
         left = sorted(readable, key=lambda one: one in state.aside)
         return Walk(left, deep, first, self._work.due_at, began, join, errors=errors)
 
-    async def _is_met(self, raw: JsonObject) -> bool:
+    async def _is_met(self, raw: JsonObject, *, deep: bool) -> bool:
         """Take a listed channel for what it says; whether it is this connection's to read.
 
         A private one needs its members too, which the walk asks for.
         """
         if not is_wanted(self._connection, raw["id"]):
             return False
-        return is_private(raw) or await self._workspace.read_channel(raw["id"], raw=raw) is not None
+        if is_private(raw):
+            return True
+        channel = await self._workspace.read_channel(raw["id"], raw=raw)
+        if deep and channel is not None and channel.readers and not raw.get("is_member"):
+            # The walk does not come there, and no event tells who leaves; what was read of it stays.
+            await self._workspace.read_channel(raw["id"], raw=raw, with_guests=True)
+        return channel is not None
 
     async def _look_for_unlisted(self, listed: set[str], errors: dict[str, str]) -> None:
         """Close channels that are stored and can't be seen any more; *errors* are told of what can't be asked for.
 
-        That proves no deletion: a private channel that the bot was removed from looks the same.
+        That proves no deletion: a private channel that the bot was removed from looks the same. What has come of one
+        whose end was told goes after it.
         """
         query = ShardQuery(
             self._connection.tenant_id,
@@ -292,12 +301,18 @@ class _Reconcile:
             system=SYSTEM,
             object_type=CHANNEL,
             connection_id=self._connection.connection_id,
+            include_deleted=True,
         )
+        ended_since = to_text(self._ports.clock() - LATE_FOR)
         cursor: str | None = None
         failed = False
         while True:
             page = await self._ports.store.query(query, limit=200, cursor=cursor)
             for shard in page.items:
+                if not shard.is_live:
+                    if (shard.deleted_at or "") >= ended_since:
+                        self._report.events += await late_messages_end(self._workspace, shard)
+                    continue
                 source = shard.external_relationships[0]
                 if source.external_id in listed or not shard.acl.principals:
                     continue

@@ -134,7 +134,8 @@ class Workspace:
     async def channel(self, channel_id: str) -> ChannelFacts | None:
         """The channel; None when it is not this connection's to read.
 
-        One that Slack does not show is closed: its messages are kept, and nobody reads them before more is known.
+        One that Slack does not show is closed: its messages are kept, and nobody reads them before more is known. One
+        whose deletion was told has none.
 
         Raises:
             TransientError, CredentialError: Slack can't be asked.
@@ -155,6 +156,8 @@ class Workspace:
         except RefusedError as error:
             if error.code not in UNSEEN:
                 raise
+            if shard is not None:
+                return None
             return ChannelFacts(channel_id, channel_id, home, is_private=True, readers=None)
 
     async def _of_stored(self, channel_id: str, home: str, shard: Shard) -> ChannelFacts | None:

@@ -112,6 +112,21 @@ async def test_guests_that_no_event_told_of_are_found(rig: SlackRig, deal: str) 
     assert (await rig.channel(deal)).acl.principals == ("tenant",)
 
 
+async def test_a_guest_who_leaves_a_channel_that_the_app_is_not_in_any_more_is_found(rig: SlackRig, deal: str) -> None:
+    slack = rig.workspace
+    gus = guest(rig)
+    slack.join(deal, gus, inviter="U0ANN")
+    slack.post(deal, "merger", user="U0ANN")
+    await rig.deliver()
+    slack.leave(deal, actor="U0ANN")
+    slack.leave(deal, gus)
+    await rig.deliver()
+    assert await found(rig, "merger", GUEST) == ["merger"], "no event tells of it"
+    await sweep(rig)
+    assert await found(rig, "merger", GUEST) == []
+    assert await found(rig, "merger", "bob@acme.example") == ["merger"]
+
+
 async def test_a_guest_who_is_deactivated_does_not_become_one_of_the_tenants_own(rig: SlackRig, deal: str) -> None:
     gus = guest(rig)
     rig.workspace.post(deal, "merger", user="U0ANN")

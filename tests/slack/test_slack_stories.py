@@ -8,7 +8,7 @@ from slack_rig import TEAM, SlackRig
 
 from api.reading import readable
 from local.slack.channel import Channel
-from messaging.queues import SOURCE_WORK
+from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
 from shards.model import Acl
 from shards.store import SearchQuery
 
@@ -146,6 +146,49 @@ async def test_a_deleted_channel_takes_its_messages_along(rig: SlackRig, deal: s
     rig.workspace.delete_channel(deal)
     await rig.deliver()
     assert (await rig.channel(deal)).status == (await rig.message(deal, ts)).status == "deleted"
+
+
+async def test_what_was_on_its_way_when_a_channel_was_deleted_does_not_stay(rig: SlackRig, deal: str) -> None:
+    slack = rig.workspace
+    await rig.deliver()
+    waiting = slack.post(deal, "waits in the queue", user="U0ANN")
+    await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
+    for one in rig.receiver.received:
+        await rig.post(one)
+    rig.receiver.received.clear()
+    await rig.work()
+    held = await rig.receive(INGESTION_EVENTS)
+    late = slack.post(deal, "told late", user="U0ANN")
+    await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
+    told_late, rig.receiver.received = rig.receiver.received, []
+    slack.delete_channel(deal)
+    await rig.deliver()
+    assert (await rig.channel(deal)).status == "deleted"
+    rig.receiver.received += told_late
+    await rig.deliver()
+    assert await rig.slack_shard("message", f"{deal}:{late}") is None
+    await rig.bus.abandon(held)
+    await rig.settle()
+    assert (await rig.message(deal, waiting)).status == "active"
+    await rig.ask("poll")
+    assert (await rig.message(deal, waiting)).status == "deleted"
+
+
+async def test_what_was_on_its_way_under_a_channels_old_id_leads_to_the_new_one(rig: SlackRig, deal: str) -> None:
+    await rig.deliver()
+    waiting = rig.workspace.post(deal, "waits in the queue", user="U0ANN")
+    await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
+    for one in rig.receiver.received:
+        await rig.post(one)
+    rig.receiver.received.clear()
+    await rig.work()
+    held = await rig.receive(INGESTION_EVENTS)
+    rig.workspace.change_channel_id(deal, "C0NEWID001")
+    await rig.deliver()
+    await rig.bus.abandon(held)
+    await rig.settle()
+    await rig.ask("poll")
+    assert (await rig.message(deal, waiting)).redirect_to == rig.id_of("message", f"C0NEWID001:{waiting}")
 
 
 async def test_a_channel_that_gets_another_id_leads_there_with_its_messages(rig: SlackRig, deal: str) -> None:
