@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, TenantOption, UsageError
+from cli.interrupts import raised_interrupts
 from cli.named_connection import refusing, the_connection, the_host
 from cli.output import console, print_json, print_pairs, table
 from composition import Services
@@ -302,8 +303,7 @@ class _Known:
             self.missing.append(f"--{option}")
             return None
         self.walks = self.is_new
-        answer: str = typer.prompt(words, default=default, err=True)
-        return answer.strip()
+        return _prompted(words, default=default).strip()
 
     def secret(self, key: str, option: str, words: str) -> str | None:
         """The name of the secret with *words*: that of the description, else asked for."""
@@ -330,14 +330,14 @@ class _Known:
             return
         later = f"Return: you put it into {folder / variable}"
         if in_a_file:
-            told = typer.prompt(f"File with {words} ({later})", default="", show_default=False, err=True).strip()
+            told = _prompted(f"File with {words} ({later})", default="", show_default=False).strip()
             try:
                 value = Path(told).expanduser().read_text() if told else ""
             except (OSError, UnicodeDecodeError) as error:
                 raise CommandError(f"{told} can't be read: {getattr(error, 'strerror', error)}") from None
         else:
             asked = f"Its value (not shown; {later})"
-            value = typer.prompt(asked, default="", show_default=False, hide_input=True, err=True).strip()
+            value = _prompted(asked, default="", show_default=False, hide_input=True).strip()
         if value:
             folder.mkdir(mode=0o700, exist_ok=True)
             (folder / variable).touch(mode=0o600, exist_ok=False)
@@ -345,12 +345,12 @@ class _Known:
 
     def offered(self, words: str, default: str) -> str:
         """What a person chooses in place of *default*."""
-        answer: str = typer.prompt(words, default=default, err=True)
-        return answer.strip()
+        return _prompted(words, default=default).strip()
 
     def agreed(self, question: str) -> bool:
         """Whether a person says yes."""
-        return typer.confirm(question, err=True)
+        with raised_interrupts():
+            return typer.confirm(question, err=True)
 
     def references(self, secrets: Mapping[str, str | None]) -> dict[str, str]:
         """The references to those of *secrets* that are named."""
@@ -495,11 +495,17 @@ def _tell(
     )
 
 
+def _prompted(words: str, **options: Any) -> str:
+    """What a person at a terminal answers; Ctrl-C is an Abort."""
+    with raised_interrupts():
+        answer: str = typer.prompt(words, err=True, **options)
+    return answer
+
+
 def _asked_tenant() -> str:
     if not sys.stdin.isatty():
         raise UsageError("--tenant is missing: a connection belongs to one tenant")
-    answer: str = typer.prompt("Tenant", err=True)
-    return answer.strip()
+    return _prompted("Tenant").strip()
 
 
 def _of_file(call: _Call) -> dict[str, Any]:

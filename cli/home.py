@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from cli.interrupts import stopped_by_interrupts
 from composition import Services, build
 from settings import HOME_FILE, Settings, load_settings
 
@@ -64,8 +65,31 @@ def run(data: Path, work: Callable[[Services], Awaitable[T]]) -> T:
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run *work* to its end."""
-    return asyncio.run(work)
+    """Run *work* to its end. Ctrl-C cancels it.
+
+    Raises:
+        KeyboardInterrupt: it was cancelled so.
+    """
+    interrupted = False
+
+    async def stoppable() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None, "a loop runs tasks"  # noqa: S101
+
+        def stop() -> None:
+            nonlocal interrupted
+            interrupted = True
+            loop.call_soon_threadsafe(task.cancel)
+
+        with stopped_by_interrupts(stop):
+            return await work
+
+    try:
+        return asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 async def the_tenant(services: Services, named: str | None) -> str:

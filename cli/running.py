@@ -136,12 +136,12 @@ async def _ingest(data: Path, environment: Mapping[str, str], played: "Sandbox")
     await services.queues.release_dead_owners()
     await _register(services, played)
     worker = asyncio.create_task(run_worker(index, services.queues, services.store, data / "host", stop))
+    idle: asyncio.Task[None] | None = None
     try:
         with _progress() as seen:
             idle = asyncio.create_task(_until_done(services, played, seen))
             await asyncio.wait({idle, worker}, return_when=asyncio.FIRST_COMPLETED)
             if worker.done():
-                idle.cancel()
                 await worker
             await idle
         seconds = time.perf_counter() - started
@@ -154,6 +154,9 @@ async def _ingest(data: Path, environment: Mapping[str, str], played: "Sandbox")
         return summary, await left_undone(services, played.tenant_id)
     finally:
         stop.set()
+        if idle is not None:
+            idle.cancel()
+            await asyncio.gather(idle, return_exceptions=True)
         await asyncio.gather(worker, return_exceptions=True)
         await services.close()
 

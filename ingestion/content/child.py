@@ -102,7 +102,7 @@ def _private_streams() -> tuple[BinaryIO, BinaryIO]:
 
 def _confine(limits: Limits) -> None:
     """Give up, for good, what no file needs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this process ends it
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # with nobody left who asks there is nothing to tell of
     logging.disable(logging.CRITICAL)  # what libraries say of a file may quote it
     warnings.simplefilter("ignore")
     # openpyxl would load it for number types, and it takes threads and memory.

@@ -132,9 +132,13 @@ class _Child:
         }
         command = (sys.executable, "-P", "-m", "ingestion.content.child", json.dumps(asdict(limits)))
         try:
-            return cls(await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environment))
+            # In a session of its own: Ctrl-C is for whoever asks, who ends this process when it is time.
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=PIPE, stdout=PIPE, env=environment, start_new_session=True
+            )
         except OSError as error:
             raise ExtractionFailedError(f"{sys.executable} can't be started: {error.strerror}") from error
+        return cls(process)
 
     @property
     def lives(self) -> bool:

@@ -376,7 +376,8 @@ async def run_host(
             supervisor.kill()
         asked.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
         loop.add_signal_handler(number, ask)
     stopping = asyncio.create_task(asked.wait())
     work = asyncio.create_task(_start_and_serve(supervisor, serving))
@@ -391,6 +392,9 @@ async def run_host(
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
         await supervisor.stop()
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 async def _start_and_serve(supervisor: Supervisor, serving: Callable[[int], Coroutine[Any, Any, None]]) -> None:

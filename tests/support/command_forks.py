@@ -11,6 +11,7 @@ import os
 import sys
 from typing import Any
 
+import cli.command_line
 import cli.main
 import local.company
 import local.home
@@ -19,7 +20,15 @@ import local.sandbox
 import local.summary
 import operations.reconciliation
 
-PRELOADED = (local.company, local.home, local.host.supervisor, local.sandbox, local.summary, operations.reconciliation)
+PRELOADED = (
+    cli.command_line,
+    local.company,
+    local.home,
+    local.host.supervisor,
+    local.sandbox,
+    local.summary,
+    operations.reconciliation,
+)
 """What commands load as they need it, and most calls of the tests do."""
 
 

@@ -1,0 +1,61 @@
+"""What Ctrl-C does to a command: it ends it at once and quietly, but lets its work stop in order.
+
+Python's own way, a KeyboardInterrupt wherever the process happens to be, becomes other errors and tracebacks amid an
+import or a finalizer. This module loads next to nothing, as it is there to be in time for the rest.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit code: what a shell says of a command that Ctrl-C has ended."""
+LINE = "shardline: interrupted\n"
+
+
+def take_interrupts() -> None:
+    """Have Ctrl-C end this process quietly from now on, unless it is ignored, as in a shell's background job."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    with suppress(OSError):
+        os.write(2, LINE.encode())
+    # The kernel gives back every lock, and what was started from here ends with its standard input.
+    os._exit(INTERRUPTED)
+
+
+@contextmanager
+def raised_interrupts() -> Iterator[None]:
+    """Let Ctrl-C be a KeyboardInterrupt meanwhile: what asks people at a terminal has to put it right again."""
+    with _handled(signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def stopped_by_interrupts(stop: Callable[[], None]) -> Iterator[None]:
+    """Let Ctrl-C call *stop* meanwhile; a second one ends the process."""
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, _end)
+        stop()
+
+    with _handled(ask):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Handle Ctrl-C with *handler* meanwhile, where it is taken at all."""
+    if signal.getsignal(signal.SIGINT) is not _end:
+        yield
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, _end)
