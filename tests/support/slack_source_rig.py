@@ -25,6 +25,7 @@ class SlackSourceRig(SourceRig):
 
     system = "slack"
     login_secret = "slack-bot"
+    signs_bodies = True
 
     def __init__(self, folder: Path) -> None:
         self.workspace = Workspace(TEAM, "Acme", domain="acme", email_domain="acme.example")
@@ -128,6 +129,9 @@ class SlackSourceRig(SourceRig):
             "x-slack-signature": signed,
         }
         return PushRequest(headers, body)
+
+    def with_body(self, request: PushRequest, body: bytes) -> PushRequest:
+        return self.signed(body)
 
     async def take_push(self, request: PushRequest) -> PushAnswer:
         return await receive(request, self.webhooks)

@@ -8,19 +8,25 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 from urllib.parse import quote, quote_plus
 
 import pytest
 from source_rig import OTHER_TENANT, TENANT, Key, KilledError, SourceRig
+from vendor_road import VendorRoad, road_of
 from working_rig import POLL
 
 from connections.state import state_shard_id
 from ingestion.connecting import disconnect, resume
 from ingestion.purge import purge_key
-from ingestion.work import ask, ask_for_history, ask_for_sweep
+from ingestion.webhooks import PushRequest
+from ingestion.work import LEASE_FOR, ask, ask_for_history, ask_for_sweep
+from messaging.bus import BusUnavailableError, MessageBus
 from messaging.contracts import IngestionEvent
-from messaging.queues import INGESTION_EVENTS_BULK
+from messaging.queues import INGESTION_EVENTS_BULK, SOURCE_WORK
+from messaging.times import to_text
 from shards.store import ShardQuery
 
 OWN_KEYS = ("token.key", "function.key")
@@ -28,6 +34,24 @@ OWN_KEYS = ("token.key", "function.key")
 
 FEWEST_WRITES, MOST_WRITES = 3, 60
 """A run that finds something writes at least its lease, its events and its position, and comes to an end."""
+
+
+SLOW_CALL = 30
+"""Seconds of a call on a bad day: what a dozen pages of them take is longer than a lease holds."""
+
+ODD_BODIES = (
+    b"", b"{}", b"[]", b"null", b'"text"', b"\xff\xfe\x00",
+    b"[" * 50_000, b'{"a":' * 50_000, b"<a>" * 20_000, b"7" * 5_000_000,
+)  # fmt: skip
+"""What nobody sends who means well."""
+
+
+class BusAway:
+    """A bus that nobody can reach."""
+
+    async def send(self, *_: object, **__: object) -> None:
+        """Not there."""
+        raise BusUnavailableError("the bus is away")
 
 
 def written_forms(secret: str) -> Iterator[bytes]:
@@ -53,6 +77,12 @@ class SourceContract:
         await rig.load_history()
         await rig.catch_up()
 
+    @pytest.fixture
+    def road(self, rig: SourceRig) -> Iterator[VendorRoad]:
+        """The way to the vendor."""
+        with road_of(rig) as road:
+            yield road
+
     # Everything arrives
 
     async def test_the_first_load_brings_what_was_there_before(self, rig: SourceRig) -> None:
@@ -72,7 +102,52 @@ class SourceContract:
         await rig.catch_up()
         assert await rig.texts([old, new]) == ["changed", "after"]
 
+    async def test_a_poll_after_a_restart_asks_for_what_is_new_and_not_for_all_again(self, rig: SourceRig) -> None:
+        await self.begun(rig)
+        for number in range(12):
+            await rig.create(f"old {number}")
+            rig.wait(3600)
+        await rig.catch_up()
+        await rig.catch_up()
+        before = len(rig.sent)
+        await rig.pushes()
+        [new] = await self.created(rig, "new")
+        await rig.start_again()
+        await rig.catch_up()
+        assert await rig.texts([new]) == ["new"]
+        assert len(rig.sent) - before < 6, "its cursor is not kept: all was sent once more"
+
     # Resumes
+
+    async def test_a_run_whose_time_is_up_leaves_the_rest_to_the_next(self, rig: SourceRig, road: VendorRoad) -> None:
+        await self.begun(rig)
+        texts = [f"page by page {number}" for number in range(24)]
+        keys = [await rig.create(text) for text in texts]
+        await rig.pushes()
+        road.seconds = SLOW_CALL
+        rig.wait(POLL.total_seconds())
+        await rig.tick()
+        for _ in range(200):
+            began = rig.now
+            done = await rig.work(most=1)
+            assert rig.now - began < LEASE_FOR, "it works on behind its deadline, until its lease has run out"
+            if not done and not (await rig.bus.depths())[SOURCE_WORK].scheduled:
+                break
+            rig.wait(2)
+        road.seconds = 0
+        await rig.settle()
+        assert await rig.texts(keys) == texts
+
+    async def test_a_listing_that_is_cut_off_deletes_nothing(self, rig: SourceRig, road: VendorRoad) -> None:
+        await self.begun(rig)
+        keys = await self.created(rig, "one", "two", "three", "four", "five")
+        await rig.catch_up()
+        for calls in (1, 2, 4):
+            road.calls_left = calls
+            await rig.reconcile()
+            road.calls_left = None
+            await rig.settle(within=timedelta(minutes=30))
+        assert await rig.texts(keys) == ["one", "two", "three", "four", "five"]
 
     async def test_killed_between_send_and_save_it_goes_on_and_loses_and_doubles_nothing(self, rig: SourceRig) -> None:
         await self.begun(rig)
@@ -149,6 +224,8 @@ class SourceContract:
     # Deduplicates
 
     async def test_a_push_delivered_three_times_is_one_change(self, rig: SourceRig) -> None:
+        if not rig.has_webhook:
+            pytest.skip("nothing is pushed by this vendor")
         await self.begun(rig)
         [key] = await self.created(rig, "pushed")
         assert await rig.deliver(times=3) > 0
@@ -176,6 +253,77 @@ class SourceContract:
         assert [shard and (shard.revision, shard.etag) for shard in after] == [
             shard and (shard.revision, shard.etag) for shard in before
         ]
+
+    # Pushes
+
+    async def pushed(self, rig: SourceRig) -> tuple[Key, list[PushRequest]]:
+        """A new record, and what the vendor pushes of it."""
+        if not rig.has_webhook:
+            pytest.skip("nothing is pushed by this vendor")
+        [key] = await self.created(rig, "pushed")
+        requests = await rig.pushes()
+        assert requests
+        return key, requests
+
+    async def test_what_the_vendor_did_not_send_is_refused_and_not_queued(self, rig: SourceRig) -> None:
+        await self.begun(rig)
+        _, requests = await self.pushed(rig)
+        for request in requests:
+            before = await rig.bus.depths()
+            elsewhere = dict.fromkeys(request.route, "planted-other-B8d2")
+            forged = [
+                replace(request, headers={}, route=elsewhere),
+                replace(request, headers=dict.fromkeys(request.headers, "0"), route=elsewhere),
+                replace(request, headers=dict.fromkeys(request.headers, "é"), route=elsewhere),
+            ]
+            if rig.signs_bodies:
+                forged.append(replace(request, body=request.body + b" "))
+            for one in forged:
+                answer = await rig.take_push(one)
+                assert 400 <= answer.status < 500, (answer, one.headers)
+            if rig.signs_bodies:
+                rig.wait(3600)
+                answer = await rig.take_push(request)
+                assert 400 <= answer.status < 500, "it was signed an hour ago: who sends it now has found it somewhere"
+            assert (await rig.bus.depths())[SOURCE_WORK] == before[SOURCE_WORK]
+
+    async def test_whatever_is_pushed_is_answered_and_breaks_nothing(self, rig: SourceRig) -> None:
+        await self.begun(rig)
+        _, [request, *_] = await self.pushed(rig)
+        odd = [rig.with_body(request, body) for body in ODD_BODIES]
+        odd += [
+            replace(request, headers={name: value for name, value in request.headers.items() if name != left_out})
+            for left_out in request.headers
+        ]
+        for one in odd:
+            answer = await rig.take_push(one)
+            assert 200 <= answer.status < 500, (answer, one.body[:40])
+        await rig.settle()
+        assert "failed" not in {message.reason for message in await rig.parked()}
+
+    async def test_a_push_that_could_not_be_queued_is_not_acknowledged(self, rig: SourceRig) -> None:
+        await self.begun(rig)
+        key, requests = await self.pushed(rig)
+        there = rig.webhooks
+        rig.webhooks = replace(there, bus=cast(MessageBus, BusAway()))
+        for request in requests:
+            answer = await rig.take_push(request)
+            assert answer.status == 503, "the vendor takes it for done, and it is nowhere"
+        rig.webhooks = there
+        for request in requests:
+            assert 200 <= (await rig.take_push(request)).status < 300
+        await rig.settle()
+        assert await rig.texts([key]) == ["pushed"]
+
+    async def test_a_push_is_for_every_tenant_that_reads_the_instance(self, rig: SourceRig) -> None:
+        await self.begun(rig)
+        await rig.connect(OTHER_TENANT)
+        await rig.catch_up()
+        key, requests = await self.pushed(rig)
+        for request in requests:
+            assert 200 <= (await rig.take_push(request)).status < 300
+        await rig.settle()
+        assert await rig.texts([key]) == await rig.texts([key], OTHER_TENANT) == ["pushed"]
 
     # Limits
 
@@ -265,12 +413,13 @@ class SourceContract:
         assert shard.status == "deleted"
         assert (shard.structured_data, shard.unstructured_data) == ({}, None)
 
-    async def test_what_vanished_without_a_word_is_found_gone(self, rig: SourceRig) -> None:
+    @pytest.mark.parametrize("how", ["deleted", "destroyed"])
+    async def test_what_vanished_without_a_word_is_found_gone(self, rig: SourceRig, how: str) -> None:
         await self.begun(rig)
         gone, stays = await self.created(rig, "gone", "stays")
         await rig.catch_up()
         await rig.pushes()
-        await rig.destroy(gone)
+        await (rig.delete if how == "deleted" else rig.destroy)(gone)
         await rig.pushes()
         await rig.catch_up()
         await rig.reconcile()
@@ -322,6 +471,20 @@ class SourceContract:
         [new] = await self.created(rig, "new")
         await rig.catch_up()
         assert await rig.texts([key, new]) == ["ahead of time", "new"]
+
+    async def test_the_moment_of_reading_is_when_the_source_was_asked(self, rig: SourceRig, road: VendorRoad) -> None:
+        await self.begun(rig)
+        await self.created(rig, "one", "two")
+        road.seconds = 3
+        for event in (await rig.history()).events:
+            assert event.read_at is not None
+            assert event.read_at <= to_text(road.asked[-1]), "what changes meanwhile would pass for older"
+        sent = len(rig.sent)
+        await rig.pushes()
+        await rig.read()
+        events = (await rig.events())[sent:]
+        assert events
+        assert all(event.read_at and event.read_at <= to_text(road.asked[-1]) for event in events)
 
     # Order
 
@@ -484,6 +647,14 @@ class SourceContract:
             assert finding.what
             self.assert_is_a_remedy(rig, f"{finding.what}: {finding.detail}; {finding.remedy}")
             assert finding.remedy
+
+    async def test_what_may_not_be_read_any_more_is_told_where_people_look(self, rig: SourceRig) -> None:
+        await self.begun(rig)
+        await self.created(rig, "one")
+        rig.withhold()
+        await rig.catch_up()
+        told = (await rig.connection()).error_message or (await rig.memory()).error_message
+        self.assert_is_a_remedy(rig, told)
 
     # The end
 

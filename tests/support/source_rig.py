@@ -131,6 +131,10 @@ class SourceRig(WorkingRig, ABC):
     system: ClassVar[str]
     login_secret: ClassVar[str]
     """The name of the secret that the connection logs in with."""
+    has_webhook: ClassVar[bool] = True
+    """Whether the vendor pushes anything: without it the cases of pushes are left out."""
+    signs_bodies: ClassVar[bool] = False
+    """Whether a push's proof is of its very body and moment (a signature), or of its sender alone (a token)."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.sent: list[Message] = []
@@ -293,6 +297,10 @@ class SourceRig(WorkingRig, ABC):
     @abstractmethod
     async def take_push(self, request: PushRequest) -> PushAnswer:
         """What the source's webhook answers."""
+
+    def with_body(self, request: PushRequest, body: bytes) -> PushRequest:
+        """*request* with another body, as the vendor itself would send it: signed anew where bodies are signed."""
+        return replace(request, body=body)
 
     async def deliver(self, times: int = 1) -> int:
         """Have the vendor push what happened, each push *times* times; how many pushes that were."""
