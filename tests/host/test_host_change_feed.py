@@ -69,7 +69,7 @@ def follower(
 
 async def run_until(one: FeedFollower, holds: Callable[[], bool]) -> None:
     running = asyncio.create_task(one.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - the function under test knows nothing of events
             await asyncio.sleep(0.01)
     one.stop()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,12 +28,9 @@ from shards.model import Acl, Shard, encode_shard
 
 HOSTED = Path(__file__).parent / "hosted"
 QUEUES = {name: QueueProperties(name, max_delivery_count=3) for name in ("first", "second", "slow", "stuck")}
-PATIENCE = 30.0
+PATIENCE = 60.0
 
-pytestmark = [
-    pytest.mark.timeout(60),
-    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads process trees from /proc"),
-]
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads process trees from /proc")
 
 
 @pytest.fixture
@@ -44,7 +41,7 @@ def options(tmp_path: Path) -> HostOptions:
         port=0,
         app="hosted_app",
         services="hosted_services",
-        grace=timedelta(seconds=5),
+        grace=timedelta(seconds=PATIENCE),
         environment=environment,
     )
 
@@ -60,6 +57,11 @@ class Host:
     def evidence(self, kind: str) -> list[dict[str, Any]]:
         return evidence(self.options, kind)
 
+    @property
+    def hold(self) -> Path:
+        """While this file is there, no run of ``slow`` ends."""
+        return Path(self.options.environment["HOSTED_DATA"], "hold")
+
     async def get(self, path: str) -> tuple[int, Any]:
         return await asyncio.to_thread(get, self.supervisor.port, path)
 
@@ -71,7 +73,7 @@ def evidence(options: HostOptions, kind: str) -> list[dict[str, Any]]:
 
 
 def get(port: int, path: str, host: str = "localhost", method: str = "GET") -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request(method, path, headers={"Host": host})
         answer = connection.getresponse()
@@ -94,14 +96,28 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.fixture
-async def host(options: HostOptions) -> AsyncIterator[Host]:
+@asynccontextmanager
+async def running(options: HostOptions) -> AsyncIterator[Host]:
     started = Host(options)
     await started.supervisor.start()
     try:
         yield started
     finally:
+        started.hold.unlink(missing_ok=True)
         await started.supervisor.stop()
+
+
+@pytest.fixture
+async def host(options: HostOptions) -> AsyncIterator[Host]:
+    async with running(options) as started:
+        yield started
+
+
+@pytest.fixture
+async def impatient(options: HostOptions) -> AsyncIterator[Host]:
+    """A host that gives a function two seconds."""
+    async with running(replace(options, host_json=HOSTED / "impatient.json")) as started:
+        yield started
 
 
 async def send(options: HostOptions, queue: str, ids: list[str]) -> None:
@@ -144,10 +160,12 @@ async def test_all_triggers_run_each_in_its_own_process(host: Host) -> None:
 
 async def test_a_worker_that_is_killed_mid_batch_is_started_again_and_its_messages_are_processed(host: Host) -> None:
     ids = [f"m{number}" for number in range(30)]
+    host.hold.touch()
     await send(host.options, "slow", ids)
     await until(lambda: bool(host.evidence("slow-begun")))
     [killed] = host.supervisor.worker_pids
     os.kill(killed, signal.SIGKILL)
+    host.hold.unlink()
     await until(lambda: sum(len(entry["ids"]) for entry in host.evidence("slow-ended")) == len(ids))
 
     assert host.supervisor.worker_pids != [killed]
@@ -161,9 +179,13 @@ async def test_a_graceful_stop_finishes_what_runs_and_keeps_the_rest_for_the_nex
     ids = [f"m{number}" for number in range(150)]
     await send(options, "slow", ids)
     first = Host(options)
+    first.hold.touch()
     await first.supervisor.start()
     await until(lambda: bool(first.evidence("slow-begun")))
-    await first.supervisor.stop()
+    stopping = asyncio.create_task(first.supervisor.stop())
+    await asyncio.sleep(0.2)  # it is asked to stop before it is let go on; even a late one would do two batches first
+    first.hold.unlink()
+    await stopping
     done = [message for entry in first.evidence("slow-ended") for message in entry["ids"]]
     begun = [message for entry in first.evidence("slow-begun") for message in entry["ids"]]
     assert sorted(begun) == sorted(done)
@@ -179,32 +201,36 @@ async def test_a_graceful_stop_finishes_what_runs_and_keeps_the_rest_for_the_nex
 
 
 async def test_a_second_worker_shares_the_queues_but_not_the_timers(options: HostOptions) -> None:
-    host = Host(replace(options, workers=2))
-    await host.supervisor.start()
-    try:
+    async with running(replace(options, workers=2)) as host:
         assert len(set(host.supervisor.worker_pids)) == 2
+        host.hold.touch()
         await send(options, "slow", [f"m{number}" for number in range(300)])
         await until(lambda: len({entry["pid"] for entry in host.evidence("slow-begun")}) == 2)
         await until(lambda: len(host.evidence("tick")) >= 2)
         assert {entry["pid"] for entry in host.evidence("tick")} == {host.supervisor.worker_pids[0]}
-    finally:
-        await host.supervisor.stop()
 
 
-async def test_a_thread_that_outstays_the_timeout_costs_its_process_and_the_message_comes_again(host: Host) -> None:
-    [before] = host.supervisor.worker_pids
-    await send(host.options, "stuck", ["m"])
-    await until(lambda: bool(host.evidence("unstuck")))
+async def test_a_thread_that_outstays_the_timeout_costs_its_process_and_the_message_comes_again(
+    impatient: Host,
+) -> None:
+    [before] = impatient.supervisor.worker_pids
+    await send(impatient.options, "stuck", ["m"])
+    await until(lambda: bool(impatient.evidence("unstuck")))
 
-    assert [entry["count"] for entry in host.evidence("stuck")] == [1, 2]
-    assert host.supervisor.worker_pids != [before]
-    assert any("function stuck took longer than the functionTimeout of 2 s (message m" in line for line in host.lines)
+    assert [entry["count"] for entry in impatient.evidence("stuck")][:2] == [1, 2]
+    assert impatient.supervisor.worker_pids != [before]
+    told = "function stuck took longer than the functionTimeout of 2 s (message m"
+    assert any(told in line for line in impatient.lines)
 
 
-async def test_a_request_that_outstays_the_timeout_is_answered_and_the_door_stays_open(host: Host) -> None:
-    status, problem = await asyncio.to_thread(get, host.supervisor.port, "/api/stuck", method="POST")
+async def test_a_request_that_outstays_the_timeout_is_answered_and_the_door_stays_open(impatient: Host) -> None:
+    status, problem = await asyncio.to_thread(get, impatient.supervisor.port, "/api/stuck", method="POST")
     assert (status, problem["status"]) == (504, 504)
-    assert (await host.get("/api/hello/Ann"))[0] == 200
+    async with asyncio.timeout(PATIENCE):
+        # A machine that stands still for two seconds makes one of any function outstay its time.
+        while (status := (await impatient.get("/api/hello/Ann"))[0]) == 504:
+            continue
+    assert status == 200
 
 
 async def test_requests_wait_while_the_door_is_started_again(host: Host) -> None:
@@ -257,7 +283,7 @@ async def serving(port):
     say(f"serving on http://localhost:{port}")
 
 options = HostOptions(state_dir=Path(sys.argv[1]), port=int(sys.argv[2]), app="hosted_app",
-    services="hosted_services", grace=timedelta(seconds=5))
+    services="hosted_services", grace=timedelta(seconds=60))
 asyncio.run(run_host(options, report=say, serving=serving))
 """
 

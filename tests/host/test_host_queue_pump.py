@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import time
+import threading
 import typing
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -26,9 +26,9 @@ from messaging.times import utc_now
 from shards.store import ChangePage
 
 Batch = typing.List[func.ServiceBusMessage]  # noqa: UP006 - the worker indexes no list[…]
-SETTINGS = HostSettings(max_message_batch_size=10, max_concurrent_calls=4, function_timeout=timedelta(seconds=20))
+SETTINGS = HostSettings(max_message_batch_size=10, max_concurrent_calls=4, function_timeout=timedelta(seconds=100))
 QUEUES = {
-    name: QueueProperties(name, lock_duration=timedelta(seconds=20), max_delivery_count=3) for name in ("jobs", "next")
+    name: QueueProperties(name, lock_duration=timedelta(seconds=100), max_delivery_count=3) for name in ("jobs", "next")
 }
 
 
@@ -65,7 +65,7 @@ async def working(
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - the functions under test know nothing of events
             await asyncio.sleep(0.01)
 
@@ -82,7 +82,7 @@ async def remaining(bus: SqliteMessageBus, queue: str = "jobs") -> tuple[int, in
 
 
 async def until_settled(bus: SqliteMessageBus, queue: str = "jobs") -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while (await remaining(bus, queue))[0]:  # noqa: ASYNC110 - the bus tells only when it is asked
             await asyncio.sleep(0.01)
 
@@ -244,9 +244,26 @@ async def test_an_async_function_that_outstays_its_time_is_cancelled_and_its_mes
     assert "function work took longer than the functionTimeout of 0.2 s (message m000" in caplog.text
 
 
+class SteeredBus(SqliteMessageBus):
+    """A bus whose locks last for 0.6 seconds of a time that the test moves on."""
+
+    def __init__(self, path: Path) -> None:
+        self.now = utc_now()
+        self.renewals = 0
+        queues = {name: QueueProperties(name, lock_duration=timedelta(seconds=0.6)) for name in ("jobs", "next")}
+        super().__init__(path, queues, clock=lambda: self.now)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    async def renew(self, messages: Sequence[ReceivedMessage], *, lock_for: timedelta | None = None) -> int:
+        renewed = await super().renew(messages, lock_for=lock_for)
+        self.renewals += renewed
+        return renewed
+
+
 async def test_single_messages_keep_their_lock_while_they_run_and_batches_do_not(tmp_path: Path) -> None:
-    queues = {name: QueueProperties(name, lock_duration=timedelta(seconds=0.6)) for name in ("jobs", "next")}
-    bus = SqliteMessageBus(tmp_path / "bus.sqlite", queues)
+    bus = SteeredBus(tmp_path / "bus.sqlite")
     app = func.FunctionApp()
     singles: list[int | None] = []
     batches: list[int | None] = []
@@ -254,18 +271,21 @@ async def test_single_messages_keep_their_lock_while_they_run_and_batches_do_not
     @app.service_bus_queue_trigger(arg_name="message", connection="C", queue_name="jobs")
     async def single(message: func.ServiceBusMessage) -> None:
         singles.append(message.delivery_count)
-        await asyncio.sleep(1.5)
+        for _ in range(3):
+            bus.renewals = 0
+            await until(lambda: bus.renewals > 0)
+            bus.pass_time(0.5)
 
     @app.service_bus_queue_trigger(arg_name="messages", connection="C", queue_name="next", cardinality="many")
     async def batch(messages: Batch) -> None:
         batches.append(messages[0].delivery_count)
         if len(batches) == 1:
-            await asyncio.sleep(1.5)
+            bus.pass_time(1.5)
 
-    await send(bus, 1)
-    await send(bus, 1, "next")
     async with working(app, bus, tmp_path):
+        await send(bus, 1)
         await until_settled(bus)
+        await send(bus, 1, "next")
         await until_settled(bus, "next")
     await bus.close()
     assert singles == [1]
@@ -280,7 +300,7 @@ async def test_a_small_batch_waits_for_more_when_host_json_asks_for_it(bus: Sqli
     async def work(messages: Batch) -> None:
         sizes.append(len(messages))
 
-    settings = replace(SETTINGS, min_message_batch_size=4, max_batch_wait_time=timedelta(seconds=10))
+    settings = replace(SETTINGS, min_message_batch_size=4, max_batch_wait_time=timedelta(seconds=100))
     async with working(app, bus, tmp_path, settings=settings):
         for number in range(4):
             await bus.send("jobs", [Message(b"{}", f"m{number}")])
@@ -311,7 +331,7 @@ async def test_a_message_that_this_process_sends_is_taken_without_waiting_for_th
     await asyncio.sleep(0.2)
     await send(bus, 1)
     worker.wake("jobs")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await taken.wait()
     stop.set()
     await running
@@ -335,14 +355,17 @@ async def test_the_grace_period_over_what_still_runs_is_given_back_with_what_was
     assert (depth.active, depth.locked) == (30, 0)
 
 
-class FailingBus(SqliteMessageBus):
-    """A bus that is away for the first calls of each kind that is named."""
+class FailingBus(SteeredBus):
+    """A bus that is away for the first call of each kind that is named, and for longer than its locks last."""
 
-    failures: typing.ClassVar[dict[str, int]] = {}
+    def __init__(self, path: Path, *failures: str) -> None:
+        super().__init__(path)
+        self._failures = set(failures)
 
     def _fail(self, call: str) -> None:
-        if self.failures.get(call, 0):
-            self.failures[call] -= 1
+        if call in self._failures:
+            self._failures.discard(call)
+            self.pass_time(1)
             raise BusUnavailableError("the bus is away")
 
     async def receive(
@@ -357,9 +380,7 @@ class FailingBus(SqliteMessageBus):
 
 
 async def test_a_bus_that_is_away_is_reported_and_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    queues = {"jobs": QueueProperties("jobs", lock_duration=timedelta(seconds=1))}
-    bus = FailingBus(tmp_path / "bus.sqlite", queues)
-    FailingBus.failures = {"receive": 1, "complete": 1}
+    bus = FailingBus(tmp_path / "bus.sqlite", "receive", "complete")
     app = func.FunctionApp()
     counts: list[int | None] = []
 
@@ -389,14 +410,17 @@ async def test_a_queue_that_does_not_exist_fails_the_start(bus: SqliteMessageBus
 async def test_a_thread_that_cannot_be_ended_makes_the_worker_give_way(bus: SqliteMessageBus, tmp_path: Path) -> None:
     app = func.FunctionApp()
 
+    over = threading.Event()
+
     @app.service_bus_queue_trigger(arg_name="message", connection="C", queue_name="jobs")
     def work(message: func.ServiceBusMessage) -> None:
-        time.sleep(0.6)
+        over.wait(100)
 
     await send(bus, 1)
     settings = replace(SETTINGS, function_timeout=timedelta(seconds=0.1))
     worker = Worker(index_app(app, settings), bus, NoChanges(), tmp_path)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await worker.run(asyncio.Event())
     assert worker.threads_running == 1
+    over.set()
     assert await remaining(bus) == (1, 0)

@@ -15,6 +15,8 @@ from messaging.queues import SHARD_EMISSION
 from messaging.sqlite_bus import SqliteMessageBus
 
 PROCESS = Path(__file__).with_name("bus_process.py")
+ALL = 1_000_000
+"""More messages than there are."""
 
 
 STARTED: list[subprocess.Popen[bytes]] = []
@@ -32,13 +34,17 @@ def _nothing_goes_on_after_a_test_that_failed() -> Iterator[None]:
 def start(log: Path, *arguments: object) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(PROCESS), *map(str, arguments)], stdout=output, stderr=subprocess.PIPE
+            [sys.executable, str(PROCESS), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.PIPE,
         )
     STARTED.append(process)
     return process
 
 
 def finish(process: subprocess.Popen[bytes]) -> None:
+    """Tell it that there will be no more, and wait for its end."""
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors.decode()
 
@@ -68,7 +74,7 @@ def test_two_producers_and_two_consumers_lose_and_double_nothing(tmp_path: Path)
         for index, first in enumerate((0, 1_500))  # 500 ids are sent by both
     ]
     consumers = [
-        start(tmp_path / f"consumer{index}", "consume", file, SHARD_EMISSION, batch)
+        start(tmp_path / f"consumer{index}", "consume", file, SHARD_EMISSION, batch, ALL)
         for index, batch in enumerate((64, 7))
     ]
     for process in [*producers, *consumers]:
@@ -108,11 +114,11 @@ async def test_what_a_killed_consumer_held_comes_again_at_the_next_start(tmp_pat
     logs = []
     for attempt in range(4):
         logs.append(tmp_path / f"consumer{attempt}")
-        consumer = start(logs[-1], "consume", file, SHARD_EMISSION, batch)
+        consumer = start(logs[-1], "consume", file, SHARD_EMISSION, batch, 600)
         wait_for(logs[-1], chance.randrange(1, 400))
         kill(consumer)
     logs.append(tmp_path / "last")
-    finish(start(logs[-1], "consume", file, SHARD_EMISSION, batch))
+    finish(start(logs[-1], "consume", file, SHARD_EMISSION, batch, ALL))
     completed = Counter(number for log in logs for number in said(log, "completed"))
     received = Counter(number for log in logs for number in said(log, "received"))
     bus = SqliteMessageBus(file)

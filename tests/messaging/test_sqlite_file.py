@@ -205,6 +205,7 @@ async def test_a_write_lock_held_too_long_by_another_is_an_error(
 def test_the_log_stays_bounded_under_readers_that_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "CHECKPOINT_PAGES", 50)
     monkeypatch.setattr(checkpoints, "LARGEST_LOG_PAGES", 200)
+    monkeypatch.setattr(checkpoints, "READERS_WAIT", 60)  # each reads for a moment, however long that takes here
     path = tmp_path / "a.sqlite"
     writer, readers = opened(path), [opened(path), opened(path)]
     turns = [threading.Semaphore(1), threading.Semaphore(0)]

@@ -58,6 +58,8 @@ async def slow(messages: typing.List[func.ServiceBusMessage]) -> None:  # noqa: 
     ids = [message.message_id for message in messages]
     note(kind="slow-begun", ids=ids, counts=[message.delivery_count for message in messages])
     await asyncio.sleep(1)
+    while Path(os.environ["HOSTED_DATA"], "hold").exists():  # noqa: ASYNC110, ASYNC240 - a test in another process has it
+        await asyncio.sleep(0.02)
     note(kind="slow-ended", ids=ids)
 
 
