@@ -91,6 +91,7 @@ async def close(workspace: Workspace, channel_id: str) -> int:
     Raises:
         StateMovedError, BusUnavailableError, StoreUnavailableError: do it again.
     """
+    workspace.forget_channel(channel_id)
     home = await workspace.stored_home(channel_id)
     ports = workspace.ports
     return await close_channel(

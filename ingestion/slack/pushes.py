@@ -24,6 +24,9 @@ from processors.outcome import PermanentError
 
 log = logging.getLogger(__name__)
 
+END_WINS_FOR: Final = timedelta(minutes=10)
+"""A channel's version is when it was read: how much later than its end a reading has to be that takes this back."""
+
 _DIRECT: Final = frozenset({"im", "mpim", "app_home"})
 _CHANGED: Final = frozenset({"message_changed", "message_replied"})
 
@@ -222,8 +225,15 @@ class Pushed:
     async def _channel_deleted(self) -> int:
         if await self._workspace.ends_here_alone(self._channel_id()):
             return 0
-        version = max(self._ts(self._event.get("event_ts") or "0.0"), ts_of(self._ports.clock()), key=ts_order)
-        return await channel_deleted(self._workspace, self._channel_id(), version, self._read_at, self._id)
+        return await channel_deleted(
+            self._workspace, self._channel_id(), self._version_of_end(), self._read_at, self._id
+        )
+
+    def _version_of_end(self) -> str:
+        """The version of a channel's end: above that of any reading which did not see it, or closed the channel because
+        it saw none, and was faster."""
+        latest = ts_of(self._ports.clock() + END_WINS_FOR)
+        return max(self._ts(self._event.get("event_ts") or "0.0"), latest, key=ts_order)
 
     async def _channel_moved(self) -> int:
         old, new = self._event.get("old_channel_id"), self._event.get("new_channel_id")
@@ -231,7 +241,7 @@ class Pushed:
             raise PermanentError("invalid-record", "channel_id_changed: the event does not name both ids")
         if await self._workspace.ends_here_alone(old):
             return 0
-        version = max(self._ts(self._event.get("event_ts") or "0.0"), ts_of(self._ports.clock()), key=ts_order)
+        version = self._version_of_end()
         sent = await channel_moved(self._workspace, old, new, version=version, read_at=self._read_at, event_id=self._id)
         await ask_to_read(
             self._ports, self._connection, {"channel": [new], "history": [history_request(new)]}, event_id=self._id

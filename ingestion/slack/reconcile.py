@@ -7,7 +7,7 @@ for each by itself, does not have either.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -53,6 +53,9 @@ REREAD_THREADS_OF: Final = timedelta(days=7)
 deleted, shows nowhere else."""
 LATE_FOR: Final = timedelta(days=7)
 """How long messages of an ended channel may have been on their way."""
+SHARED_AGAIN_FOR: Final = timedelta(hours=1)
+"""How long after a channel was shared anew each poll looks for messages that were on their way then; a sweep does for
+:data:`LATE_FOR`."""
 ASKED_AT_MOST: Final = 50
 """Replies of one thread that are asked for by themselves; where more are missing, people should look first."""
 STEPS_A_SAVE: Final = 20
@@ -268,7 +271,7 @@ class _Reconcile:
                     join.append(raw["id"])
         await self._send([])
         errors: dict[str, str] = {}
-        await self._look_for_unlisted(listed, errors)
+        await self._look_for_unlisted(listed, readable, errors)
         state.newest = {one: ts for one, ts in state.newest.items() if one in readable}
         state.aside = {one: owed for one, owed in state.aside.items() if one in readable}
         left = sorted(readable, key=lambda one: one in state.aside)
@@ -289,11 +292,11 @@ class _Reconcile:
             await self._workspace.read_channel(raw["id"], raw=raw, with_guests=True)
         return channel is not None
 
-    async def _look_for_unlisted(self, listed: set[str], errors: dict[str, str]) -> None:
+    async def _look_for_unlisted(self, listed: set[str], readable: Collection[str], errors: dict[str, str]) -> None:
         """Close channels that are stored and can't be seen any more; *errors* are told of what can't be asked for.
 
         That proves no deletion: a private channel that the bot was removed from looks the same. What has come of one
-        whose end was told goes after it.
+        whose end was told goes after it, and of one that is not *readable* is shared as the channel is.
         """
         query = ShardQuery(
             self._connection.tenant_id,
@@ -303,7 +306,9 @@ class _Reconcile:
             connection_id=self._connection.connection_id,
             include_deleted=True,
         )
-        ended_since = to_text(self._ports.clock() - LATE_FOR)
+        now = self._ports.clock()
+        ended_since = to_text(now - LATE_FOR)
+        shared_since = to_text(now - (LATE_FOR if self._is_sweep else SHARED_AGAIN_FOR))
         cursor: str | None = None
         failed = False
         while True:
@@ -314,6 +319,9 @@ class _Reconcile:
                         self._report.events += await late_messages_end(self._workspace, shard)
                     continue
                 source = shard.external_relationships[0]
+                if source.external_id not in readable and shard.updated_at >= shared_since:
+                    # The walk, which reads again who may read the others' messages, does not come there.
+                    await self._workspace.share_messages(shard)
                 if source.external_id in listed or not shard.acl.principals:
                     continue
                 if await self._workspace.is_others(source.external_id, source.instance, shard):
@@ -378,6 +386,7 @@ class _Reconcile:
         self._report.rows += len(messages)
         changed = await self._send(await self._workspace.messages(channel, messages, asked_at))
         roots = await self._incomplete(channel, [one for one in messages if has_replies(one)], changed)
+        roots += await self._emptied(channel, [one for one in messages if not has_replies(one)], changed)
         seen = [one["ts"] for one in messages]
         if seen:
             place.newest = max([*([place.newest] if place.newest else []), *seen], key=ts_order)
@@ -422,6 +431,15 @@ class _Reconcile:
             if missing or (recent is not None and ts_order(one["latest_reply"]) > recent):
                 found.append(ts)
         return found
+
+    async def _emptied(
+        self, channel: ChannelFacts, messages: Sequence[JsonObject], changed: Sequence[IngestionEvent]
+    ) -> list[str]:
+        """Those of the listed *messages* without replies that have changed and of which replies are stored."""
+        if not self._forced:
+            return []
+        moved = {event.source_id.partition(":")[2] for event in changed}
+        return [one["ts"] for one in messages if one["ts"] in moved and await self._stored_replies(channel, one["ts"])]
 
     async def _stored_replies(self, channel: ChannelFacts, root: str) -> list[str]:
         """The ids of the shards of the stored replies."""

@@ -5,6 +5,8 @@ by itself, does not have it either.
 """
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,6 +26,7 @@ from ingestion.source import RunReport
 from messaging.contracts import SourceWork
 from messaging.times import to_text
 from processors.mapping.slack import MESSAGE
+from shards.model import Shard
 from shards.store import ShardQuery
 
 log = logging.getLogger(__name__)
@@ -39,12 +42,14 @@ class Listing(msgspec.Struct, rename="camel", omit_defaults=True):
     """A channel whose window is listed, from *oldest* on, as it stands between two calls.
 
     *missing* are the stored messages of the window that were not in it yet, by ts, with their home and version; once
-    it is *listed*, those that Slack has still to be asked for by themselves.
+    it is *listed*, those that Slack has still to be asked for by themselves. *orphans* are replies, which no listing of
+    a channel has, to what is stored as having none: asked for in the end.
     """
 
     channel: str
     oldest: str
     missing: dict[str, tuple[str, str]]
+    orphans: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
     cursor: str | None = None
     latest: str | None = None
     lowest: str | None = None
@@ -160,7 +165,7 @@ async def _left(workspace: Workspace, state: SweepState) -> list[Listing]:
         return {ts: known for ts, known in messages.items() if ts_order(oldest) < ts_order(ts) < ts_order(newest)}
 
     return [
-        Listing(channel_id, oldest, of_window(stored[channel_id]))
+        Listing(channel_id, oldest, of_window(stored[channel_id].shown), of_window(stored[channel_id].orphans))
         for channel_id in sorted(stored, key=lambda one: -state.tries.get(one, 0))
         if channel_id not in state.done
     ]
@@ -177,11 +182,17 @@ async def _users(workspace: Workspace, report: RunReport) -> None:
         report.events += await send_events(workspace.ports.bus, await not_stored(met, workspace.ports.store))
 
 
-async def _stored_messages(workspace: Workspace, since: datetime) -> dict[str, dict[str, tuple[str, str]]]:
-    """By channel, the stored messages sent *since* that a channel's own history shows: by ts, their home and version.
+@dataclass(slots=True)
+class _Stored:
+    """The stored messages of a channel, by ts, with their home and version: those that its own history shows, and
+    replies to what is stored as having none."""
 
-    What was sent since was also written since.
-    """
+    shown: dict[str, tuple[str, str]] = field(default_factory=dict)
+    orphans: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+async def _stored_messages(workspace: Workspace, since: datetime) -> dict[str, _Stored]:
+    """The stored messages sent *since*, by channel. What was sent since was also written since."""
     connection, since_text = workspace.connection, to_text(since)
     query = ShardQuery(
         connection.tenant_id,
@@ -191,20 +202,38 @@ async def _stored_messages(workspace: Workspace, since: datetime) -> dict[str, d
         connection_id=connection.connection_id,
         updated_after=since_text,
     )
-    found: dict[str, dict[str, tuple[str, str]]] = {}
+    found: dict[str, _Stored] = {}
     cursor: str | None = None
     while True:
         page = await workspace.ports.store.query(query, limit=500, cursor=cursor)
-        for shard in page.items:
-            data = shard.structured_data
-            if data["sentAt"] <= since_text or "parentMessageId" in data:
-                continue
+        sent_since = [shard for shard in page.items if shard.structured_data["sentAt"] > since_text]
+        with_replies = await _with_replies(workspace, sent_since)
+        for shard in sent_since:
             source = shard.external_relationships[0]
             channel_id, _, ts = source.external_id.partition(":")
-            found.setdefault(channel_id, {})[ts] = (source.instance, source.source_version)
+            stored = found.setdefault(channel_id, _Stored())
+            if (root := _root_of(workspace, shard)) is None:
+                stored.shown[ts] = (source.instance, source.source_version)
+            elif root not in with_replies and len(stored.orphans) < ASKED_AT_MOST:
+                stored.orphans[ts] = (source.instance, source.source_version)
         cursor = page.cursor
         if cursor is None:
             return found
+
+
+async def _with_replies(workspace: Workspace, messages: Sequence[Shard]) -> set[str]:
+    """The ids of the shards of roots of *messages* that are stored as having replies."""
+    roots = {root for one in messages if (root := _root_of(workspace, one)) is not None}
+    stored = await workspace.ports.store.get_many(workspace.connection.tenant_id, sorted(roots)) if roots else {}
+    return {one.id for one in stored.values() if one.is_live and one.structured_data.get("replyCount")}
+
+
+def _root_of(workspace: Workspace, message: Shard) -> str | None:
+    """The id of the shard of the message that *message* replies to."""
+    root = message.structured_data.get("parentMessageId")
+    return (
+        None if root is None else workspace.events.shard_id(MESSAGE, root, message.external_relationships[0].instance)
+    )
 
 
 async def _step(workspace: Workspace, listing: Listing, state: SweepState, report: RunReport) -> bool:
@@ -219,6 +248,7 @@ async def _step(workspace: Workspace, listing: Listing, state: SweepState, repor
                 " was deleted. If they were deleted at Slack, disconnect with --purge and connect anew"
             )
             return True
+        listing.missing |= listing.orphans
         return not listing.missing
     ts, (home, version) = next(iter(listing.missing.items()))
     asked_at = to_text(workspace.ports.clock())

@@ -282,9 +282,21 @@ class Workspace:
         """
         if stored is None or (stored.acl.scope == facts.scope) == facts.is_scoped:
             return
+        await self._share_messages(stored.id, facts)
+
+    async def share_messages(self, channel: Shard) -> None:
+        """Share the messages of a stored channel as it is shared: some may have been on their way when that changed.
+
+        Raises:
+            StateMovedError, BusUnavailableError, StoreUnavailableError: do it again.
+        """
+        source = channel.external_relationships[0]
+        await self._share_messages(channel.id, stored_channel(source.external_id, source.instance, channel))
+
+    async def _share_messages(self, shard_id: str, facts: ChannelFacts) -> None:
         acl = Acl(facts.scope, (), inherited=True) if facts.is_scoped else Acl.of(TENANT_PRINCIPAL)
         ports = ResharingPorts(self.ports.store, self.ports.bus, self.ports.clock)
-        await reshare_messages(self.connection.tenant_id, stored.id, acl, ports)
+        await reshare_messages(self.connection.tenant_id, shard_id, acl, ports)
 
     def _keep_channel(self, facts: ChannelFacts) -> None:
         if len(self._known.channels) >= _MOST_KEPT:
@@ -336,9 +348,11 @@ class Workspace:
 
     async def _channel_names(self, ids: list[str]) -> dict[str, str]:
         """The names of channels that are known; what is private is not told by another channel's message."""
-        kept = [self._known.channels[one][1] for one in ids if one in self._known.channels]
+        now = self.ports.clock()
+        kept = [known[1] for one in ids if (known := self._known.channels.get(one)) and known[0] > now]
         names = {one.id: one.name for one in kept if not one.is_private}
-        ids = [one for one in ids if one not in self._known.channels]
+        of_kept = {one.id for one in kept}
+        ids = [one for one in ids if one not in of_kept]
         shards = {self.events.shard_id(CHANNEL, one, self.home(one)): one for one in ids}
         stored = await self.ports.store.get_many(self.connection.tenant_id, list(shards)) if shards else {}
         return names | {

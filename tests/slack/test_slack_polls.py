@@ -183,6 +183,25 @@ async def test_replies_that_were_edited_or_deleted_untold_are_found(rig: SlackRi
     assert len(rig.simulator.api.calls_of("conversations.replies")) == calls, "an ordinary poll reads no thread again"
 
 
+@pytest.mark.parametrize(("work", "told"), [("sweep", False), ("sweep", True), ("catch-up", False)])
+async def test_the_last_reply_of_a_thread_that_was_deleted_untold_is_found(
+    rig: SlackRig, deal: str, work: str, told: bool
+) -> None:
+    slack = rig.workspace
+    root = slack.post(deal, "root", user="U0ANN")
+    reply = slack.post(deal, "only reply", user="U0BOB", thread_ts=root)
+    await rig.deliver()
+    await rig.ask("poll")
+    await rig.ask("read", ids={"message": [f"{deal}:{root}"]})
+    assert (await rig.message(deal, root)).structured_data["replyCount"] == 1
+    rig.simulator.sender.lose_next(1 if told else 2)
+    slack.delete_message(deal, reply)
+    await rig.deliver()
+    assert ("replyCount" in (await rig.message(deal, root)).structured_data) is not told
+    await (rig.ask("sweep") if work == "sweep" else rig.ask("poll", ids={"since": ["1"]}))
+    assert await contents(rig, (deal, root), (deal, reply)) == ["root", None]
+
+
 async def test_a_sweep_of_a_broken_listing_deletes_nothing(rig: SlackRig, deal: str) -> None:
     made = [rig.workspace.post(deal, f"message {number}", user="U0ANN") for number in range(60)]
     await rig.deliver()

@@ -148,6 +148,55 @@ async def test_a_deleted_channel_takes_its_messages_along(rig: SlackRig, deal: s
     assert (await rig.channel(deal)).status == (await rig.message(deal, ts)).status == "deleted"
 
 
+async def test_a_poll_that_overtakes_the_word_of_a_channels_end_does_not_undo_it(rig: SlackRig, deal: str) -> None:
+    ts = rig.workspace.post(deal, "soon gone", user="U0ANN")
+    await rig.deliver()
+    rig.workspace.delete_channel(deal)
+    await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
+    for one in rig.receiver.received:
+        await rig.post(one)
+    await rig.work()
+    held = await rig.receive(INGESTION_EVENTS)
+    await rig.ask("poll")
+    assert (await rig.channel(deal)).acl.principals == (), "it is closed, as it can't be seen"
+    await rig.bus.abandon(held)
+    await rig.settle()
+    assert (await rig.channel(deal)).status == (await rig.message(deal, ts)).status == "deleted"
+
+
+async def test_what_was_on_its_way_when_a_channel_turned_private_is_not_shown_to_all(rig: SlackRig, deal: str) -> None:
+    await rig.deliver()
+    ts = rig.workspace.post(deal, "merger", user="U0ANN")
+    await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
+    for one in rig.receiver.received:
+        await rig.post(one)
+    rig.receiver.received.clear()
+    await rig.work()
+    held = await rig.receive(INGESTION_EVENTS)
+    rig.workspace.channel(deal).is_private = True
+    rig.workspace.leave(deal, actor="U0ANN")
+    await rig.deliver()
+    await rig.ask("poll")
+    await rig.bus.abandon(held)
+    await rig.settle()
+    await rig.ask("poll")
+    assert not await readable(rig.store, await rig.message(deal, ts), ANN)
+    assert await found(rig, "merger", ANN) == []
+
+
+async def test_a_channel_that_is_not_shown_any_more_is_not_named_by_what_others_say(rig: SlackRig, deal: str) -> None:
+    slack = rig.workspace
+    away = slack.create_channel("merger-hollis", user="U0ANN", members=[slack.bot_user_id]).id
+    await rig.deliver()
+    slack.channel(away).is_private = True
+    rig.simulator.sender.lose_next(1)
+    slack.leave(away, actor="U0ANN")
+    await rig.ask("poll")
+    ts = slack.post(deal, f"see <#{away}>", user="U0ANN")
+    await rig.deliver()
+    assert (await rig.message(deal, ts)).structured_data["content"] == f"see #{away}"
+
+
 async def test_what_was_on_its_way_when_a_channel_was_deleted_does_not_stay(rig: SlackRig, deal: str) -> None:
     slack = rig.workspace
     await rig.deliver()
