@@ -108,6 +108,8 @@ class IngestionEvent(Contract):
     """One change of one record at its source. The first six fields are all that a producer must send.
 
     In place of *payload* there may be *payload_ref*, the claim check of a large one: :mod:`messaging.claim_check`.
+    *moves_moment*: something may have changed in the record that its version does not cover, so even a reading that says
+    what is stored is noted as the latest.
     """
 
     source: str = Field(min_length=1)
@@ -121,6 +123,7 @@ class IngestionEvent(Contract):
     object_type: str | None = None
     source_version: str | None = None
     read_at: str | None = None
+    moves_moment: bool | None = None
     payload_ref: str | None = None
 
     @model_validator(mode="after")

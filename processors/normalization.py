@@ -208,7 +208,7 @@ async def _read(index: int, delivery: Delivery[IngestionEvent], ports: Normaliza
         status=status,
         redirect_to=redirect_to,
         external_url=mapped.external_url or (f"{base_url}/{mapped.external_id}" if base_url else None),
-        reading=Reading(reading_version, read_at, fingerprint),
+        reading=Reading(reading_version, read_at, fingerprint, moves_moment=bool(event.moves_moment)),
     )
 
 

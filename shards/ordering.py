@@ -20,7 +20,8 @@ class Decision(Enum):
     NOTHING = "nothing"
     """It is what is stored."""
     MOVE_VERSION = "move-version"
-    """The same content under a newer version: only the stored version moves; no revision, no emission."""
+    """The same content under a newer version, or read later by one that moves the moment: only the stored version
+    and moment move; no revision, no emission."""
     APPLY = "apply"
     """It is newer and different: a new revision."""
 
@@ -32,6 +33,9 @@ class Reading:
     source_version: str
     read_at: str
     fingerprint: str
+    moves_moment: bool = False
+    """Whether it is noted as the latest even if it says what is stored: another reading of this version, with what the
+    version does not cover, may still be on its way."""
 
 
 VersionKey = tuple[int, int, int, str]
@@ -53,7 +57,8 @@ def decide(stored: Reading | None, incoming: Reading) -> Decision:
     With one exception: one version is read as A, then as B, then as A again, and both A come before B. The second A
     changes nothing, so the moment of the first still stands (to move it would be a write for every repeated reading),
     and B passes for newer. The next reading of the record puts it right. Vendors move the version with the content, so
-    within one version only what the version does not cover can come and go.
+    within one version only what the version does not cover can come and go. A source that knows of such a thing
+    has the moment moved.
 
     Two different readings of one version at one moment (no source should give them) are ordered by their fingerprints,
     so that even then the order of arrival does not show.
@@ -64,7 +69,8 @@ def decide(stored: Reading | None, incoming: Reading) -> Decision:
     incoming_version, stored_version = version_key(incoming.source_version), version_key(stored.source_version)
     if incoming_version == stored_version:
         if same_content:
-            return Decision.NOTHING
+            moves = incoming.moves_moment and incoming.read_at > stored.read_at
+            return Decision.MOVE_VERSION if moves else Decision.NOTHING
         later = (incoming.read_at, incoming.fingerprint) > (stored.read_at, stored.fingerprint)
         return Decision.APPLY if later else Decision.IGNORE
     if incoming_version < stored_version:

@@ -122,7 +122,9 @@ class Taking:
                 await self._ask(one, read.file_id, read.read_at)
             if is_of_one_of(neighbours, self.connection, stored):
                 return sent
-        await self.ports.bus.send(INGESTION_EVENTS, [read.event.to_message(INGESTION_EVENTS)])
+        # Closed with a folder and read again, a file may say what is stored, and the closing come after that.
+        event = read.event.model_copy(update={"moves_moment": True}) if notes.below else read.event
+        await self.ports.bus.send(INGESTION_EVENTS, [event.to_message(INGESTION_EVENTS)])
         return sent + 1
 
     async def _ask(self, neighbour: DriveConnection, file_id: str, read_at: str) -> None:

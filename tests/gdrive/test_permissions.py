@@ -10,7 +10,7 @@ from drive_rig import ADMIN, ANN, BOB, DriveRig, given
 
 from connections.gdrive_connection import GoogleAuth
 from ingestion.gdrive.permissions import principals_of
-from messaging.queues import SOURCE_WORK
+from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
 from messaging.times import to_text, utc_now
 
 GROUP = "sales@acme.example"
@@ -93,6 +93,25 @@ async def test_what_is_below_a_folder_that_somebody_lost_is_closed_before_it_is_
     for opened in (folder, inner, note):
         assert await rig.readers(opened) == [f"user:{ADMIN}"]
     assert rig.contents_fetched() == 1
+
+
+async def test_what_was_closed_and_opened_again_is_open_whichever_comes_first(rig: DriveRig) -> None:
+    folder = rig.drive.create_folder("Here")
+    note = rig.drive.create_file("note.txt", "Text.", parent=folder)
+    for item in (folder, note):
+        rig.drive.share(item, given("user", ANN))
+    await rig.begin()
+    readers = await rig.readers(note)
+    rig.drive.unshare(folder, ANN)
+    rig.wait(61)
+    await rig.tick()
+    await rig.work()
+    told = await rig.receive(INGESTION_EVENTS)
+    assert len(told) == 3, "the note closed, the folder, the note as it is read again"
+    for message in reversed(told):
+        await rig.call(INGESTION_EVENTS, [message])
+        await rig.bus.complete([message])
+    assert await rig.readers(note) == readers
 
 
 async def test_a_share_that_is_taken_back_before_it_is_stored_leaves_nothing_open(rig: DriveRig) -> None:

@@ -57,6 +57,15 @@ def test_once_all_have_come_repeating_them_changes_nothing(history: History) -> 
     assert (again.source_version, again.fingerprint) == (stands.source_version, stands.fingerprint)
 
 
+@given(st.lists(st.sampled_from("ABC"), min_size=1, max_size=6), st.data())
+def test_what_no_version_covers_may_come_back_in_any_order(contents: list[str], data: st.DataObject) -> None:
+    readings = [
+        Reading("8", f"2026-01-01T00:00:{moment:02d}.000Z", content, moves_moment=True)
+        for moment, content in enumerate(contents)
+    ]
+    assert settle(data.draw(st.permutations(readings))) == readings[-1]
+
+
 def test_the_decisions_by_name() -> None:
     stored = Reading("5", "2026-01-01T00:00:10.000Z", "A")
     for version, second, content, expected in (
