@@ -92,7 +92,7 @@ class FileReader:
             return self._unasked(file_id, stored, read_at)
         if found is None:
             return self._gone(file_id, stored, read_at)
-        file, client = await self._as_owner(*found)
+        file, client = await self._as_who_sees_most(*found)
         return await self.told(file, client, stored, read_at=read_at)
 
     async def told(self, file: File, client: DriveClient, stored: Shard | None, *, read_at: str) -> ReadFile:
@@ -215,8 +215,12 @@ class FileReader:
             raise UnaskedError(f"the file {file_id} is not found, but not every user could be asked: {refused}")
         return None
 
-    async def _as_owner(self, file: File, client: DriveClient) -> tuple[File, DriveClient]:
-        """The file as its owner sees it, who sees all of it; as it was read, where the owner is no user of ours."""
+    async def _as_who_sees_most(self, file: File, client: DriveClient) -> tuple[File, DriveClient]:
+        """The file as its owner sees it, or a member of its shared drive, who see the folders above it; as it was read,
+        where those are no users of ours."""
+        drive = self.drives.get(str(file.get("driveId") or ""))
+        if drive is not None:
+            return await self._as_a_member(file, client, drive)
         subjects = subjects_of(self.connection)
         owners = file.get("owners")
         owner = str(owners[0].get("emailAddress") or "").lower() if isinstance(owners, list) and owners else ""
@@ -228,6 +232,17 @@ class FileReader:
         except (NotFoundError, FileRefusedError, CredentialError) as error:
             log.info("%s could not read a file of their own: %s", as_owner.name, error)
             return file, client
+
+    async def _as_a_member(self, file: File, client: DriveClient, drive: KnownDrive) -> tuple[File, DriveClient]:
+        if client.subject in drive.members:
+            return file, client
+        for member in drive.members:
+            as_member = self.clients.of(self.connection, member)
+            try:
+                return await as_member.file(str(file["id"])), as_member
+            except (NotFoundError, FileRefusedError, CredentialError) as error:
+                log.info("%s could not read a file of their shared drive: %s", as_member.name, error)
+        return file, client
 
     async def _permissions(self, file: File, client: DriveClient) -> list[dict[str, Any]] | None:
         """Who may open the file; None when nobody who was asked may know."""

@@ -82,6 +82,8 @@ class Polling:
     report: RunReport = field(default_factory=RunReport)
     _seen: set[tuple[str, str]] = field(default_factory=set)
     _refused: dict[str, CredentialError] = field(default_factory=dict)
+    _with_logs: frozenset[str] = frozenset()
+    """The shared drives that have a log."""
 
     async def poll(self, deadline: datetime, due_at: str | None = None) -> RunReport:
         """Read all logs on, until all are at their end or *deadline* is past.
@@ -97,6 +99,7 @@ class Polling:
         """
         await self._name_instance()
         drives = await self._drives()
+        self._note_logs(drives.value.metadata)
         first_load = (await load_memory(self.connection, self.ports.states)).metadata
         await self._look_at_selection(first_load)
         again = False
@@ -160,6 +163,7 @@ class Polling:
             As :meth:`poll`.
         """
         drives = (await self._drives()).value.metadata
+        self._note_logs(drives)
         selecting = await Selecting.load(self.connection, self.ports, self.clients)
         stage = selecting.notes.stage
         if stage == "confirm":
@@ -275,7 +279,7 @@ class Polling:
 
     def _listing(self, one: Log, key: str, saved: Saved[LogMemory]) -> ListingOfLog:
         client = self.clients.of(self.connection, one.subject)
-        return ListingOfLog(self.connection, self.ports, client, one.drive_id, key, saved)
+        return ListingOfLog(self.connection, self.ports, client, one.drive_id, self._with_logs, key, saved)
 
     async def _memory(self, one: Log, key: str) -> Saved[LogMemory]:
         return await self.ports.states.load(self.connection.tenant_id, key, new_log_memory(self.connection, one.name))
@@ -299,6 +303,10 @@ class Polling:
     def _require_somebody(self, subjects: int) -> None:
         if len(self._refused) >= subjects:
             raise next(iter(self._refused.values()))
+
+    def _note_logs(self, notes: DriveNotes) -> None:
+        logs = logs_of(self.connection, notes)
+        self._with_logs = frozenset(one.drive_id for one in logs if one.drive_id is not None)
 
     async def _name_instance(self) -> None:
         self.report.instance = instance_of(self.connection)

@@ -6,10 +6,11 @@ asked for by id, of everybody who may see it.
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -41,12 +42,16 @@ Hashes = npt.NDArray[np.uint64]
 
 @dataclass(slots=True)
 class ListingOfLog:
-    """The listing of one log as *client*, under the connection's lease. *drive_id* None: all that the user sees."""
+    """The listing of one log as *client*, under the connection's lease. *drive_id* None: all that the user sees.
+
+    *drives* are the shared drives that have logs, and so listings, of their own.
+    """
 
     connection: DriveConnection
     ports: SourcePorts
     client: DriveClient
     drive_id: str | None
+    drives: Collection[str]
     key: str
     saved: Saved[LogMemory]
     _all: set[int] | None = field(default=None, init=False)
@@ -128,7 +133,11 @@ class ListingOfLog:
             # What kept its content from being read may have passed.
             return False
         principals = principals_of(permissions, self.ports.clock())
-        return relationship.source_version == str(file.get("version")) and list(shard.acl.principals) == principals
+        return (
+            relationship.source_version == str(file.get("version"))
+            and list(shard.acl.principals) == principals
+            and _roles(permissions) == _roles(shard.structured_data.get("permissions", []))
+        )
 
     async def _check_page(self, standing: Relisting, report: RunReport) -> None:
         """Ask for those of a page of what is stored of this log that were not listed."""
@@ -156,10 +165,13 @@ class ListingOfLog:
         await self._save(LogNotes(token=standing.start_token or notes.token))
 
     def _is_of_log(self, shard: Shard) -> bool:
-        """Whether a stored file should have been listed; what another user owns is in the listing of theirs."""
+        """Whether a stored file should have been listed; what another user owns is in the listing of theirs.
+
+        What is in a shared drive of which no user is a member was shared with one of them by itself.
+        """
         data = shard.structured_data
         drive_id, owner = data.get("driveId"), data.get("owner")
-        if self.drive_id is not None or drive_id:
+        if self.drive_id is not None or drive_id in self.drives:
             return drive_id == self.drive_id
         return owner == self.client.subject or owner not in subjects_of(self.connection)
 
@@ -208,6 +220,10 @@ class ListingOfLog:
 
     async def _save(self, notes: LogNotes) -> None:
         self.saved = await keep_log(self.connection, self.key, self.saved, notes, self.ports)
+
+
+def _roles(permissions: Sequence[Mapping[str, Any]]) -> set[tuple[object, object]]:
+    return {(permission.get("id"), permission.get("role")) for permission in permissions}
 
 
 def _hash(file_id: str) -> int:

@@ -494,6 +494,23 @@ class Drive:
         with self._changing(self._with_children(item)):
             del item.own[found["id"]]
 
+    def transfer(self, file_id: str, owner: str) -> None:
+        """Give a file or folder to another user, in the place where it is; the owner before may still write.
+
+        Raises:
+            DriveError: it is in a shared drive, or the top of a Drive.
+        """
+        item, new = self.item(file_id), owner.lower()
+        if item.owner is None or item.is_root:
+            raise DriveError(f"{file_id} has no owner who could be another")
+        before = complete_permission({"type": "user", "role": "writer", "emailAddress": item.owner})
+        mine = owner_permission(new)
+        self._add_user(new)
+        with self._changing([item]):
+            item.own[before["id"]] = before
+            item.own[mine["id"]] = mine
+            item.owner = new
+
     def flag(self, file_id: str, *, abusive: bool | None = None, copy_locked: bool | None = None) -> None:
         """Say that a file is malware, or that its readers may not download it."""
         item = self.item(file_id)

@@ -88,6 +88,41 @@ async def test_a_sweep_finds_what_no_log_told(rig: DriveRig) -> None:
     assert await rig.paths() == ["/Here", "/Here/found.txt"]
 
 
+async def test_a_sweep_finds_that_a_file_of_a_drive_of_others_is_gone(rig: DriveRig) -> None:
+    deals = rig.drive.create_drive("Deals", [given("user", ADMIN, "organizer")])
+    note = rig.drive.create_file("note.txt", "Text.", parent=deals)
+    rig.drive.share(note, given("user", ANN))
+    wanted(rig, auth=GoogleAuth(service_account=rig.made.auth.service_account, subjects=(ANN,)))
+    await rig.begin()
+    await rig.live(note)
+    del rig.drive.items[note]
+    await rig.sweep()
+    assert await rig.is_gone(note)
+
+
+async def test_a_sweep_finds_another_role_that_a_folder_hands_down(rig: DriveRig) -> None:
+    folder = rig.drive.create_folder("Here")
+    note = rig.drive.create_file("note.txt", "Text.", parent=folder)
+    rig.drive.share(folder, given("user", ANN))
+    await rig.begin()
+    rig.drive.share(folder, given("user", ANN, "writer"))
+    await rig.catch_up()
+    await rig.sweep()
+    roles = {one["emailAddress"]: one["role"] for one in (await rig.live(note)).structured_data["permissions"]}
+    assert roles == {ADMIN: "owner", ANN: "writer"}
+
+
+async def test_a_file_of_a_shared_drive_stands_where_its_members_see_it(rig: DriveRig) -> None:
+    deals = rig.drive.create_drive("Deals")
+    wanted(rig, auth=GoogleAuth(service_account=rig.made.auth.service_account, subjects=(ANN, ADMIN)))
+    await rig.begin()
+    note = rig.drive.create_file("note.txt", "Text.", parent=deals)
+    await rig.catch_up()
+    rig.drive.share(note, given("user", ANN))
+    await rig.catch_up()
+    assert await rig.path(note) == "/Deals/note.txt"
+
+
 async def test_only_the_folders_wanted_are_read_and_moves_across_their_border_follow(rig: DriveRig) -> None:
     inside = rig.drive.create_folder("Inside")
     secret = rig.drive.create_folder("Secret", parent=inside)

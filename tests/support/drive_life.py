@@ -1,0 +1,648 @@
+"""The random life of Drives and of the app that reads them: people at work, Google on good and bad days, workers that
+end in the middle."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+import msgspec
+from chain_rig import CHAIN_QUEUES
+from drive_rig import DOCUMENT, NearExtractor, given
+from drive_source_rig import DOMAIN, IMAGE, USER, DriveSourceRig
+from drive_truth import Truth, Wanted, truth_of
+from source_rig import TENANT, KilledError
+from working_rig import LANES
+
+from connections.connection import Connection, Schedule
+from connections.gdrive_connection import DriveConnection, GoogleAuth
+from ingestion.gdrive.folder_tree import my_drive_root_id, time_text
+from ingestion.webhooks import PushRequest
+from ingestion.work import ask_for_history, ask_for_sweep
+from local.gdrive.drive import DriveError
+from local.gdrive.items import Item
+from messaging.queues import SOURCE_WORK
+from messaging.times import to_text
+from shards.identity import shard_id
+from shards.model import Shard
+
+ANN, BOB, CAROL = USER, f"bob@{DOMAIN}", f"carol@{DOMAIN}"
+EVE = "eve@elsewhere.example"
+TEAM, CREW = f"team@{DOMAIN}", f"crew@{DOMAIN}"
+PEOPLE = (ANN, BOB, CAROL)
+NAMES = ("Plan", "Notes a/b", "Re\u0301sume\u0301", "Budget", "x.txt")
+MOST_ITEMS = 16
+PASSING = (
+    "unavailable",
+    "backend-error",
+    "bad-gateway-html",
+    "no-json",
+    "user-rate-limit",
+    "too-many-requests",
+    "token-unavailable",
+)
+LOST_TOKENS = ("lost-page-token", "gone-page-token", "unknown-page-token")
+NEVER = 24 * 365.0
+"""Hours between the sweeps of a life that has to do without."""
+
+T = TypeVar("T")
+
+Change = Callable[[Random], str | None]
+Event = Callable[[Random], Awaitable[str | None]]
+
+
+class LivingRig(DriveSourceRig):
+    """The rig of the source contract, with texts that are read in this process."""
+
+    def _watch(self) -> None:
+        super()._watch()
+        vars(self.services)["extractor"] = NearExtractor()
+
+
+class DriveLife:
+    """One connection over the Drives of three users; *dice* choose how it is set up.
+
+    Lives of an even number have no sweeps: the change logs alone tell what has happened.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        dice = Random(number)
+        self.rig = LivingRig(folder)
+        self.drive = self.rig.drive
+        self._sweeps = number % 2 == 1
+        self._pushes: list[PushRequest] = []
+        self._subjects = tuple(dice.sample(PEOPLE, dice.choice((1, 2, 2, 2, 3))))
+        with self.drive.lock:
+            for user in PEOPLE:
+                self.drive.add_user(user)
+            self.drive.set_group(TEAM, [ANN, CAROL])
+            manners = self.drive.manners
+            manners.page_cap = dice.choice((2, 3, 1000))
+            manners.empty_pages = dice.choice((0, 0, 1))
+            manners.repeated_entries = dice.choice((0, 0, 3))
+            manners.child_entries = dice.random() < 0.2
+            manners.drive_items_in_user_logs = dice.random() < 0.3
+            manners.lag = timedelta(seconds=dice.choice((0, 0, 0, 20, 90)))
+            manners.export_limit = dice.choice((12, 10_000))
+            for _ in range(6):
+                self._change(dice)
+            if dice.random() < 0.5:
+                self.drive.create_drive("Deals", [self._member(dice) for _ in range(2)])
+            self._choice = self._chosen(dice) if dice.random() < 0.3 else ((), ())
+            if not all(self._is_seen(folder) for folder in self._choice[0]):
+                self._choice = ((), ())
+        self._all_drives = dice.random() < 0.9
+
+    async def begin(self) -> None:
+        """Connect, which asks for the first load; nothing of that is done yet."""
+        hours = 24.0 if self._sweeps else NEVER
+        folders, left_out = self._choice
+        auth = self.rig.new_connection(TENANT)
+        assert isinstance(auth, DriveConnection)
+        await self.rig.connect(
+            auth=GoogleAuth(service_account=auth.auth.service_account, subjects=self._subjects),
+            folders=folders,
+            left_out=left_out,
+            shared_drives=self._all_drives,
+            page_size=3,
+            schedule=Schedule(poll_seconds=60, sweep_hours=hours),
+        )
+        await ask_for_history([await self.rig.connection()], self.rig.services.ingestion)
+
+    async def close(self) -> None:
+        """Stop the simulator and give back the files."""
+        await self.rig.close()
+
+    # A step
+
+    async def step(self, dice: Random) -> str:
+        """See :class:`random_life.Life`."""
+        events: list[tuple[int, Event]] = [
+            (50, self._people_do),
+            (12, self._time_passes),
+            (14, self._app_works),
+            (5, self._chain_works),
+            (3, self._chain_overtakes),
+            (6, self._push_comes),
+            (4, self._google_fails),
+            (2, self._google_recovers),
+            (2, self._worker_dies),
+            (2, self._two_work),
+            (1, self._user_is_suspended),
+            (1, self._tokens_are_lost),
+            (1, self._first_load_is_asked_for),
+            (1, self._sweep_is_asked_for),
+            (1, self._selection_changes),
+        ]
+        while True:
+            [chosen] = dice.choices([event for _, event in events], [weight for weight, _ in events])
+            if told := await chosen(dice):
+                return f"{to_text(self.rig.now)} {told}"
+
+    async def _people_do(self, dice: Random) -> str | None:
+        with self.drive.lock:
+            told = self._change(dice)
+        self.rig._moved = True
+        self._pushes += await self.rig.pushes()
+        return told
+
+    async def _time_passes(self, dice: Random) -> str:
+        seconds = dice.choice((0.001, 1, 5, 30, 61, 61, 61, 200, 700, 4000, 30_000, 90_000))
+        self.rig.wait(seconds)
+        await self._alive(self.rig.tick())
+        return f"{seconds} seconds pass"
+
+    async def _app_works(self, dice: Random) -> str:
+        most = dice.choice((1, 1, 2, 5, 100))
+        done = await self._alive(self.rig.work(most=most))
+        return f"{done} pieces of source work"
+
+    async def _chain_works(self, dice: Random) -> str:
+        queue = dice.choice(CHAIN_QUEUES)
+        done = await self._alive(self.rig.step(queue, max_messages=dice.choice((1, 3, 200))))
+        return f"{done} messages of {queue}"
+
+    async def _chain_overtakes(self, dice: Random) -> str:
+        held = []
+        for queue in LANES:
+            held += [(queue, message) for message in await self.rig.receive(queue, max_messages=20)]
+        dice.shuffle(held)
+        for queue, message in held:
+            await self.rig.call(queue, [message])
+            await self.rig.bus.complete([message])
+        return f"{len(held)} events, in another order"
+
+    async def _push_comes(self, dice: Random) -> str | None:
+        if not self._pushes:
+            return None
+        push = dice.choice(self._pushes)
+        kept = dice.random() < 0.3
+        if not kept:
+            self._pushes.remove(push)
+        answer = await self._alive(self.rig.take_push(push))
+        return f"a notification comes{' and will come again' if kept else ''}: {answer and answer.status}"
+
+    async def _google_fails(self, dice: Random) -> str:
+        kind = dice.choice(PASSING)
+        more: dict[str, Any] = {}
+        if kind == "too-many-requests":
+            more["headers"] = {"Retry-After": str(dice.choice((1, 30, 400)))}
+        times, skip = dice.choice((1, 3, 4, 9, 30)), dice.choice((0, 0, 1, 4))
+        self.rig.simulator.api.faults.add(kind, times=times, skip=skip, **more)
+        return f"Google answers {times} calls with {kind}, after {skip}"
+
+    async def _google_recovers(self, dice: Random) -> str:
+        self.rig.end_faults()
+        return "Google answers as ever"
+
+    async def _worker_dies(self, dice: Random) -> str:
+        writes = dice.randrange(8)
+        self.rig.die_before_write(writes)
+        if dice.random() < 0.3:
+            done = await self._alive(self.rig.step(dice.choice(CHAIN_QUEUES)))
+        else:
+            done = await self._alive(self.rig.work(most=dice.choice((1, 4, 100))))
+        if done is not None:
+            self.rig.process.writes_left = None
+            return f"a worker ends after {done} pieces of work"
+        return f"a worker dies before write {writes}"
+
+    async def _two_work(self, dice: Random) -> str:
+        other = self.rig.another_worker()
+        vars(other)["extractor"] = NearExtractor()
+        first = await self.rig.work(most=dice.choice((1, 3)))
+        second = await self.rig.work(other, most=3)
+        for source in other.sources.values():
+            source.close()
+        await other.close()
+        return f"two workers do {first} and {second} pieces of work"
+
+    async def _user_is_suspended(self, dice: Random) -> str:
+        user = dice.choice(self._subjects)
+        with self.drive.lock:
+            others = [one for one in self._subjects if one not in self.drive.suspended and one != user]
+            if user in self.drive.suspended:
+                self.drive.restore(user)
+                return f"{user} is back"
+            if others:
+                self.drive.suspend(user)
+                return f"{user} is suspended"
+        return "nobody is suspended"
+
+    async def _tokens_are_lost(self, dice: Random) -> str:
+        if dice.random() < 0.5:
+            with self.drive.lock:
+                self.drive.lose_change_tokens()
+            return "all change tokens are lost"
+        kind = dice.choice(LOST_TOKENS)
+        self.rig.simulator.api.faults.add(kind)
+        self.rig.simulator.api.listing.lose_tokens()
+        return f"a token is lost: {kind}, and those of listings"
+
+    async def _first_load_is_asked_for(self, dice: Random) -> str:
+        anew = dice.random() < 0.5
+        await ask_for_history([await self.rig.connection()], self.rig.services.ingestion, anew=anew)
+        return f"the first load is asked for{' anew' if anew else ''}"
+
+    async def _sweep_is_asked_for(self, dice: Random) -> str | None:
+        if not self._sweeps:
+            return None
+        await ask_for_sweep([await self.rig.connection()], self.rig.services.ingestion)
+        return "a sweep is asked for"
+
+    async def _selection_changes(self, dice: Random) -> str:
+        connection = await self.rig.connection()
+        self._choice = ((), ()) if dice.random() < 0.4 else self._chosen(dice)
+        folders, left_out = self._choice
+        if dice.random() < 0.3:
+            self._subjects = tuple(dice.sample(PEOPLE, dice.choice((1, 2, 3))))
+            self._restore_all()
+        assert isinstance(connection, DriveConnection)
+        auth = GoogleAuth(service_account=connection.auth.service_account, subjects=self._subjects)
+        changed = msgspec.structs.replace(connection, folders=folders, left_out=left_out, auth=auth)
+        await self.rig.services.connections.save(changed)
+        return f"wanted are {[self._name(one) for one in folders]} without {[self._name(one) for one in left_out]}"
+
+    async def _alive(self, work: Awaitable[T]) -> T | None:
+        """What came of *work*; None when the worker died in it, and another has taken its place."""
+        try:
+            return await work
+        except KilledError:
+            await self.rig.start_again()
+            return None
+
+    # What people do; each under the Drive's lock
+
+    def _change(self, dice: Random) -> str | None:
+        changes: list[tuple[int, Change]] = [
+            (5, self._create_file),
+            (3, self._create_folder),
+            (1, self._create_shortcut),
+            (3, self._upload),
+            (3, self._rename),
+            (6, self._move),
+            (3, self._trash),
+            (4, self._untrash),
+            (1, self._delete),
+            (6, self._share),
+            (5, self._unshare),
+            (2, self._transfer),
+            (1, self._flag),
+            (1, self._describe),
+            (1, self._group_changes),
+            (2, self._drive_changes),
+        ]
+        while True:
+            [chosen] = dice.choices([change for _, change in changes], [weight for weight, _ in changes])
+            try:
+                told = chosen(dice)
+            except DriveError:
+                continue  # Drive allows no such thing, a folder in itself
+            if told:
+                return told
+
+    def _items(self, *, folders: bool = False) -> list[Item]:
+        found = [item for item in self.drive.items.values() if not item.is_root]
+        return [item for item in found if item.is_folder] if folders else found
+
+    def _one(self, dice: Random, *, folders: bool = False) -> Item:
+        found = self._items(folders=folders)
+        if not found:
+            raise DriveError("there is nothing yet")
+        return dice.choice(found)
+
+    def _place(self, dice: Random) -> str:
+        """A folder, a shared drive, or the top of a user's own."""
+        tops = [*self.drive.shared_drives, *(my_drive_root_id(user) for user in PEOPLE)]
+        folders = [item.file_id for item in self._items(folders=True)]
+        return dice.choice(folders) if folders and dice.random() < 0.6 else dice.choice(tops)
+
+    def _name(self, file_id: str) -> str:
+        item = self.drive.items.get(file_id)
+        return f"{self.drive.path_of(item)} ({file_id[-4:]})" if item is not None else file_id
+
+    def _is_full(self) -> bool:
+        return len(self._items()) >= MOST_ITEMS
+
+    def _create_file(self, dice: Random) -> str | None:
+        if self._is_full():
+            return None
+        place, kind = self._place(dice), dice.choice((IMAGE, IMAGE, "text/plain", DOCUMENT))
+        owner = None if self.drive.items[place].drive_id else dice.choice((self.drive.items[place].owner, *PEOPLE))
+        made = self.drive.create_file(dice.choice(NAMES), self._words(dice), parent=place, owner=owner, mime_type=kind)
+        return f"{owner} makes {self._name(made)}, {kind}"
+
+    def _words(self, dice: Random) -> str:
+        return " ".join(dice.choice(("alpha", "beta", "gamma")) for _ in range(dice.choice((1, 2, 5))))
+
+    def _create_folder(self, dice: Random) -> str | None:
+        if self._is_full():
+            return None
+        place = self._place(dice)
+        owner = None if self.drive.items[place].drive_id else dice.choice((self.drive.items[place].owner, *PEOPLE))
+        return f"{owner} makes the folder {self._name(self.drive.create_folder('F', parent=place, owner=owner))}"
+
+    def _create_shortcut(self, dice: Random) -> str | None:
+        if self._is_full():
+            return None
+        target, place = self._one(dice), self._place(dice)
+        if target.is_shortcut:
+            return None
+        made = self.drive.create_shortcut(target.file_id, parent=place)
+        return f"a shortcut {self._name(made)} to {self._name(target.file_id)}"
+
+    def _upload(self, dice: Random) -> str:
+        item = self._one(dice)
+        # No two edits of one moment are read one by one.
+        self.rig.wait(0.001)
+        self.drive.upload(item.file_id, self._words(dice))
+        return f"other content in {self._name(item.file_id)}"
+
+    def _rename(self, dice: Random) -> str:
+        item = self._one(dice)
+        before = self._name(item.file_id)
+        self.drive.rename(item.file_id, dice.choice(NAMES))
+        return f"{before} is called {item.name}"
+
+    def _describe(self, dice: Random) -> str:
+        item = self._one(dice)
+        self.drive.describe(item.file_id, self._words(dice))
+        return f"{self._name(item.file_id)} is described"
+
+    def _move(self, dice: Random) -> str:
+        item = self._one(dice, folders=dice.random() < 0.6)
+        before = self._name(item.file_id)
+        self.drive.move(item.file_id, self._place(dice))
+        return f"{before} moves to {self._name(item.file_id)} of {item.owner or item.drive_id}"
+
+    def _trash(self, dice: Random) -> str:
+        item = self._one(dice, folders=dice.random() < 0.4)
+        self.drive.trash(item.file_id)
+        return f"{self._name(item.file_id)} goes into the bin"
+
+    def _untrash(self, dice: Random) -> str | None:
+        binned = [item for item in self._items() if item.trashed]
+        if not binned:
+            return None
+        item = dice.choice(binned)
+        self.drive.untrash(item.file_id)
+        return f"{self._name(item.file_id)} comes out of the bin"
+
+    def _delete(self, dice: Random) -> str:
+        item = self._one(dice)
+        told = self._name(item.file_id)
+        self.drive.delete(item.file_id)
+        return f"{told} is deleted for good"
+
+    def _permission(self, dice: Random) -> dict[str, Any]:
+        role = dice.choice(("reader", "commenter", "writer"))
+        # Nobody tells of a link's end who never was to find the file: that takes a sweep.
+        kinds = ("user", "user", "user", "user", "group", "domain", *(("anyone",) if self._sweeps else ()))
+        kind = dice.choice(kinds)
+        more: dict[str, Any] = {}
+        who = {"user": dice.choice((*PEOPLE, EVE)), "group": dice.choice((TEAM, CREW)), "domain": DOMAIN}.get(kind, "")
+        if kind in ("domain", "anyone"):
+            more["allowFileDiscovery"] = dice.random() < 0.5
+        elif dice.random() < 0.15:
+            more["expirationTime"] = time_text(
+                self.drive.clock() + timedelta(seconds=dice.choice((30, 300, 5000, 40_000)))
+            )
+        return given(kind, who, role, **more)
+
+    def _share(self, dice: Random) -> str | None:
+        item, permission = self._one(dice, folders=dice.random() < 0.5), self._permission(dice)
+        if item.owner is not None and permission.get("emailAddress") == item.owner:
+            return None
+        self.drive.share(item.file_id, permission)
+        return f"{self._name(item.file_id)} is shared: {permission}"
+
+    def _unshare(self, dice: Random) -> str | None:
+        shared = [item for item in self._items() if any(own["role"] != "owner" for own in item.own.values())]
+        if not shared:
+            return None
+        item = dice.choice(shared)
+        taken = dice.choice([own for own in item.own.values() if own["role"] != "owner"])
+        self.drive.unshare(item.file_id, taken["id"])
+        return f"{self._name(item.file_id)} is not shared with {taken.get('emailAddress') or taken['id']} any more"
+
+    def _transfer(self, dice: Random) -> str | None:
+        owned = [item for item in self._items() if item.owner is not None]
+        if not owned:
+            return None
+        item, user = dice.choice(owned), dice.choice(PEOPLE)
+        if item.owner == user:
+            return None
+        self.drive.transfer(item.file_id, user)
+        return f"{self._name(item.file_id)} is given to {user}"
+
+    def _flag(self, dice: Random) -> str:
+        item = self._one(dice)
+        abusive, locked = dice.random() < 0.3, dice.random() < 0.4
+        self.drive.flag(item.file_id, abusive=abusive, copy_locked=locked)
+        return f"{self._name(item.file_id)} is flagged: abusive {abusive}, locked {locked}"
+
+    def _group_changes(self, dice: Random) -> str:
+        group, members = dice.choice((TEAM, CREW)), dice.sample(PEOPLE, dice.randrange(3))
+        self.drive.set_group(group, members)
+        return f"in {group} are {members}"
+
+    def _member(self, dice: Random) -> dict[str, Any]:
+        kind, who = dice.choice((("user", ANN), ("user", BOB), ("user", CAROL), ("group", TEAM)))
+        return given(kind, who, dice.choice(("reader", "writer", "fileOrganizer", "organizer")))
+
+    def _drive_changes(self, dice: Random) -> str | None:
+        if not self.drive.shared_drives or (len(self.drive.shared_drives) < 2 and dice.random() < 0.2):
+            members = [self._member(dice)]
+            made = self.drive.create_drive(dice.choice(("Deals", "Legal")), members)
+            return f"the shared drive {made} is made, with {members}"
+        drive_id = dice.choice(sorted(self.drive.shared_drives))
+        ways = (
+            self._drive_is_renamed,
+            self._member_comes,
+            self._member_comes,
+            self._member_goes,
+            self._drive_is_hidden,
+        )
+        return dice.choice((*ways, self._drive_goes))(dice, drive_id)
+
+    def _drive_is_renamed(self, dice: Random, drive_id: str) -> str:
+        name = dice.choice(("Deals", "Legal", "Old/New"))
+        self.drive.rename_drive(drive_id, name)
+        return f"the shared drive {drive_id} is called {name}"
+
+    def _member_comes(self, dice: Random, drive_id: str) -> str:
+        member = self._member(dice)
+        self.drive.add_member(drive_id, member)
+        return f"a member of {drive_id}: {member}"
+
+    def _member_goes(self, dice: Random, drive_id: str) -> str | None:
+        members = list(self.drive.shared_drives[drive_id].members.values())
+        if not members:
+            return None
+        one = dice.choice(members)
+        self.drive.remove_member(drive_id, one["id"])
+        return f"{one['emailAddress']} is no member of {drive_id} any more"
+
+    def _drive_is_hidden(self, dice: Random, drive_id: str) -> str:
+        user = dice.choice(PEOPLE)
+        self.drive.hide_drive(drive_id, user, hidden=dice.random() < 0.5)
+        return f"{user} hides {drive_id}, or shows it"
+
+    def _drive_goes(self, dice: Random, drive_id: str) -> str | None:
+        if dice.random() < 0.7:
+            return None
+        self.drive.delete_drive(drive_id)
+        return f"the shared drive {drive_id} is deleted"
+
+    def _chosen(self, dice: Random) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        folders = [item.file_id for item in self._items(folders=True)] + list(self.drive.shared_drives)
+        if not folders:
+            return (), ()
+        named = tuple(dice.sample(folders, min(len(folders), dice.choice((0, 1, 2)))))
+        left_out = tuple(dice.sample(folders, min(len(folders), dice.choice((0, 0, 1)))))
+        return named, left_out
+
+    def _is_seen(self, file_id: str) -> bool:
+        item = self.drive.items[file_id]
+        return any(self.drive.role(user, item) is not None for user in self._subjects)
+
+    # In the end
+
+    def _restore_all(self) -> None:
+        with self.drive.lock:
+            for user in list(self.drive.suspended):
+                self.drive.restore(user)
+
+    async def settle(self) -> None:
+        """See :class:`random_life.Life`."""
+        rig = self.rig
+        rig.end_faults()
+        self._restore_all()
+        rig.process.writes_left = None
+        for seconds in (3, 61, 61, 120, 400, 61, 700, 1300, 3700, 3700, 7 * 3600, 7 * 3600, 61, 400, 1000):
+            await self._go_on(seconds)
+        if self._sweeps:
+            for seconds in (25 * 3600, 61, 700, 25 * 3600, 700):
+                await self._go_on(seconds)
+        for _ in range(40):
+            depths = await rig.bus.depths()
+            if not any(depths[queue].scheduled for queue in (SOURCE_WORK, *LANES)):
+                break
+            await self._go_on(6 * 3600)
+        await rig.drain()
+
+    async def _go_on(self, seconds: float) -> None:
+        self.rig.wait(seconds)
+        await self.rig.tick()
+        await self.rig.settle(within=timedelta(seconds=10))
+
+    async def differences(self) -> list[str]:
+        """See :class:`random_life.Life`."""
+        connection = await self.rig.connection()
+        folders, left_out = self._choice
+        wanted = Wanted(self._subjects, folders, left_out, self._all_drives)
+        live = {shard.external_relationships[0].external_id: shard for shard in await self.rig.live()}
+        found = await self._of_the_app(connection)
+        with self.drive.lock:
+            items = {
+                item.file_id: (item, truth_of(self.drive, item, wanted))
+                for item in self.drive.items.values()
+                if not item.is_root or item.drive_id is not None
+            }
+        for file_id in live.keys() - items.keys():
+            found.append(f"{file_id} is gone, and stored: {live[file_id].structured_data.get('path')}")
+        for file_id, (item, truth) in items.items():
+            shard = live.get(file_id)
+            if shard is None and truth.live:
+                found.append(f"{self._name(file_id)} of {item.owner or item.drive_id} is not stored")
+            elif shard is not None and truth.live is False:
+                found.append(f"{self._name(file_id)} is stored, for {shard.acl.principals}, and not to be")
+            elif shard is not None:
+                wrong = [*self._of_shard(connection, item, truth, shard), *await self._of_text(item, truth, shard)]
+                found += [f"{self._name(file_id)}: {one}" for one in wrong]
+        return found
+
+    async def _of_the_app(self, connection: Connection) -> list[str]:
+        found = [f"parked: {one.reason} {one.detail}" for one in await self.rig.parked()]
+        depths = await self.rig.bus.depths()
+        for queue, depth in depths.items():
+            left = depth.active + depth.locked + depth.scheduled + depth.dead_lettered
+            if left:
+                found.append(f"{left} messages left in {queue}")
+        memory = await self.rig.memory()
+        if connection.status != "active" or memory.last_sync_status != "success":
+            found.append(f"the connection is {connection.status}: {memory.last_sync_status} {memory.error_message}")
+        for state in await self.rig.states():
+            told = state.structured_data
+            left = "Shared drive not found" in str(told.get("errorMessage"))
+            if told.get("lastSyncStatus") in ("failed", "partial") and not left:
+                found.append(f"{told.get('name')}: {told.get('lastSyncStatus')} {told.get('errorMessage')}")
+        return found
+
+    def _of_shard(self, connection: Connection, item: Item, truth: Truth, shard: Shard) -> list[str]:
+        data = shard.structured_data
+        parent = "parentExternalId" if item.is_folder else "parentFolderExternalId"
+        of_root = item.is_root and item.drive_id is not None
+        expected: dict[str, Any] = {
+            "name": self.drive.shared_drives[item.file_id].name if of_root else item.name,
+            "owner": item.owner,
+            "driveId": item.drive_id,
+            "description": item.description,
+            "externalId": item.file_id,
+            "createdDate": time_text(item.created),
+        }
+        if not item.is_folder:
+            content = item.content
+            expected |= {
+                "mimeType": item.mime_type,
+                "lastModified": time_text(item.modified),
+                "size": content.size if content is not None else None,
+                "checksum": content.sums["md5Checksum"] if content is not None and not item.is_native else None,
+            }
+            field = "shortcutTargetFolderExternalId" if item.target_mime_type.endswith("folder") else None
+            expected[field or "shortcutTargetExternalId"] = item.target
+        found = [
+            f"{name} is {data.get(name)!r}, not {value!r}"
+            for name, value in expected.items()
+            if data.get(name) != value
+        ]
+        place = (str(data.get("path")), data.get(parent))
+        if place not in truth.places:
+            found.append(f"stands at {place}, not at {sorted(truth.places, key=str)}")
+        if shard.acl.principals not in truth.readers:
+            found.append(f"is read by {shard.acl.principals}, not by {sorted(truth.readers)}")
+        relationship = shard.external_relationships[0]
+        if relationship.source_version != str(item.version):
+            found.append(f"is of version {relationship.source_version}, not {item.version}")
+        if shard.acl.principals and self._sweeps:
+            # A role that is another on a folder is told below it by sweeps.
+            told = {(one["id"], one["role"]) for one in data.get("permissions", [])}
+            held = {(one["id"], one["role"]) for one in self.drive.permissions_of(item)}
+            if told != held:
+                found.append(f"has the permissions {sorted(told)}, not {sorted(held)}")
+        targets = {
+            ("child_of" if item.is_folder else "belongs_to"): data.get(parent),
+            "references": item.target,
+        }
+        links = {link.relationship_type: link.target_shard_id for link in shard.internal_relationships}
+        linked = {
+            kind: shard_id(TENANT, "gdrive", connection.instance, "file", target)
+            for kind, target in targets.items()
+            if target
+        }
+        if links != linked:
+            found.append(f"has the links {links}, not {linked}")
+        return found
+
+    async def _of_text(self, item: Item, truth: Truth, shard: Shard) -> list[str]:
+        if item.is_folder:
+            return []
+        chunks = await self.rig.store.chunks(TENANT, shard.id)
+        found = []
+        if any(chunk.acl_scope != shard.acl.scope for chunk in chunks):
+            found.append("has chunks that others may read")
+        text = "\n".join(chunk.text for chunk in chunks)
+        if truth.text is not None and truth.text not in text:
+            found.append(f"has the text {text!r}, not {truth.text!r} ({shard.structured_data.get('contentStatus')})")
+        return found

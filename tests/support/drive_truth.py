@@ -1,0 +1,146 @@
+"""What a connection has to have stored of simulated Drives, by Drive's own rules and without the product's code."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from unicodedata import normalize
+
+from local.gdrive.drive import Drive
+from local.gdrive.items import Item
+
+_WRITERS = ("writer", "fileOrganizer", "organizer", "owner")
+
+CLOSED: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What may be stored of a file: what Drive leaves open has several values.
+
+    *live* None: it may be stored or not. *places* are paths with the parent folder's id, by who may have read it.
+    """
+
+    live: bool | None
+    places: frozenset[tuple[str, str | None]] = frozenset()
+    readers: frozenset[tuple[str, ...]] = frozenset()
+    text: str | None = None
+    """What a file's text is; None where that is open, or it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a connection reads, and as whom."""
+
+    subjects: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    shared_drives: bool = True
+
+    def asks_for(self, ids: set[str], drive_id: str | None) -> bool:
+        """Whether what stands below folders of these *ids* is read."""
+        if drive_id is not None and not self.shared_drives:
+            return False
+        return (not self.folders or not ids.isdisjoint(self.folders)) and ids.isdisjoint(self.left_out)
+
+
+def truth_of(drive: Drive, item: Item, wanted: Wanted) -> Truth:
+    """What is to be stored of *item*."""
+    seeing = [user for user in wanted.subjects if drive.role(user, item, by_link=False) is not None]
+    linked = [user for user in wanted.subjects if drive.role(user, item) is not None]
+    if drive.in_trash(item) or not linked:
+        return Truth(live=False)
+    views = {user: _view(drive, item, user) for user in (seeing or linked)}
+    whole = [view for view in views.values() if view.whole]
+    ids = {item.file_id, *(above.file_id for above in _above(drive, item)), item.drive_id or ""}
+    live: bool | None = wanted.asks_for(ids, item.drive_id)
+    if not whole and (wanted.folders or wanted.left_out):
+        live = None
+    if not seeing and live:
+        # A link opens it for whoever knows its id; whether it is found depends on what was known before.
+        live = None
+    return Truth(
+        live,
+        places=_places(drive, item, wanted, views),
+        readers=_readers(drive, item, wanted),
+        text=_text(drive, item, seeing),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    path: str
+    parent: str | None
+    whole: bool
+
+
+def _above(drive: Drive, item: Item) -> Iterator[Item]:
+    while item.parent is not None:
+        item = drive.items[item.parent]
+        yield item
+
+
+def _view(drive: Drive, item: Item, user: str) -> _View:
+    """Where *user* sees *item*: Drive names no folder that they may not open."""
+    names, whole = [item.name], False
+    if item.is_root:
+        return _View("/" + _shown(drive.shared_drives[item.file_id].name), None, whole=True)
+    for above in _above(drive, item):
+        if drive.role(user, above) is None:
+            break
+        if above.is_root:
+            whole = above.drive_id is not None or above.owner == user
+            if above.drive_id is not None:
+                names.append(drive.shared_drives[above.drive_id].name)
+            break
+        names.append(above.name)
+    parent = item.parent if item.parent and drive.role(user, drive.items[item.parent]) is not None else None
+    return _View("/" + "/".join(_shown(name) for name in reversed(names)), parent, whole)
+
+
+def _shown(name: str) -> str:
+    return normalize("NFC", name).replace("/", "\N{DIVISION SLASH}")
+
+
+def _places(drive: Drive, item: Item, wanted: Wanted, views: dict[str, _View]) -> frozenset[tuple[str, str | None]]:
+    """As its owner sees it, or a member of its shared drive; else as any who may have read it.
+
+    Where folders are chosen, the view of somebody who sees all of them counts besides.
+    """
+    chosen = [view for user, view in views.items() if user == item.owner]
+    if item.drive_id is not None:
+        chosen = [view for user, view in views.items() if drive.drive_role(user, item.drive_id) is not None]
+    if chosen and (wanted.folders or wanted.left_out) and not any(view.whole for view in chosen):
+        chosen += views.values()
+    return frozenset((view.path, view.parent) for view in chosen or views.values())
+
+
+def _readers(drive: Drive, item: Item, wanted: Wanted) -> frozenset[tuple[str, ...]]:
+    """Who finds it by search; nobody, where none of the users may say who."""
+    told = tuple(sorted(_principals(drive.permissions_of(item), drive.clock())))
+    if any(drive.role(user, item, by_link=False) in _WRITERS for user in wanted.subjects):
+        return frozenset({told})
+    if any(drive.role(user, item) in _WRITERS for user in wanted.subjects):
+        return frozenset({told, CLOSED})
+    return frozenset({CLOSED})
+
+
+def _principals(permissions: Sequence[dict[str, Any]], now: datetime) -> set[str]:
+    found = set()
+    for given in permissions:
+        ends = given.get("expirationTime")
+        if given.get("deleted") or (ends is not None and datetime.fromisoformat(ends) <= now):
+            continue
+        if given["type"] in ("user", "group"):
+            found.add(f"{given['type']}:{given['emailAddress']}")
+        elif given.get("allowFileDiscovery"):
+            found.add("anyone" if given["type"] == "anyone" else f"domain:{given['domain']}")
+    return found
+
+
+def _text(drive: Drive, item: Item, seeing: Sequence[str]) -> str | None:
+    if item.content is None or item.abusive or not (item.mime_type.startswith("text/") or item.is_native):
+        return None
+    if item.copy_locked and not any(drive.role(user, item) in _WRITERS for user in seeing):
+        return None
+    return item.content.read().decode()
