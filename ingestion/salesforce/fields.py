@@ -21,13 +21,15 @@ ALWAYS: Final = ("IsDeleted", "MasterRecordId", "CreatedDate")
 class FieldList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The fields to ask for, the keys first, and when the describe was read.
 
-    *absent* are configured fields that the describe does not show, and fields that a query refused although it does.
+    *configured* are those that the connection named then, none: it wanted all; None: nobody noted it. *absent* are
+    configured fields that the describe does not show, and fields that a query refused although it does.
     *kinds* are the fields' types in the describe's words; *calculated* are formulas and roll-ups, whose values change
     without a stamp.
     """
 
     names: tuple[str, ...]
     described_at: str
+    configured: tuple[str, ...] | None = None
     absent: tuple[str, ...] = ()
     kinds: dict[str, str] = {}
     calculated: tuple[str, ...] = ()
@@ -74,6 +76,7 @@ def choose(
     return FieldList(
         names=tuple(names),
         described_at=described_at,
+        configured=tuple(configured),
         absent=(*absent, *(field for field in refused if field not in absent)),
         kinds={field: str(described[field].get("type")) for field in names},
         calculated=tuple(field for field in names if described[field].get("calculated")),

@@ -228,6 +228,8 @@ class ObjectReader:
         return fields
 
     def _reconfigured(self, fields: FieldList) -> bool:
+        if fields.configured is not None:
+            return set(fields.configured) != set(self._polled.fields)
         return any(field not in fields.names and field not in fields.absent for field in self._polled.fields)
 
     async def _describe(self, refused: Sequence[str]) -> FieldList:

@@ -9,6 +9,7 @@ import pytest
 from polled_org import CONNECTION, TENANT
 from pushed_org import PushedOrg
 
+from connections.salesforce_connection import PolledObject
 from ingestion.errors import BudgetExhaustedError
 from ingestion.salesforce import refresh as refreshing
 from ingestion.salesforce.refresh import refresh
@@ -60,6 +61,22 @@ async def test_a_formula_that_drifts_is_found_by_the_refresh_alone(org: PushedOr
     org.org.drift("Account", made[3], {"Weather__c": None})
     assert (await refreshed(org)).events == 1
     assert "Weather__c" not in await custom(org, made[3])
+
+
+async def test_fields_that_the_connection_leaves_out_are_dropped_and_come_back_when_it_names_none(
+    org: PushedOrg,
+) -> None:
+    """Within the day for which a describe is believed; what reads records by id or a history goes by the new list too,
+    so one that no poll had noted would be missing from what they read for good."""
+    made = await filled(org)
+    await org.connect(objects=(PolledObject(name="Account", fields=("Name",)),))
+    await org.poll()
+    await refreshed(org)
+    assert await custom(org, made[3]) == {}
+    await org.connect("Account")
+    await org.poll()
+    await refreshed(org)
+    assert str((await custom(org, made[3]))["Health__c"]) == "3"
 
 
 async def test_a_refresh_is_due_by_its_hours_goes_on_where_it_was_and_ends(
