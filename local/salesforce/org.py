@@ -185,11 +185,7 @@ class Org:
         table = self._table(object_name)
         with self.lock:
             self._made += 1
-            record: Record = {
-                name: False if field.type == "boolean" else None
-                for name, field in table.fields.items()
-                if not field.compound
-            }
+            record = table.empty_record()
             record["Id"] = ids.made_id(table.key_prefix, object_name, f"new {self._made}")
             time = self._stamp_text(stamp)
             record.update(CreatedDate=time, LastModifiedDate=time, SystemModstamp=time)
@@ -208,7 +204,8 @@ class Org:
         with self.lock:
             if record["Id"] in table.records:
                 raise OrgError(f"there is a {object_name} {record['Id']} already")
-            table.put(record)
+            # The object may have got and lost fields while the transaction was open.
+            table.put({name: record.get(name, default) for name, default in table.empty_record().items()})
             self._tell("CREATE", object_name, str(record["Id"]))
 
     def update(

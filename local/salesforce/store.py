@@ -36,6 +36,14 @@ class Table:
         lower = name.lower()
         return next((field for known, field in self.fields.items() if known.lower() == lower), None)
 
+    def empty_record(self) -> Record:
+        """A record with every field at its default."""
+        return {
+            name: False if field.type == "boolean" else None
+            for name, field in self.fields.items()
+            if not field.compound
+        }
+
     def add_field(self, field: Field) -> None:
         """Add *field*; every record has it at its default."""
         self.fields[field.name] = field

@@ -8,7 +8,7 @@ import pytest
 from local.salesforce.contacts import contacts_company, numbered_id
 from local.salesforce.hostile import HostileCursor, hostile_company, hostile_epochs
 from local.salesforce.org import Org, OrgError
-from local.salesforce.schema import Record
+from local.salesforce.schema import Field, Record
 from local.salesforce.server import SalesforceSimulator
 from local.salesforce.soql import parse
 from messaging.codec import encode
@@ -155,6 +155,15 @@ def test_an_encoded_record_follows_its_changes(org: Org, accounts: list[str]) ->
     assert b'"Name":"A"' in name()
     org.update("Account", accounts[0], {"Name": "A2"})
     assert b'"Name":"A2"' in name()
+
+
+def test_a_record_made_before_a_field_and_committed_behind_it_has_it(org: Org) -> None:
+    transaction = org.begin()
+    made = transaction.create("Account", {"Name": "Late"})
+    org.add_field("Account", Field("New__c", "boolean"))
+    transaction.commit()
+    [record] = rows(org, f"SELECT Id, New__c FROM Account WHERE Id = '{made}'")
+    assert record["New__c"] is False
 
 
 def test_made_up_contacts_are_the_same_every_time_and_of_the_stated_size() -> None:
