@@ -766,6 +766,9 @@ class SalesforceLife:
                         found.append(f"{name} {record_id}: its user {owner} is not stored")
         return found
 
+    def _is_gone(self, name: str, record_id: str) -> bool:
+        return record_id not in self.org.tables[name].records
+
     def _merged(self, name: str, record_id: str) -> str:
         """The record that it is by now: links to one that was merged lead on."""
         record = self.org.tables[name].records.get(record_id)
@@ -824,10 +827,13 @@ class SalesforceLife:
     ) -> list[str]:
         page = await self.rig.store.incoming(TENANT, shard.id, limit=1000)
         types = {f"c_{name.lower()}" for name in polled if not name.endswith("__c")}
+        # Into what a record was merged that is gone for good is told by nobody who has not seen it in the bin.
+        gone = {self._shard_id(of, one) for of in OBJECTS for one in self._made[of] if self._is_gone(of, one)}
         held = {
             (one.link.relationship_type, one.source_shard_id)
             for one in page.items
             if one.link.method == "structured-field" and one.source_shard_type_id in types
+            if one.link.target_shard_id == shard.id or one.link.target_shard_id not in gone
         }
         missing = wanted - {(one.link.relationship_type, one.source_shard_id) for one in page.items}
         return [f"not linked from {one}" for one in missing] + [f"linked from {one}" for one in held - wanted]
