@@ -67,7 +67,7 @@ class Echoing:
         """
         log = self.instance.worker.log
         batches: list[list[dict[str, Any]]] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             while sum(map(len, batches)) < count:
                 await asyncio.sleep(0.01)
                 said = [json.loads(line.message) for line in log if line.category == "echo"]
@@ -92,7 +92,7 @@ class Echoing:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while not holds():  # noqa: ASYNC110 - the peer tells nobody when something changes
             await asyncio.sleep(0.01)
 

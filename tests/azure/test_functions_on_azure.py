@@ -48,7 +48,7 @@ async def written_by_others(home: AzureHome, like: Shard, name: str) -> Shard:
 
 async def embedded(home: AzureHome, shard: Shard) -> list[Chunk]:
     """The chunks of a shard, once they are there with their vectors."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while True:
             chunks = await home.services.store.chunks(shard.tenant_id, shard.id)
             if chunks and all(chunk.vector is not None for chunk in chunks):
@@ -121,7 +121,7 @@ async def test_changes_that_the_store_could_not_take_are_tried_again_and_not_pas
     [feed] = home.host.feeds
     shard = await written_by_others(home, like, "held-up")
     home.cosmos.fail(chunks)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while not feed.failed:  # noqa: ASYNC110 - the pump tells nobody
             await asyncio.sleep(0.02)
     home.cosmos.heal()

@@ -321,14 +321,14 @@ def started(words: list[str | Path], log: Path) -> Iterator["subprocess.Popen[by
     finally:
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 100
     while not condition():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < until, log.read_text()
@@ -352,7 +352,7 @@ def test_no_second_run_touches_a_folder_in_use(tmp_path: Path) -> None:
         assert content(data) == before
         assert shardline("status", "--data", data, "--json").json["connections"] == []
         first.send_signal(signal.SIGTERM)
-        assert first.wait(30) == 0
+        assert first.wait(100) == 0
     again = shardline("demo", "--company", company, "--data", data, "--json")
     assert again.code == 0, again.error
 

@@ -175,7 +175,7 @@ async def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
             ]
         finally:
             host.send_signal(signal.SIGTERM)
-            host.wait(30)
+            host.wait(60)
         planted += list(simulator.api.login._sessions)
         assert len(planted) > len(wanted) + 1, "a session was had"
         failed = {one.connection_id: one.error_message or "" for one in await services.connections.of_tenant(tenant)}

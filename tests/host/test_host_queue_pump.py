@@ -421,6 +421,6 @@ async def test_a_thread_that_cannot_be_ended_makes_the_worker_give_way(bus: Sqli
     worker = Worker(index_app(app, settings), bus, NoChanges(), tmp_path)
     async with asyncio.timeout(60):
         await worker.run(asyncio.Event())
-    assert worker.threads_running == 1
+    assert worker.threads_running > 0
     over.set()
     assert await remaining(bus) == (1, 0)

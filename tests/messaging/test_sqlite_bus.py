@@ -64,14 +64,14 @@ async def test_a_cancelled_receive_leaves_its_messages_free_and_uncounted(
 
     def held_up(milliseconds: int) -> datetime:
         reached.set()
-        gate.wait(20)
+        gate.wait(100)
         return from_milliseconds(milliseconds)
 
     bus = SqliteMessageBus(tmp_path / "bus")
     await bus.send(SHARD_EMISSION, messages(range(3)))
     monkeypatch.setattr(sqlite_bus, "from_milliseconds", held_up)
     receiving = asyncio.create_task(bus.receive(SHARD_EMISSION, max_messages=10))
-    assert await asyncio.to_thread(reached.wait, 20)
+    assert await asyncio.to_thread(reached.wait, 100)
     receiving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await receiving

@@ -18,7 +18,7 @@ from messaging.queues import SOURCE_WORK
 SYSTEMS = ("slack", "salesforce", "gdrive")
 REMEDY = {"slack": "install the app", "salesforce": "Run As user", "gdrive": "restore the user"}
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 """Seconds after which a test gives up."""
 
 
@@ -110,7 +110,7 @@ async def test_a_source_that_answers_with_pages_for_people_is_asked_again_and_ho
 async def test_a_source_that_does_not_answer_holds_up_nobody(sources: SideBySide) -> None:
     """It takes half of the process and no more, however much of it waits."""
     await sources.catch_up()
-    fault = sources.slack.simulator.api.faults.add("slow", times=None, delay=60.0)
+    fault = sources.slack.simulator.api.faults.add("slow", times=None, delay=600.0)
     slack = sources.slack
     channels = [slack.workspace.create_channel(f"deal-{number}", user=slack.user).id for number in range(PLACES)]
     await sources.bus.send(SOURCE_WORK, [read_channel(channel).to_message(SOURCE_WORK) for channel in channels])

@@ -251,7 +251,7 @@ class HostedRig(Rig):
         state = self.settings.store_file.parent / "host"
         worker = asyncio.create_task(run_worker(index, self.bus, self.store, state, stop, only_queues=True))
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(100):
                 while any(depth.active or depth.locked for depth in (await self.bus.depths()).values()):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)  # the bus is a file, which tells nobody that it is empty
         finally:

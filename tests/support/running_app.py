@@ -18,7 +18,7 @@ from shardline_command import Answer, command_environment, command_line, shardli
 from messaging import codec
 
 START_SECONDS = 90.0
-STOP_SECONDS = 40.0
+STOP_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class RunningApp:
     def get(self, path: str, token: str | None = None, **parameters: str) -> requests.Response:
         """GET under /api."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return requests.get(f"{self.address}/{path}", params=parameters, headers=headers, timeout=30)
+        return requests.get(f"{self.address}/{path}", params=parameters, headers=headers, timeout=60)
 
     def search(self, token: str | None, body: Any) -> requests.Response:
         """POST search; *body* is sent as JSON unless it is bytes already."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         data = body if isinstance(body, bytes) else codec.encode(body)
-        return requests.post(f"{self.address}/search", data=data, headers=headers, timeout=30)
+        return requests.post(f"{self.address}/search", data=data, headers=headers, timeout=60)
 
     def change(self, **record: Any) -> None:
         """Change a record of the simulated org."""
@@ -66,7 +66,7 @@ class RunningApp:
     def control(self, simulator: str, path: str, body: Any = None) -> Any:
         """A call of a simulator's control route; without a body a GET. What it answers."""
         method = "GET" if body is None else "POST"
-        answer = requests.request(method, f"{self.simulators[simulator]}/_control/{path}", json=body, timeout=30)
+        answer = requests.request(method, f"{self.simulators[simulator]}/_control/{path}", json=body, timeout=60)
         assert answer.ok, answer.text
         return answer.json()
 

@@ -97,16 +97,11 @@ def test_the_console_gets_a_line_a_span_and_stdout_stays_clean(tmp_path: Path) -
     assert "shardline.messages" in json.dumps(metrics)
 
 
-def _closed_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
-
-
 def test_a_destination_that_is_not_there_neither_breaks_nor_floods_anything(tmp_path: Path) -> None:
-    address = f"http://user:planted-password@127.0.0.1:{_closed_port()}/planted-path"
-    _, log = run(tmp_path, 300, OTEL_EXPORTER_OTLP_ENDPOINT=address, OTEL_BSP_SCHEDULE_DELAY="50")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else can
+        address = f"http://user:planted-password@127.0.0.1:{taken.getsockname()[1]}/planted-path"
+        _, log = run(tmp_path, 300, OTEL_EXPORTER_OTLP_ENDPOINT=address, OTEL_BSP_SCHEDULE_DELAY="50")
     [line] = log.splitlines()
     assert "telemetry is dropped, its destination does not take it" in line
     assert "planted" not in line

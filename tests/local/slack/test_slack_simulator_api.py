@@ -282,7 +282,7 @@ def test_armed_faults(simulator: SlackSimulator, client: WebClient) -> None:
     assert refused(client.auth_test)["error"] == "fatal_error"
     simulator.api.faults.add("ratelimited", headers={"Retry-After": "7"})
     assert refused(client.auth_test).headers["Retry-After"] == "7"
-    simulator.api.faults.add("slow", delay=0.6)
+    simulator.api.faults.add("slow", delay=60)
     slow = WebClient(simulator.credentials.bot_token, base_url=f"{simulator.base_url}/api/", timeout=0.2)  # type: ignore[arg-type]  # urllib takes fractions
     with pytest.raises(TimeoutError):
         slow.auth_test()
