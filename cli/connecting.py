@@ -24,7 +24,7 @@ from ingestion.source import Checked
 from messaging import codec
 from messaging.contracts import is_tenant_id
 
-app = typer.Typer(help="Register and test a connection to a source.", no_args_is_help=True)
+app = typer.Typer(help="Register and test a connection to a source.", invoke_without_command=True)
 
 OfTenant = Annotated[str | None, typer.Option("--tenant", help="The tenant that the connection belongs to.")]
 IdOption = Annotated[
@@ -37,6 +37,13 @@ FileOption = Annotated[
 CheckOption = Annotated[bool, typer.Option("--check", help="Test only; register nothing.")]
 BackfillOption = Annotated[bool, typer.Option("--backfill/--no-backfill", help="Ask for the first load too.")]
 PollOption = Annotated[int | None, typer.Option("--poll-seconds", min=1, help="How often changes are asked for.")]
+
+
+@app.callback()
+def which(context: typer.Context) -> None:
+    """Refuse a call that names no source."""
+    if context.invoked_subcommand is None:
+        raise UsageError(f"say which source to connect: {', '.join(KINDS)}")
 
 
 @app.command()
@@ -398,7 +405,9 @@ def _connect(
             raise UsageError(
                 f"{identifier} is of the instance {standing.instance}, not {described.instance}: choose another --id"
             )
-        checked = await connecting.check(described, ports, instance=standing.instance if standing else "")
+        checked = await connecting.check(
+            described, ports, instance=standing.instance if standing else "", secrets=services.secrets
+        )
         if check or not checked.is_usable:
             return checked, described, None
         anew = backfill and standing is not None and _reads(standing) != _reads(described)

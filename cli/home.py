@@ -106,5 +106,8 @@ async def the_tenant(services: Services, named: str | None) -> str:
     if len(tenants) == 1:
         return tenants[0]
     if not tenants:
-        raise UsageError("there is nothing here yet: ingest something first ('shardline demo')")
+        raise UsageError(
+            "there is nothing here yet: connect a source ('shardline connect'), or play the sample company "
+            "('shardline demo')"
+        )
     raise UsageError(f"name one of the tenants with --tenant: {', '.join(tenants)}")

@@ -1,6 +1,6 @@
 """A connection that a command names: which one it is, and what refuses the work on it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,8 +43,15 @@ async def the_connection(services: Services, tenant: str | None, connection_id: 
     if known:
         tenants = ", ".join(sorted(one.tenant_id for one in known))
         raise UsageError(f"several tenants have a connection {connection_id}: name one with --tenant ({tenants})")
-    there = ", ".join(sorted({one.connection_id for one in connections})) or "none"
-    raise UsageError(f"there is no connection {connection_id!r} here; there are: {there}")
+    raise no_such_connection(connection_id, connections)
+
+
+def no_such_connection(named: str | None, known: Sequence[Connection]) -> UsageError:
+    """What is wrong with a call about a connection that is not there, or about any where there is none."""
+    if not known:
+        return UsageError("there is no connection here yet: 'shardline connect' makes one")
+    there = ", ".join(sorted({one.connection_id for one in known}))
+    return UsageError(f"there is no connection {named!r} here; there are: {there}")
 
 
 def refusing(data: Path, work: Callable[[Services], Awaitable[T]]) -> T:

@@ -20,8 +20,8 @@ from cli.home import (
     settings_of,
     the_tenant,
 )
-from cli.named_connection import refusing, the_connection
-from cli.output import console, print_json, print_json_lines, table
+from cli.named_connection import no_such_connection, refusing, the_connection
+from cli.output import console, counted, print_json, print_json_lines, table
 from composition import Services
 from connections.connection import Connection, InvalidConnectionError
 from connections.gdrive_connection import DriveConnection
@@ -107,9 +107,9 @@ def replay(
         print_json(answer)
     else:
         verb = "would be replayed" if dry_run else "replayed"
-        console().print(f"{answer['selected'] if dry_run else answer['replayed']} messages {verb}")
+        console().print(f"{counted(answer['selected'] if dry_run else answer['replayed'], 'message')} {verb}")
         if not dry_run and (left := answer["selected"] - answer["replayed"]):
-            console().print(f"{left} stay parked: the bus takes no message of their size")
+            console().print(f"{counted(left, 'message')} left where they are: the bus takes none of their size")
 
 
 def reconcile(
@@ -128,7 +128,8 @@ def reconcile(
     if json:
         print_json(answer)
     else:
-        console().print(f"{answer['deadLettersParked']} dead letters parked, {answer['emitted']} shards emitted again")
+        parked, emitted = counted(answer["deadLettersParked"], "dead letter"), counted(answer["emitted"], "shard")
+        console().print(f"{parked} parked, {emitted} emitted again")
 
 
 def sweep(
@@ -145,10 +146,7 @@ def sweep(
         known, _ = await services.connections.listed(tenant)
         named = [one for one in known if connection in (None, one.connection_id)]
         if not named:
-            there = ", ".join(sorted({one.connection_id for one in known})) or "none"
-            raise UsageError(
-                f"there is no connection{f' {connection!r}' if connection else ''} here; there are: {there}"
-            )
+            raise no_such_connection(connection, known)
         active = [one for one in named if one.status == "active"]
         if not active:
             states = ", ".join(f"{one.connection_id} is {one.status}" for one in named)
@@ -227,7 +225,7 @@ def connections(
         return
     _show_connections(found, unreadable)
     if replayed:
-        console().print(f"{replayed:,} parked messages that waited for the connection were replayed.")
+        console().print(f"Replayed what waited for the connection: {counted(replayed, 'parked message')}.")
 
 
 async def _replay_what_waited(services: Services, connection: Connection) -> int:

@@ -28,6 +28,11 @@ def print_json_lines(values: Iterable[object]) -> None:
         print_json(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of *noun*, which takes an s."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table; numbers stand to the right."""
     made = Table(title=title, title_justify="left", header_style="bold")

@@ -75,6 +75,24 @@ def connection_data(connection: Connection) -> dict[str, Any]:
     return data
 
 
+def secret_references(connection: Connection) -> dict[str, str]:
+    """The references to secrets that *connection* has, by the field that each is in."""
+    found: dict[str, str] = {}
+
+    def look(value: object, field: str) -> None:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                look(inner, f"{field}.{name}".removeprefix("."))
+        elif isinstance(value, list):
+            for number, inner in enumerate(value):
+                look(inner, f"{field}[{number}]")
+        elif _is_reference(value):
+            found[field] = str(value)
+
+    look(connection_data(connection), "")
+    return found
+
+
 _SHOWN = ("name", "system", "status", "instance", "baseUrl", "defaultCurrency", "errorMessage")
 """Fields with a place of their own in the structured data; the others are in ``settings``."""
 

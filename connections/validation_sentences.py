@@ -41,7 +41,9 @@ def validation_sentence(
     field, said = (place["field"], problem[: place.start()]) if place else ("", problem)
     if missing := _MISSING.fullmatch(said):
         return f"{field}.{missing['name']}: is missing".removeprefix(".")
-    return f"{field or 'it'}: {_told(said, field.rpartition('.')[2], forms, choices)}"
+    told = _told(said, field.rpartition(".")[2], forms, choices)
+    # What the data's own checks say of all of it names its fields itself.
+    return told if told == said and not field else f"{field or 'it'}: {told}"
 
 
 def _told(said: str, name: str, forms: Mapping[str, str], choices: Mapping[str, Sequence[str]]) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 
 from connections.connection import Connection, InvalidConnectionError
+from connections.secrets import SecretError, SecretStore, SecretsUnavailableError
 from connections.state import StateError, StateMovedError
+from connections.stored_connection import secret_references
 from ingestion.errors import SourceError, TransientError
 from ingestion.history_memory import load_memory
 from ingestion.purge import drop_notes, is_under_way, note_purge, purge_notes
@@ -20,13 +22,38 @@ class ConnectionStateError(Exception):
     """What is asked for does not go with the state that the connection is in; the message says what to do."""
 
 
-async def check(connection: Connection, ports: IngestionPorts, *, instance: str = "") -> Checked:
+async def check(
+    connection: Connection, ports: IngestionPorts, *, instance: str = "", secrets: SecretStore | None = None
+) -> Checked:
     """Try *connection* out; what stops it is a finding too, with its remedy. It must lead to *instance*, if one is
-    given.
+    given, and all that it refers to must be in *secrets*: what only pushes need is asked for by no call.
 
     Raises:
         InvalidConnectionError: no source here reads its system.
     """
+    checked = await _tried(connection, ports, instance)
+    if secrets is None:
+        return checked
+    return replace(checked, findings=[*checked.findings, *await _missing_secrets(connection, checked, secrets)])
+
+
+async def _missing_secrets(connection: Connection, checked: Checked, secrets: SecretStore) -> list[Finding]:
+    """The secrets that can't be had, and that nothing found speaks of yet."""
+    told = " ".join(f"{one.detail} {one.remedy}" for one in checked.findings)
+    missing: list[Finding] = []
+    for field, reference in secret_references(connection).items():
+        try:
+            await secrets.get(connection.tenant_id, reference)
+        except SecretError as error:
+            if str(error) not in told:
+                missing.append(Finding(f"secret of {field}", "error", "it can't be had", str(error)))
+        except SecretsUnavailableError as error:
+            if str(error) not in told:
+                missing.append(Finding(f"secret of {field}", "error", str(error), "try again"))
+    return missing
+
+
+async def _tried(connection: Connection, ports: IngestionPorts, instance: str) -> Checked:
     source = source_of(connection, ports)
     source.forget(connection)
     try:

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from commands_of_rig import CommandsOfRig, complaint
 from drive_source_rig import USER
+from shardline_command import Answer
 from slack_source_rig import SlackSourceRig
 from source_rig import TENANT, SourceRig
 
+from cli.main import main
 from connections.connection import Connection
 from connections.salesforce_connection import SalesforceConnection
 from connections.secrets import environment_variable
@@ -68,6 +70,41 @@ async def test_a_secret_that_is_not_set_is_named_with_where_to_put_it(rig: Sourc
     said = complaint(await shardline(*words), 1)
     assert f"/secrets/{variable}, or into the environment variable {variable}" in said
     assert await registered(rig) == []
+
+
+NO_SUCH_SECRET = {
+    "salesforce": ["--webhook-secret", "nowhere"],
+    "slack": ["--signing-secret", "nowhere"],
+    "gdrive": ["--push-address", "https://acme.example/api/webhooks/gdrive", "--channel-secret", "nowhere"],
+}
+"""Secrets that no call needs, but whatever is pushed."""
+
+
+async def test_a_secret_that_only_pushes_need_is_missed_before_they_are_refused(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    await rig.create("here before")
+    line = complaint(await shardline(*options(rig), *NO_SUCH_SECRET[rig.system], "--check"), 1)
+
+    assert f"secret:{TENANT}/nowhere is not set: put its value" in line
+    assert line.count("is not set") == 1
+
+
+def test_without_a_source_it_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["connect"])
+    said = Answer(code, *capsys.readouterr())
+
+    assert "salesforce, slack, gdrive" in complaint(said, 2)
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("rig", ["gdrive"], indirect=True)
+async def test_what_does_not_go_together_is_said_without_a_field_that_is_none(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    line = complaint(await shardline(*options(rig), "--push-address", "http://acme.example"), 2)
+
+    assert line.startswith("shardline: pushAddress must begin with https://")
 
 
 async def test_a_permission_that_is_missing_is_said_with_its_remedy(rig: SourceRig, shardline: CommandsOfRig) -> None:

@@ -79,7 +79,7 @@ async def test_what_was_pushed_to_a_paused_connection_waits_and_comes_with_it(
     assert {message.reason for message in await rig.parked()} == {NOT_ACTIVE}
 
     answer = await shardline("connections", "--resume", of)
-    assert "1 parked messages that waited for the connection were replayed" in answer.out
+    assert "Replayed what waited for the connection: 1 parked message." in answer.out
     await rig.settle()
     assert await rig.parked() == []
     assert "pushed" in await names(rig)
