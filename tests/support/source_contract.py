@@ -203,10 +203,10 @@ class SourceContract:
             assert (len(versions[key.external_id]), shard.revision) == (1, 1)
 
     async def test_a_page_of_history_sends_and_stores_nothing_and_says_the_same_twice(self, rig: SourceRig) -> None:
-        await self.created(rig, "one", "two", "three", "four", "five")
-        await rig.connect()
+        keys = await self.created(rig, "one", "two", "three", "four", "five")
+        connected = await rig.connect()
         sent, memory = len(rig.sent), await rig.memory()
-        position, pages = None, 0
+        position, pages, events = None, 0, list[IngestionEvent]()
         while True:
             page, again = await rig.history(position), await rig.history(position)
             pages += 1
@@ -214,9 +214,13 @@ class SourceContract:
             assert page.next_position == again.next_position
             assert json.loads(json.dumps(page.next_position)) == page.next_position
             position = page.next_position
+            events += page.events
             if position is None:
                 break
             assert pages < 100, "a history that never ends"
+        assert {key.external_id for key in keys} <= {event.source_id for event in events}, "a poll may hide it"
+        whose = (connected.connection_id, connected.instance)
+        assert {(event.connection_id, event.instance) for event in events} == {whose}
         assert len(rig.sent) == sent
         assert await rig.memory() == memory
         assert await rig.live() == []
