@@ -94,12 +94,15 @@ async def close(workspace: Workspace, channel_id: str) -> int:
     workspace.forget_channel(channel_id)
     home = await workspace.stored_home(channel_id)
     ports = workspace.ports
-    return await close_channel(
+    closed = await close_channel(
         workspace.connection.tenant_id,
         workspace.events.shard_id(CHANNEL, channel_id, home),
         channel_scope(home, channel_id),
         ResharingPorts(ports.store, ports.bus, ports.clock),
     )
+    if closed:
+        await workspace.share_again(channel_id, is_scoped=True)
+    return closed
 
 
 async def _messages_end(

@@ -1,4 +1,5 @@
-"""Reading again by id: messages, channels, threads and users, and the history of a channel page by page."""
+"""Reading again by id: messages, channels, threads and users, and the history of a channel page by page; and looking
+again at who may read it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -16,7 +17,7 @@ from ingestion.source import SourcePorts
 from messaging.contracts import IngestionEvent, SourceWork
 from messaging.queues import INGESTION_EVENTS_BULK, SOURCE_WORK
 from messaging.times import to_text
-from processors.mapping.slack import MESSAGE
+from processors.mapping.slack import CHANNEL, MESSAGE
 from processors.outcome import PermanentError
 from shards.ordering import version_key
 
@@ -74,6 +75,7 @@ class Reads:
             "message": self._message,
             "thread": self._thread,
             "history": self._history,
+            "sharing": self._sharing,
         }
         for kind in self._work.ids:
             if kind not in takers:
@@ -198,6 +200,16 @@ class Reads:
         if after is not None:
             await self._ask_next({"history": [history_request(channel_id, after)]}, after)
         return sent
+
+    async def _sharing(self, request: str) -> int:
+        """Who may read the messages of a channel, if it is still shared as it was."""
+        channel_id, _, how = request.partition(" ")
+        home = await self._workspace.stored_home(channel_id)
+        shard_id = self._workspace.events.shard_id(CHANNEL, channel_id, home)
+        shard = await self._ports.store.get(self._workspace.connection.tenant_id, shard_id)
+        if shard is not None and shard.is_live:
+            await self._workspace.share_messages(shard, only_scoped=how == "scoped")
+        return 0
 
     async def _ask_next(self, ids: dict[str, list[str]], name: str) -> None:
         root_id = (self._work.event_id or self._work.due_at).partition("||")[0]

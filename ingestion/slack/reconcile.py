@@ -7,7 +7,7 @@ for each by itself, does not have either.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -37,7 +37,7 @@ from ingestion.source import RunReport
 from messaging.contracts import IngestionEvent, SourceWork
 from messaging.times import from_text, to_text
 from processors.mapping.slack import CHANNEL, MESSAGE
-from shards.model import ExternalRelationship
+from shards.model import ExternalRelationship, Shard
 from shards.store import ShardQuery
 
 log = logging.getLogger(__name__)
@@ -53,9 +53,6 @@ REREAD_THREADS_OF: Final = timedelta(days=7)
 deleted, shows nowhere else."""
 LATE_FOR: Final = timedelta(days=7)
 """How long messages of an ended channel may have been on their way."""
-SHARED_AGAIN_FOR: Final = timedelta(hours=1)
-"""How long after a channel was shared anew each poll looks for messages that were on their way then; a sweep does for
-:data:`LATE_FOR`."""
 ASKED_AT_MOST: Final = 50
 """Replies of one thread that are asked for by themselves; where more are missing, people should look first."""
 STEPS_A_SAVE: Final = 20
@@ -271,7 +268,7 @@ class _Reconcile:
                     join.append(raw["id"])
         await self._send([])
         errors: dict[str, str] = {}
-        await self._look_for_unlisted(listed, readable, errors)
+        await self._look_for_unlisted(listed, errors)
         state.newest = {one: ts for one, ts in state.newest.items() if one in readable}
         state.aside = {one: owed for one, owed in state.aside.items() if one in readable}
         left = sorted(readable, key=lambda one: one in state.aside)
@@ -292,11 +289,11 @@ class _Reconcile:
             await self._workspace.read_channel(raw["id"], raw=raw, with_guests=True)
         return channel is not None
 
-    async def _look_for_unlisted(self, listed: set[str], readable: Collection[str], errors: dict[str, str]) -> None:
+    async def _look_for_unlisted(self, listed: set[str], errors: dict[str, str]) -> None:
         """Close channels that are stored and can't be seen any more; *errors* are told of what can't be asked for.
 
         That proves no deletion: a private channel that the bot was removed from looks the same. What has come of one
-        whose end was told goes after it, and of one that is not *readable* is shared as the channel is.
+        whose end was told goes after it, and of a closed one is closed.
         """
         query = ShardQuery(
             self._connection.tenant_id,
@@ -306,23 +303,16 @@ class _Reconcile:
             connection_id=self._connection.connection_id,
             include_deleted=True,
         )
-        now = self._ports.clock()
-        ended_since = to_text(now - LATE_FOR)
-        shared_since = to_text(now - (LATE_FOR if self._is_sweep else SHARED_AGAIN_FOR))
         cursor: str | None = None
         failed = False
         while True:
             page = await self._ports.store.query(query, limit=200, cursor=cursor)
             for shard in page.items:
-                if not shard.is_live:
-                    if (shard.deleted_at or "") >= ended_since:
-                        self._report.events += await late_messages_end(self._workspace, shard)
-                    continue
                 source = shard.external_relationships[0]
-                if source.external_id not in readable and shard.updated_at >= shared_since:
-                    # The walk, which reads again who may read the others' messages, does not come there.
-                    await self._workspace.share_messages(shard)
-                if source.external_id in listed or not shard.acl.principals:
+                if source.external_id in listed and shard.is_live:
+                    continue
+                if not shard.is_live or not shard.acl.principals:
+                    await self._end_late(shard)
                     continue
                 if await self._workspace.is_others(source.external_id, source.instance, shard):
                     continue
@@ -346,6 +336,15 @@ class _Reconcile:
             if cursor is None:
                 break
         await self._send([])
+
+    async def _end_late(self, channel: Shard) -> None:
+        """Let what has come of a channel since it was ended, or closed, be so, too."""
+        late_since = to_text(self._ports.clock() - LATE_FOR)
+        if not channel.is_live and (channel.deleted_at or "") >= late_since:
+            self._report.events += await late_messages_end(self._workspace, channel)
+        elif channel.is_live and self._is_sweep and channel.updated_at >= late_since:
+            # The walk, which reads again who may read the others' messages, does not come there.
+            await self._workspace.share_messages(channel)
 
     async def _step(self, channel_id: str, newest: str | None, walk: Walk, *, deep: bool) -> bool:
         """Send what a page of a channel, or of one of its threads, has that was missed; whether that was its last."""

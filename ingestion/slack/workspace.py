@@ -25,7 +25,8 @@ from ingestion.slack.facts import (
 )
 from ingestion.slack.resharing import ResharingPorts, reshare_messages
 from ingestion.source import SourcePorts
-from messaging.contracts import IngestionEvent
+from messaging.contracts import IngestionEvent, SourceWork
+from messaging.queues import SOURCE_WORK
 from messaging.times import to_text
 from processors.mapping.slack import CHANNEL, USER
 from processors.mapping.slack_text import named_ids, written_text
@@ -35,6 +36,9 @@ from shards.store import ShardQuery
 PERSON_KEPT: Final = timedelta(minutes=10)
 CHANNEL_KEPT: Final = timedelta(seconds=30)
 """A channel that turns private must be known soon: its messages would be written for all until then."""
+SHARED_AGAIN_AFTER: Final = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1))
+"""When a channel's messages are looked at again that it was shared anew with: what was read before then is stored by
+then, unless the chain has a long queue."""
 HOMES_KEPT: Final = timedelta(minutes=5)
 MEMBERS_A_PAGE: Final = 1000
 _MOST_KEPT: Final = 20_000
@@ -283,15 +287,38 @@ class Workspace:
         if stored is None or (stored.acl.scope == facts.scope) == facts.is_scoped:
             return
         await self._share_messages(stored.id, facts)
+        await self.share_again(facts.id, is_scoped=facts.is_scoped)
 
-    async def share_messages(self, channel: Shard) -> None:
-        """Share the messages of a stored channel as it is shared: some may have been on their way when that changed.
+    async def share_messages(self, channel: Shard, *, only_scoped: bool | None = None) -> None:
+        """Share the messages of a stored channel as it is shared, or not if that is not by its scope, or by it, as
+        *only_scoped* says.
 
         Raises:
             StateMovedError, BusUnavailableError, StoreUnavailableError: do it again.
         """
         source = channel.external_relationships[0]
-        await self._share_messages(channel.id, stored_channel(source.external_id, source.instance, channel))
+        facts = stored_channel(source.external_id, source.instance, channel)
+        if only_scoped in (None, facts.is_scoped):
+            await self._share_messages(channel.id, facts)
+
+    async def share_again(self, channel_id: str, *, is_scoped: bool) -> None:
+        """Have the messages of a channel that was just shared anew looked at later: some are on their way.
+
+        Raises:
+            BusUnavailableError: do it again.
+        """
+        now = to_text(self.ports.clock())
+        for delay in SHARED_AGAIN_AFTER:
+            request = sharing_request(channel_id, is_scoped=is_scoped)
+            work = SourceWork(
+                tenant_id=self.connection.tenant_id,
+                connection_id=self.connection.connection_id,
+                work="read",
+                due_at=now,
+                ids={"sharing": [request]},
+                event_id=f"{now}|{delay.total_seconds():.0f}|{request}",
+            )
+            await self.ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)], delay=delay)
 
     async def _share_messages(self, shard_id: str, facts: ChannelFacts) -> None:
         acl = Acl(facts.scope, (), inherited=True) if facts.is_scoped else Acl.of(TENANT_PRINCIPAL)
@@ -365,6 +392,11 @@ class Workspace:
 def _addresses(people: Iterable[Person]) -> list[str]:
     """The principals of *people* who have an address."""
     return sorted({f"user:{one.email}" for one in people if one.email and not one.is_bot})
+
+
+def sharing_request(channel_id: str, *, is_scoped: bool) -> str:
+    """The id under ``sharing`` that asks for the messages of a channel to be shared as it is, if that is still so."""
+    return f"{channel_id} {'scoped' if is_scoped else 'open'}"
 
 
 def pushed_at(event: Mapping[str, Any], fallback: str) -> str:

@@ -115,8 +115,9 @@ async def test_guests_that_no_event_told_of_are_found(rig: SlackRig, deal: str) 
 async def test_a_guest_who_leaves_a_channel_that_the_app_is_not_in_any_more_is_found(rig: SlackRig, deal: str) -> None:
     slack = rig.workspace
     gus = guest(rig)
-    slack.join(deal, gus, inviter="U0ANN")
     slack.post(deal, "merger", user="U0ANN")
+    await rig.deliver()
+    slack.join(deal, gus, inviter="U0ANN")
     await rig.deliver()
     slack.leave(deal, actor="U0ANN")
     slack.leave(deal, gus)

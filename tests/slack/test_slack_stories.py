@@ -13,6 +13,7 @@ from shards.model import Acl
 from shards.store import SearchQuery
 
 ANN, BOB = frozenset({"user:ann@acme.example", "tenant"}), frozenset({"user:bob@acme.example", "tenant"})
+EVE = frozenset({"user:eve@acme.example", "tenant"})
 
 
 async def texts_of(rig: SlackRig, channel: str, ts: str) -> str:
@@ -164,7 +165,10 @@ async def test_a_poll_that_overtakes_the_word_of_a_channels_end_does_not_undo_it
     assert (await rig.channel(deal)).status == (await rig.message(deal, ts)).status == "deleted"
 
 
-async def test_what_was_on_its_way_when_a_channel_turned_private_is_not_shown_to_all(rig: SlackRig, deal: str) -> None:
+@pytest.mark.parametrize("is_removed", [False, True])
+async def test_what_was_on_its_way_when_a_channel_turned_private_is_not_shown_to_all(
+    rig: SlackRig, deal: str, is_removed: bool
+) -> None:
     await rig.deliver()
     ts = rig.workspace.post(deal, "merger", user="U0ANN")
     await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
@@ -174,14 +178,18 @@ async def test_what_was_on_its_way_when_a_channel_turned_private_is_not_shown_to
     await rig.work()
     held = await rig.receive(INGESTION_EVENTS)
     rig.workspace.channel(deal).is_private = True
-    rig.workspace.leave(deal, actor="U0ANN")
+    if is_removed:
+        rig.workspace.leave(deal, actor="U0ANN")
+    else:
+        rig.workspace.post(deal, "now among us", user="U0ANN")
     await rig.deliver()
     await rig.ask("poll")
     await rig.bus.abandon(held)
     await rig.settle()
-    await rig.ask("poll")
-    assert not await readable(rig.store, await rig.message(deal, ts), ANN)
-    assert await found(rig, "merger", ANN) == []
+    rig.wait(120)
+    await rig.settle()
+    assert not await readable(rig.store, await rig.message(deal, ts), EVE)
+    assert await found(rig, "merger", EVE) == []
 
 
 async def test_a_channel_that_is_not_shown_any_more_is_not_named_by_what_others_say(rig: SlackRig, deal: str) -> None:
