@@ -335,7 +335,9 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(body=text, content=json_values, kind=st.sampled_from(["", XML, "application/json", "text/plain", "é"]))
 async def test_whatever_is_posted_is_never_an_error_of_ours(
     org: PushedOrg, body: bytes, content: Any, kind: str

@@ -131,7 +131,9 @@ class Client:
         return answer
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(steps=STEPS)
 async def test_the_same_calls_have_the_same_outcomes(servers: tuple[CosmosPeer, IndependentCosmos], steps: Any) -> None:
     async with both(servers) as containers:

@@ -326,7 +326,9 @@ async def test_a_page_has_four_megabytes_at_most(peer: CosmosPeer) -> None:
         assert [len(page) for page in found] == [2, 1]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     counts=st.lists(st.integers(0, 25), min_size=1, max_size=4),
     size=st.integers(1, 12),

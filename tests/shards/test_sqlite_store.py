@@ -166,7 +166,9 @@ async def test_the_matrix_answers_as_the_table_does_after_many_changes(store: Sq
         assert await found(store, SearchQuery(ACME, "", wanted, limit=100)) == expected
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.text(max_size=40), st.text(max_size=20))
 async def test_no_query_text_raises(tmp_path_factory: pytest.TempPathFactory, text: str, body: str) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz" / "store.db"

@@ -86,7 +86,9 @@ ALIKE = [
     for second, name in enumerate(NAMES)
 ]
 
-some_examples = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+some_examples = settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @some_examples

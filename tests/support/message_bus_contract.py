@@ -295,9 +295,12 @@ class MessageBusContract(ABC):
     async def test_a_long_send_arrives_whole(self, bus: MessageBus, receiver: QueueReceiver) -> None:
         sent = [message(number, body=bytes(200 * (number % 7))) for number in range(2_500)]
         await bus.send("work", sent)
-        received = await self.receive_all(receiver)
+        received: list[ReceivedMessage] = []
+        # Each batch is completed as it comes: the locks of the first ones could end before the last one is there.
+        while batch := await receiver.receive("work", max_messages=100):
+            assert await receiver.complete(batch) == len(batch)
+            received += batch
         assert [(item.message_id, item.body) for item in received] == [(item.message_id, item.body) for item in sent]
-        assert await receiver.complete(received) == 2_500
 
     async def test_receivers_at_the_same_time_share_the_messages(
         self, bus: MessageBus, receiver: QueueReceiver

@@ -14,7 +14,7 @@ from messaging.queues import QUEUES, QueueProperties
 from messaging.service_bus_messages import body_of, correlation_id_of, enqueued_at, message_id_of, properties_of
 from messaging.times import Clock, utc_now
 
-FIRST_WITHIN = 10.0
+FIRST_WITHIN = 60.0
 """Seconds until a message must come that is known to wait."""
 NONE_WITHIN = 0.1
 """Seconds in which none must come, while all that there are are held."""
