@@ -16,14 +16,15 @@ from typing import IO, Any, Final
 from local.host.child import DEFAULT_GRACE, RECYCLE_EXIT_CODE
 from local.host.errors import HostError
 from local.host.process_lock import LockHeldError, take_lock
+from messaging.process_identity import process_identity
 
 _FIRST_RESTART: Final = 0.5
 _LONGEST_RESTART: Final = 30.0
 _HEALTHY_AFTER: Final = 60.0
 """Seconds after which a child that ends again counts as ending for the first time."""
 _READY_WITHIN: Final = 120.0
-_PORT_WAIT: Final = 1.0
-"""Seconds that a port may still be held by the orphan of a supervisor that was killed."""
+_ORPHANS_WAIT: Final = 60.0
+"""Seconds that the children of a supervisor that was killed may take to end; they hold its port and its timers."""
 _KILL_AFTER: Final = 5.0
 _LONGEST_LINE: Final = 64 * 1024
 
@@ -88,10 +89,12 @@ class Supervisor:
             HostError: they can't run; nothing is left running.
         """
         try:
-            self._lock = _lock_state(self._options.state_dir)
-            self._listener = await _listen(self._options.port)
-            self._http = self._door(self._listener)
-            self._workers = [self._worker(number) for number in range(1, self._options.workers + 1)]
+            self._lock = await _lock_state(self._options.state_dir)
+            self._listener = _listen(self._options.port)
+            # The children have the lock, too: whoever starts after a supervisor that was killed waits for their end.
+            held = (self._lock.fileno(),)
+            self._http = self._door(self._listener, held)
+            self._workers = [self._worker(number, held) for number in range(1, self._options.workers + 1)]
             starting = [asyncio.create_task(child.start()) for child in (self._http, *self._workers)]
             try:
                 await asyncio.gather(*starting)
@@ -121,15 +124,15 @@ class Supervisor:
             if child is not None:
                 child.kill()
 
-    def _door(self, listener: socket.socket) -> "_Child":
+    def _door(self, listener: socket.socket, held: tuple[int, ...]) -> "_Child":
         arguments = ["--socket-fd", str(listener.fileno())]
-        return self._child("http", "local.host.http_door", arguments, (listener.fileno(),))
+        return self._child("http", "local.host.http_door", arguments, (listener.fileno(), *held))
 
-    def _worker(self, number: int) -> "_Child":
+    def _worker(self, number: int, held: tuple[int, ...]) -> "_Child":
         arguments = ["--state-dir", str(self._options.state_dir)]
         if number > 1:
             arguments.append("--only-queues")
-        return self._child(f"worker {number}", "local.host.worker", arguments, ())
+        return self._child(f"worker {number}", "local.host.worker", arguments, held)
 
     def _child(self, name: str, module: str, arguments: list[str], descriptors: tuple[int, ...]) -> "_Child":
         options = self._options
@@ -316,44 +319,61 @@ async def _read_all(descriptor: int) -> dict[str, Any]:
     return content
 
 
-def _lock_state(state_dir: Path) -> IO[bytes]:
-    """Take the state folder for this host."""
+async def _lock_state(state_dir: Path) -> IO[bytes]:
+    """Take the state folder for this host, once the children of one that was killed have ended."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _ORPHANS_WAIT
+    while True:
+        try:
+            return _take_state(state_dir)
+        except LockHeldError as error:
+            if not _has_ended(error.owner) or loop.time() > until:
+                raise HostError(
+                    f"another host (process {error.owner}) already runs on {state_dir}; stop it first"
+                ) from None
+        await asyncio.sleep(0.05)
+
+
+def _take_state(state_dir: Path) -> IO[bytes]:
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         return take_lock(state_dir / "host.lock")
-    except LockHeldError as error:
-        raise HostError(f"another host (process {error.owner}) already runs on {state_dir}; stop it first") from None
     except OSError as error:
         raise HostError(f"the state folder {state_dir} can't be used: {error.strerror}") from None
 
 
-async def _listen(port: int) -> socket.socket:
+def _has_ended(process: str) -> bool:
+    """Whether the process of that id has certainly ended."""
+    if not process.isdecimal():
+        return False
+    try:
+        process_identity(int(process))
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def _listen(port: int) -> socket.socket:
     """A socket that listens on the loopback address alone.
 
     It belongs to the supervisor, so that requests wait, and don't fail, while the HTTP process is started again.
     """
-    loop = asyncio.get_running_loop()
-    until = loop.time() + _PORT_WAIT
-    while True:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-            listener.listen(2048)
-        except OverflowError:
-            listener.close()
-            raise HostError(f"port {port} is no port; choose one from 1 to 65535") from None
-        except OSError as error:
-            listener.close()
-            if error.errno != errno.EADDRINUSE:
-                raise HostError(f"port {port} can't be opened: {error.strerror}; choose another with --port") from None
-            if loop.time() > until:
-                raise HostError(
-                    f"port {port} is in use; stop the program that uses it or choose another port with --port"
-                ) from None
-        else:
-            return listener
-        await asyncio.sleep(0.1)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(2048)
+    except OverflowError:
+        listener.close()
+        raise HostError(f"port {port} is no port; choose one from 1 to 65535") from None
+    except OSError as error:
+        listener.close()
+        if error.errno != errno.EADDRINUSE:
+            raise HostError(f"port {port} can't be opened: {error.strerror}; choose another with --port") from None
+        raise HostError(
+            f"port {port} is in use; stop the program that uses it or choose another port with --port"
+        ) from None
+    return listener
 
 
 async def run_host(
