@@ -6,7 +6,7 @@ them, so a poll that meets one again changes nothing.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -21,8 +21,9 @@ from ingestion.salesforce.client import Answer
 from ingestion.salesforce.csv_export import bulk_records
 from ingestion.salesforce.errors import FieldError, ObjectError
 from ingestion.salesforce.events import whole_events
+from ingestion.salesforce.field_notes import newest, note_learnt
 from ingestion.salesforce.fields import KEY_FIELDS, FieldList
-from ingestion.salesforce.memory import ObjectNotes
+from ingestion.salesforce.memory import ObjectNotes, new_object_memory, object_key
 from ingestion.salesforce.owners import USER
 from ingestion.salesforce.reader import ObjectReader
 from ingestion.salesforce.session import PollingPorts, Session, opened
@@ -123,22 +124,34 @@ class HistoryReader:
         return Place(counts=counts, guessed=guessed)
 
     async def _of_object(self, session: Session, name: str, place: Place) -> tuple[list[IngestionEvent], Place]:
-        reader = self._reader(session, name)
+        connection, states = session.connection, session.ports.states
+        memory = (
+            await states.load(connection.tenant_id, object_key(connection, name), new_object_memory(connection, name))
+        ).value
+        reader = self._reader(session, name, memory.metadata.fields)
         try:
-            if place.counts[name] < self.bulk_from or place.by_ids or place.tries >= JOB_TRIES:
-                return await self._by_ids(session, reader, name, place)
-            if place.job is None:
-                return [], await self._begin_job(session, reader, name, place)
-            if not place.complete:
-                return [], await self._look_at_job(session, name, place)
-            return await self._results(session, reader, name, place)
+            read = await self._read(session, reader, name, place)
         finally:
             self.known[_key(session, name)] = reader.notes
+        await note_learnt(connection, states, memory, reader.notes.fields)
+        return read
 
-    def _reader(self, session: Session, name: str) -> ObjectReader:
+    async def _read(
+        self, session: Session, reader: ObjectReader, name: str, place: Place
+    ) -> tuple[list[IngestionEvent], Place]:
+        if place.counts[name] < self.bulk_from or place.by_ids or place.tries >= JOB_TRIES:
+            return await self._by_ids(session, reader, name, place)
+        if place.job is None:
+            return [], await self._begin_job(session, reader, name, place)
+        if not place.complete:
+            return [], await self._look_at_job(session, name, place)
+        return await self._results(session, reader, name, place)
+
+    def _reader(self, session: Session, name: str, stored: FieldList | None) -> ObjectReader:
         connection = session.connection
         polled = next((one for one in connection.objects if one.name == name), PolledObject(name=name))
         notes = self.known.get(_key(session, name)) or ObjectNotes(object_type=name)
+        notes = msgspec.structs.replace(notes, fields=newest(stored, notes.fields))
         return ObjectReader(session.client, polled, notes, page_size=connection.page_size, clock=session.ports.clock)
 
     async def _by_ids(
@@ -225,6 +238,8 @@ class HistoryReader:
             answer = await self._asked(session, name, path, accept="text/csv")
         except (ObjectError, RepeatError) as error:
             return [], self._anew(session, name, place, str(error))
+        if lacking := await reader.with_fields(partial(_lacking, place.fields)):
+            return [], self._anew(session, name, place, f"it was not asked for {', '.join(lacking)}")
         records = await reader.with_fields(partial(self._parsed, answer, name, place))
         # The rows are those of a moment after the job began, which is all that is known of it.
         events = whole_events(records, session.origin(name), nonce=NONCE, read_at=place.begun_at)
@@ -251,6 +266,11 @@ class HistoryReader:
             "connection %s: the job %s for %s is begun anew: %s", session.connection.connection_id, place.job, name, why
         )
         return msgspec.structs.replace(place, job=None, complete=False, locator=None, fields=())
+
+
+async def _lacking(asked: Sequence[str], fields: FieldList) -> list[str]:
+    """Fields that can be read by now: records without them would be in the place of ones with them."""
+    return [field for field in fields.names if field not in asked]
 
 
 def _next_object(place: Place, *, passed: bool = False) -> Place:

@@ -19,7 +19,8 @@ from ingestion.salesforce.errors import (
     ObjectError,
     RequestTooLongError,
 )
-from ingestion.salesforce.fields import KEY_FIELDS, FieldList, SchemaChange, choose, schema_changes
+from ingestion.salesforce.field_notes import noted
+from ingestion.salesforce.fields import KEY_FIELDS, FieldList, choose
 from ingestion.salesforce.memory import ObjectNotes
 from ingestion.salesforce.soql import CHARACTERS_AN_ID, URI_LIMIT, field_groups, ids_condition, page_query
 from messaging.times import Clock, from_text, to_text
@@ -33,9 +34,6 @@ SMALLEST_PAGE = 50
 SMALLEST_URI = 500
 LOST_FIELDS = 50
 """How many fields may turn out to be missing within one page before the object is given up."""
-
-KEPT_CHANGES = 50
-"""Changes of an object's fields that are remembered, the newest."""
 
 READINGS = 5
 """How often records that change while the parts of a wide one are read are asked for anew."""
@@ -240,23 +238,8 @@ class ObjectReader:
         warning = None
         if fields.absent:
             warning = f"not read, because the login can't see them or queries refuse them: {', '.join(fields.absent)}"
-        before = self.notes.fields
-        self.notes = msgspec.structs.replace(self.notes, fields=fields, warning=warning)
-        if before is not None and (changes := schema_changes(before, fields)):
-            self._note_changes(changes)
+        self.notes = msgspec.structs.replace(noted(self.notes, fields, self._client.name), warning=warning)
         return fields
-
-    def _note_changes(self, changes: Sequence[SchemaChange]) -> None:
-        for change in changes:
-            log.warning("%s: %s: %s", self._client.name, self._polled.name, change)
-        refresh = self.notes.refresh
-        fields = tuple(dict.fromkeys((*refresh.fields, *(change.field for change in changes))))
-        self.notes = msgspec.structs.replace(
-            self.notes,
-            schema_changes=(*self.notes.schema_changes, *changes)[-KEPT_CHANGES:],
-            # From the beginning: what was compared so far was compared without them.
-            refresh=msgspec.structs.replace(refresh, fields=fields, wanted=True, after=None, began_at=None),
-        )
 
     async def _without_field(self, error: FieldError) -> None:
         """Re-describe; a field that the describe still shows although queries refuse it is left out."""

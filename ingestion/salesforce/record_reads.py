@@ -19,6 +19,7 @@ from ingestion.patience import patiently
 from ingestion.salesforce.cursor import earlier
 from ingestion.salesforce.errors import ObjectError
 from ingestion.salesforce.events import SYSTEM, gone_messages, page_events
+from ingestion.salesforce.field_notes import newest, note_learnt
 from ingestion.salesforce.fields import FieldList
 from ingestion.salesforce.memory import ObjectMemory, new_object_memory, object_key
 from ingestion.salesforce.reader import ObjectReader
@@ -188,10 +189,8 @@ class RecordReads:
         key = (connection.tenant_id, connection.connection_id, object_type)
         empty = new_object_memory(connection, object_type)
         memory = (await ports.states.load(connection.tenant_id, object_key(connection, object_type), empty)).value
-        notes = memory.metadata
-        kept = self._fields.get(key)
-        if kept is not None and (notes.fields is None or notes.fields.described_at < kept.described_at):
-            notes = msgspec.structs.replace(notes, fields=kept)
+        fields = newest(memory.metadata.fields, self._fields.get(key))
+        notes = msgspec.structs.replace(memory.metadata, fields=fields)
         polled = next((one for one in connection.objects if one.name == object_type), PolledObject(name=object_type))
         reader = ObjectReader(session.client, polled, notes, page_size=IDS_A_READ, clock=ports.clock)
         try:
@@ -200,6 +199,7 @@ class RecordReads:
             raise PermanentError("object-unreadable", f"connection {connection.connection_id}: {error}") from None
         if reader.notes.fields is not None:
             self._fields[key] = reader.notes.fields
+        await note_learnt(connection, ports.states, memory, reader.notes.fields)
         read_at = to_text(read.asked_at)
         events = page_events(
             read.records,

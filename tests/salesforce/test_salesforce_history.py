@@ -118,6 +118,26 @@ async def test_polls_beside_a_history_begin_where_it_began(org: PushedOrg) -> No
     assert fresh in org.seen.records("Account")
 
 
+async def test_a_job_that_was_not_asked_for_all_there_is_to_read_by_now_is_begun_anew(org: PushedOrg) -> None:
+    fill(org)
+    await org.connect("Account")
+    org.org.hide("Account", ["Score__c"])
+    reader = history(org, 0)
+
+    async def pages(at: Position | None) -> Any:
+        page = await reader.page(await org.connection(), at)
+        if org.api.bulk.made == 2:  # the first is of users
+            org.org.show("Account")
+            org.pass_time(timedelta(days=1, seconds=1))
+        return page
+
+    events = await read(pages, org)
+    assert org.api.bulk.made == 3
+    accounts = [one for one in events if one.object_type == "Account"]
+    assert len(accounts) == 25
+    assert all("Score__c" in one.record for one in accounts)
+
+
 @pytest.mark.parametrize("behind", [timedelta(0), timedelta(minutes=40)], ids=["same-clock", "org-behind"])
 @pytest.mark.parametrize("bulk_from", [0, 1_000_000], ids=["jobs", "queries"])
 async def test_the_first_poll_after_a_history_begins_where_that_began(

@@ -12,10 +12,12 @@ from pushed_org import PushedOrg
 from connections.salesforce_connection import PolledObject
 from ingestion.errors import BudgetExhaustedError
 from ingestion.salesforce import refresh as refreshing
+from ingestion.salesforce.history import HistoryReader
 from ingestion.salesforce.refresh import refresh
 from ingestion.work import enqueue_due, handle_source_work
 from local.salesforce.schema import Field
 from messaging.contracts import SourceWork
+from messaging.queues import INGESTION_EVENTS
 from messaging.times import to_text
 from processors.outcome import DONE, Later
 
@@ -75,6 +77,32 @@ async def test_fields_that_the_connection_leaves_out_are_dropped_and_come_back_w
     assert await custom(org, made[3]) == {}
     await org.connect("Account")
     await org.poll()
+    await refreshed(org)
+    assert str((await custom(org, made[3]))["Health__c"]) == "3"
+
+
+@pytest.mark.parametrize("reading", ["push", "history"])
+async def test_a_field_that_only_a_push_or_a_history_saw_hidden_comes_back(org: PushedOrg, reading: str) -> None:
+    made = await filled(org)
+    org.org.hide("Account", ["Health__c"])
+    org.pass_time(timedelta(seconds=1))
+    if reading == "push":
+        await org.post({"Id": made[3]})
+        org.pass_time(timedelta(seconds=3))
+        await org.work()
+    else:
+        reader = HistoryReader(org.ports, {}, pause_seconds=0)
+        page = await reader.page(await org.connection(), None)
+        while page.next_position is not None:
+            page = await reader.page(await org.connection(), page.next_position)
+            await org.bus.send(INGESTION_EVENTS, [one.to_message(INGESTION_EVENTS) for one in page.events])
+        await org.drain()
+    assert "Health__c" not in await custom(org, made[3])
+    org.org.show("Account")
+    await org.poll()
+    org.pass_time(timedelta(days=1, seconds=1))
+    await org.poll()
+    assert any(work.work == "refresh" for work in await org.asked())
     await refreshed(org)
     assert str((await custom(org, made[3]))["Health__c"]) == "3"
 
