@@ -25,7 +25,7 @@ def without_waiting() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", lives())
 async def test_what_is_stored_is_what_the_org_holds(number: int, tmp_path: Path) -> None:
-    life = SalesforceLife(tmp_path / "data")
+    life = SalesforceLife(tmp_path / "data", number)
     try:
         await life.begin()
         await live(life, number)

@@ -113,8 +113,9 @@ class LivingOrg(SalesforceSourceRig):
 class SalesforceLife:
     """See :class:`random_life.Life`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, number: int) -> None:
         self.rig = LivingOrg(folder)
+        self.rig.skew_clock(timedelta(seconds=(0, 90, -90)[number % 3]))
         self.org = self.rig.org
         self._changes: list[tuple[ChangeKind, str, str]] = []
         self._sent: list[PushRequest] = []
@@ -524,7 +525,7 @@ class SalesforceLife:
                 "recordIds": told[1],
                 "transactionKey": f"{self._number:08x}-0000",
                 "sequenceNumber": 1,
-                "commitTimestamp": int(self.rig.now.timestamp() * 1000) - dice.choice((0, 5000, 3_600_000)),
+                "commitTimestamp": int(self.org.clock().timestamp() * 1000) - dice.choice((0, 5000, 3_600_000)),
             }
             event: dict[str, Any] = {"payload": {"ChangeEventHeader": header, "Name": "x"}}
             wrapped = {"source": f"aws.partner/salesforce.com/{self.org.org_id}/C", "detail": event}
@@ -637,6 +638,10 @@ class SalesforceLife:
         if dice.random() < 0.2:
             self.rig.simulator.api.page_cap = dice.choice((2, 3, 2000))
             return f"pages of {self.rig.simulator.api.page_cap}"
+        if dice.random() < 0.1:
+            times = dice.choice((1, 3, 5))
+            self.rig.simulator.api.faults.add(Fault(414, "too long", "text/html", path="/query", times=times))
+            return f"queries too long {times} times"
         path = dice.choice(("/services/data", "/query", "/jobs"))
         self.rig.simulator.api.faults.add(kind, times=times, skip=skip, path=path)
         return f"{kind} {times} times at {path} after {skip}"
