@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, TenantOption, UsageError
 from cli.named_connection import refusing, the_connection
-from cli.output import console, print_json
+from cli.output import console, counted, print_json
 from composition import Services
 from connections.connection import Connection
 from connections.state import StateMovedError
@@ -94,13 +94,18 @@ def backfill(
                 _must_be_active(await ports.registry.get(known.tenant_id, known.connection_id) or known)
 
     notes = refusing(data, work)
+    if source and not notes.records:
+        raise CommandError(
+            f"nothing to load is in {', '.join(map(str, source))}: is it the export that is meant?"
+        )
     if json:
         print_json(codec.decode(codec.encode(notes)))
     elif began and notes.finished_at and from_text(notes.finished_at) < began:
         told = f"Nothing was left to load: {notes.records:,} records were, by {notes.finished_at}."
         console().print(f"{told} --restart begins at the beginning.", soft_wrap=True)
     else:
-        console().print(f"Loaded {notes.records:,} records in {notes.pages:,} pages and {notes.seconds:,.0f} s.")
+        loaded = f"{counted(notes.records, 'record')} in {counted(notes.pages, 'page')}"
+        console().print(f"Loaded {loaded} and {notes.seconds:,.0f} s.")
 
 
 def _must_be_active(connection: Connection) -> None:

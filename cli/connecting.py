@@ -263,11 +263,18 @@ def disconnect(
         print_json(answer)
         return
     out = console()
-    out.print(f"{connection} of {answer['tenantId']} is disconnected.")
+    kept = f" What it brought stays: {_purging(connection, tenant)} takes it away." if not purge else ""
+    out.print(f"{connection} of {answer['tenantId']} is disconnected.{kept}", soft_wrap=True)
     if answer["left"]:
         out.print(f"Left at the source: {answer['left']}", soft_wrap=True)
     if purge:
         out.print(f"The {the_host(data)} takes away what it brought; 'shardline status' shows how far it is.")
+
+
+def _purging(connection: str, tenant: str | None) -> str:
+    """The call that takes away what a connection brought."""
+    of = f" --tenant {tenant}" if tenant else ""
+    return f"'shardline disconnect {connection}{of} --purge'"
 
 
 @dataclass(frozen=True, slots=True)

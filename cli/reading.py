@@ -143,6 +143,8 @@ def search(
     """Hybrid search with citations."""
     if not text.strip():
         raise UsageError("TEXT is empty: say what to look for")
+    if principal is not None and "@" not in principal:
+        raise UsageError(f"--principal: {principal!r} is no e-mail address")
 
     async def work(services: Services) -> dict[str, Any]:
         named = await the_tenant(services, tenant)

@@ -87,7 +87,7 @@ class ConnectionRegistry:
         return connections
 
     async def listed(self, tenant_id: str | None = None) -> tuple[list[Connection], list[UnreadableConnection]]:
-        """The connections of a tenant or of all, and those that can't be read."""
+        """The connections of a tenant or of all, and those that can't be read, each by tenant and id."""
         connections: list[Connection] = []
         unreadable: list[UnreadableConnection] = []
         for tenant in await self._store.tenants() if tenant_id is None else [tenant_id]:
@@ -96,7 +96,8 @@ class ConnectionRegistry:
                     connections.append(stored_connection(shard))
                 except InvalidConnectionError as error:
                     unreadable.append(_unreadable(shard, error))
-        return connections, unreadable
+        connections.sort(key=lambda one: (one.tenant_id, one.connection_id))
+        return connections, sorted(unreadable, key=lambda one: (one.tenant_id, one.connection_id))
 
     async def save(self, connection: Connection) -> Connection:
         """Write *connection*, new or over the one of its id, though that can't be read; the same again writes nothing.

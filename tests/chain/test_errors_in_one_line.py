@@ -83,6 +83,8 @@ def write_company(folder: Path, accounts: str | bytes) -> Path:
         ["demo", "--jsn"],
         ["search"],
         ["search", "x", "--limit", "0"],
+        ["search", "x", "--principal", "nobody"],
+        ["connect"],
         ["export", "everything"],
         ["replay"],
         ["show"],

@@ -86,6 +86,10 @@ async def test_a_path_that_is_no_export_is_one_line(rig: SourceRig, shardline: C
     for path in (zip_file, link):
         said = complaint(await shardline("backfill", of, "--from", path), 1)
         assert path.name in said or "CSV" in said
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    said = complaint(await shardline("backfill", of, "--from", empty), 1)
+    assert "empty" in said or "CSV" in said
     if rig.system == "salesforce":
         nobody = tmp_path / "Nothing.csv"
         nobody.write_bytes(b"\xff\xfe\x00")

@@ -285,7 +285,14 @@ async def test_which_connection_is_meant_is_told_apart_by_tenant(rig: SourceRig,
     await rig.connect("beta")
     assert f"name one with --tenant ({TENANT}, beta)" in complaint(await shardline("disconnect", of), 2)
     assert f"there are: {of}" in complaint(await shardline("connections", "--pause", "nope"), 2)
-    assert (await shardline("disconnect", of, "--tenant", "beta")).code == 0
+    there = [(one["tenantId"], one["connectionId"]) for one in (await shardline("connections", "--json")).lines]
+    ended = await shardline("disconnect", of, "--tenant", "beta")
+    assert ended.code == 0
+    assert f"'shardline disconnect {of} --tenant beta --purge' takes it away" in ended.out
+    again = (await shardline("connections", "--tenant", TENANT, "--pause", of, "--resume", of)).out
+    assert again.count(of) >= 1
+    listed = (await shardline("connections", "--json")).lines
+    assert [(one["tenantId"], one["connectionId"]) for one in listed] == there == sorted(there), "a list stays in order"
     connection = await rig.services.connections.get("beta", of)
     assert connection is not None
     assert connection.status == "disconnected"
