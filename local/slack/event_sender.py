@@ -191,7 +191,7 @@ class EventSender:
         with self._changed:
             return len(self._due) + len(self._held) + self._under_way
 
-    def wait_until_idle(self, seconds: float = 10.0) -> bool:
+    def wait_until_idle(self, seconds: float = 60.0) -> bool:
         """Whether every event came to its end, retries included, within *seconds*."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._due or self._held or self._under_way), seconds)

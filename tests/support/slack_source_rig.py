@@ -35,6 +35,7 @@ class SlackSourceRig(SourceRig):
         # What the tiers do is for limit_rate() to show.
         self.simulator.api.limits.scale = None
         self.simulator.sender.concurrency = 1
+        self.simulator.sender.answer_seconds = 60
         self.simulator.sender.subscribe(self.receiver.url)
         super().__init__(folder, slack_simulator=self.simulator.base_url)
         self.user = self.workspace.add_user("ann")

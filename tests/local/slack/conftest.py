@@ -24,6 +24,7 @@ def workspace() -> Workspace:
 @pytest.fixture
 def simulator(workspace: Workspace) -> Iterator[SlackSimulator]:
     with SlackSimulator(workspace) as running:
+        running.sender.answer_seconds = 60
         yield running
 
 

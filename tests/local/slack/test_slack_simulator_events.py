@@ -319,7 +319,7 @@ def test_reasons_of_retries(simulator: SlackSimulator, workspace: Workspace, dea
 
         receiver.answer = late
         assert reasons(receiver) == ["http_timeout"] * 4
-        simulator.sender.answer_seconds = 3
+        simulator.sender.answer_seconds = 60
     with socket.socket() as silent:
         # Held, so that no other server of this machine takes the port and answers.
         silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
