@@ -95,9 +95,7 @@ def backfill(
 
     notes = refusing(data, work)
     if source and not notes.records:
-        raise CommandError(
-            f"nothing to load is in {', '.join(map(str, source))}: is it the export that is meant?"
-        )
+        raise CommandError(f"nothing to load is in {', '.join(map(str, source))}: is it the export that is meant?")
     if json:
         print_json(codec.decode(codec.encode(notes)))
     elif began and notes.finished_at and from_text(notes.finished_at) < began:

@@ -210,7 +210,6 @@ def gdrive(
     _connect(call, describe, check=check, backfill=backfill, json=json)
 
 
-_NAMES = {"salesforce": "Salesforce", "slack": "Slack", "gdrive": "Google Drive"}
 _NEEDED = {
     "jwt-bearer": ("username", "consumerKey", "privateKey"),
     "client-credentials": ("domain", "consumerKey", "consumerSecret"),
@@ -417,7 +416,7 @@ def _connect(
         )
         if check or not checked.is_usable:
             return checked, described, None
-        anew = backfill and standing is not None and _reads(standing) != _reads(described)
+        anew = backfill and standing is not None and standing.selection != described.selection
         return checked, described, await connecting.establish(described, checked, ports, load=backfill, anew=anew)
 
     checked, described, established = refusing(call.data, work)
@@ -469,7 +468,7 @@ def _description(call: _Call, known: _Known, describe: Callable[[_Known], dict[s
     try:
         return connection_from(
             {
-                "name": _NAMES[call.system],
+                "name": KINDS[call.system].vendor,
                 **known.described,
                 **_given(name=call.name),
                 **wanted,
@@ -481,13 +480,6 @@ def _description(call: _Call, known: _Known, describe: Callable[[_Known], dict[s
         )
     except InvalidConnectionError as error:
         raise UsageError(str(error)) from None
-
-
-def _reads(connection: Connection) -> dict[str, Any]:
-    """What decides which records a connection reads."""
-    data = connection_data(connection)
-    names = ("objects", "channels", "leftOut", "joinPublic", "folders", "sharedDrives")
-    return {name: data.get(name) for name in names} | {"subjects": data.get("auth", {}).get("subjects")}
 
 
 def _tell(

@@ -24,10 +24,7 @@ from cli.named_connection import no_such_connection, refusing, the_connection
 from cli.output import console, counted, print_json, print_json_lines, table
 from composition import Services
 from connections.connection import Connection, InvalidConnectionError
-from connections.gdrive_connection import DriveConnection
 from connections.registry import UnreadableConnection
-from connections.salesforce_connection import SalesforceConnection
-from connections.slack_connection import SlackConnection
 from connections.stored_connection import connection_from
 from ingestion import connecting
 from ingestion.purge import came_by
@@ -243,7 +240,7 @@ def _show_connections(found: list[Connection], unreadable: list[UnreadableConnec
             known.connection_id,
             known.system,
             known.instance or "not known before the first poll",
-            _what_is_read(known),
+            known.what_is_read,
             known.schedule.poll_seconds,
             known.status,
             known.error_message or "",
@@ -253,19 +250,6 @@ def _show_connections(found: list[Connection], unreadable: list[UnreadableConnec
     rows += [[one.tenant_id, one.connection_id, one.system, "", "", "", "invalid", one.problem] for one in unreadable]
     columns = ["tenant", "connection", "system", "instance", "reads", "every (s)", "state", "remedy"]
     console().print(table("Connections", columns, rows))
-
-
-def _what_is_read(connection: Connection) -> str:
-    """What a connection reads, in its vendor's words."""
-    match connection:
-        case SalesforceConnection():
-            return ", ".join(polled.name for polled in connection.objects)
-        case SlackConnection():
-            return ", ".join(connection.channels) or "all channels"
-        case DriveConnection():
-            return ", ".join(connection.folders) or "all files"
-        case _:
-            return ""
 
 
 def _described(file: Path, tenant_id: str) -> Connection:

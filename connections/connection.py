@@ -1,6 +1,6 @@
 """A connection: one tenant's way to one instance of a source. What only one vendor needs is in that vendor's module."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -42,6 +42,9 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         error_message: what is wrong and what to do, while *status* is ``failed``.
     """
 
+    vendor: ClassVar[str] = ""
+    """The source's name as people write it."""
+
     connection_id: Annotated[str, Meta(pattern=CONNECTION_ID_PATTERN)]
     tenant_id: Annotated[str, Meta(min_length=1)]
     system: str
@@ -58,6 +61,16 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     def shard_id(self) -> str:
         """The id of the connection's shard."""
         return connection_shard_id(self.tenant_id, self.connection_id)
+
+    @property
+    def selection(self) -> tuple[Any, ...]:
+        """What decides which records are read: where it is changed, the first load is asked for anew."""
+        return ()
+
+    @property
+    def what_is_read(self) -> str:
+        """The same for people, in the vendor's words."""
+        return "all"
 
 
 def connection_shard_id(tenant_id: str, connection_id: str) -> str:

@@ -1,6 +1,6 @@
 """A connection to the Drives of a Google domain."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -36,6 +36,8 @@ class DriveConnection(Connection, frozen=True, kw_only=True, rename="camel"):
         channel_secret: what the tokens of push channels are made with; needed for *push_address*.
     """
 
+    vendor: ClassVar[str] = "Google Drive"
+
     auth: GoogleAuth
     system: Literal["gdrive"] = "gdrive"
     folders: tuple[FileId, ...] = ()
@@ -54,3 +56,11 @@ class DriveConnection(Connection, frozen=True, kw_only=True, rename="camel"):
                 raise ValueError("pushAddress must begin with https://: Google sends to no other")
             if self.channel_secret is None:
                 raise ValueError("pushAddress needs channelSecret: the tokens of push channels are made with it")
+
+    @property
+    def selection(self) -> tuple[Any, ...]:
+        return (self.folders, self.left_out, self.shared_drives, self.auth.subjects)
+
+    @property
+    def what_is_read(self) -> str:
+        return ", ".join(self.folders) or "all files"

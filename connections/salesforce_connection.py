@@ -1,6 +1,6 @@
 """A connection to a Salesforce org."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -78,6 +78,8 @@ class SalesforceConnection(Connection, frozen=True, kw_only=True, rename="camel"
         refresh_hours: how often values that no stamp tells of (formulas, roll-ups) are read anew.
     """
 
+    vendor: ClassVar[str] = "Salesforce"
+
     auth: SalesforceAuth
     system: Literal["salesforce"] = "salesforce"
     objects: tuple[PolledObject, ...] = tuple(PolledObject(name=name) for name in DEFAULT_OBJECTS)
@@ -90,6 +92,14 @@ class SalesforceConnection(Connection, frozen=True, kw_only=True, rename="camel"
     sweep_share: Share = 0.1
     refresh_hours: Annotated[float, Meta(gt=0)] = 168
     api_version: Annotated[str, Meta(pattern=API_VERSION_PATTERN)] = "59.0"
+
+    @property
+    def selection(self) -> tuple[Any, ...]:
+        return (self.objects,)
+
+    @property
+    def what_is_read(self) -> str:
+        return ", ".join(polled.name for polled in self.objects)
 
     def wants(self, object_type: str) -> bool:
         """Whether records of the object are to be read; users always, since records have owners."""

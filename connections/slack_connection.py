@@ -1,6 +1,6 @@
 """A connection to a Slack workspace."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -34,6 +34,8 @@ class SlackConnection(Connection, frozen=True, kw_only=True, rename="camel"):
         bot_user, bot_id: who the app itself is, found at connect time; its own messages are left out.
     """
 
+    vendor: ClassVar[str] = "Slack"
+
     auth: SlackAuth
     system: Literal["slack"] = "slack"
     enterprise: str | None = None
@@ -47,3 +49,11 @@ class SlackConnection(Connection, frozen=True, kw_only=True, rename="camel"):
     bot_user: str | None = None
     bot_id: str | None = None
     schedule: Schedule = Schedule(poll_seconds=900, sweep_hours=24)
+
+    @property
+    def selection(self) -> tuple[Any, ...]:
+        return (self.channels, self.left_out, self.join_public)
+
+    @property
+    def what_is_read(self) -> str:
+        return ", ".join(self.channels) or "all channels"
