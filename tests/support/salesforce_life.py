@@ -19,7 +19,7 @@ from source_rig import TENANT, Key, KilledError, SourceRig
 from connections.connection import Connection
 from connections.salesforce_connection import PolledObject, SalesforceConnection
 from connections.state import STATE_TYPE
-from ingestion.connecting import establish, pause, resume
+from ingestion import connecting
 from ingestion.history_memory import load_memory
 from ingestion.salesforce.history import HistoryReader
 from ingestion.salesforce.record_reads import RecordReads
@@ -35,6 +35,7 @@ from local.salesforce.server import SalesforceSimulator
 from local.simulator_faults import Fault
 from messaging import codec
 from messaging.bus import QueueDepth
+from messaging.queues import SOURCE_WORK
 from shards.identity import shard_id
 from shards.model import Shard
 from shards.store import ShardQuery
@@ -79,7 +80,8 @@ Step = Callable[[Random], Coroutine[Any, Any, str]]
 class LivingOrg(SalesforceSourceRig):
     """An org of six objects whose clock never gives the same moment twice: no two readings are of one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, bulk_from: int) -> None:
+        self._bulk_from = bulk_from
         self.org = Org(Company(TENANT, default_org_id(TENANT), tables()))
         self.simulator = SalesforceSimulator(self.org).start()
         self._told = []
@@ -94,7 +96,7 @@ class LivingOrg(SalesforceSourceRig):
         source = self.source
         assert isinstance(source, SalesforceSource)
         source._reads = RecordReads(source._ports, source._store, join_seconds=0)
-        source._history = HistoryReader(source._ports, {}, bulk_from=4, pause_seconds=0)
+        source._history = HistoryReader(source._ports, {}, bulk_from=self._bulk_from, pause_seconds=0)
 
     def clock(self) -> datetime:
         self.now += timedelta(milliseconds=1)
@@ -114,7 +116,8 @@ class SalesforceLife:
     """See :class:`random_life.Life`."""
 
     def __init__(self, folder: Path, number: int) -> None:
-        self.rig = LivingOrg(folder)
+        self._number_of_life = number
+        self.rig = LivingOrg(folder, bulk_from=(4, 1000)[number // 2 % 2])
         self.rig.skew_clock(timedelta(seconds=(0, 90, -90)[number % 3]))
         self.org = self.rig.org
         self._changes: list[tuple[ChangeKind, str, str]] = []
@@ -166,13 +169,32 @@ class SalesforceLife:
         ]
 
     async def begin(self) -> None:
-        """Some people and accounts, and the connection to them."""
+        """Some people and accounts, and the connection to them; every other life begins with a first load."""
         for number in range(3):
             self._insert("User", {"LastName": f"U{number}", "Name": f"U{number}", "IsActive": True})
         for name in ("Account", "Contact", "Opportunity", "Invoice__c", "Visit__c"):
-            for _ in range(2):
-                self._insert(name, self._values(Random(7), name))
-        await self.rig.connect()
+            for number in range(2 if self._number_of_life % 2 else 9):
+                self._insert(name, self._values(Random(7 + number), name))
+        if self._number_of_life % 2:
+            await self.rig.connect()
+        else:
+            await self._connect_and_load()
+
+    async def _connect_and_load(self) -> None:
+        """Connect; the load is at work before the first poll, and its process may die."""
+        rig = self.rig
+        made = rig.new_connection(TENANT)
+        checked = await connecting.check(made, rig.services.ingestion)
+        rig.wait(HOUR)
+        await connecting.establish(made, checked, rig.services.ingestion, load=True)
+        first_poll = await rig.receive(SOURCE_WORK, max_messages=1)
+        rig.process.writes_left = (None, 9, 15, 30)[self._number_of_life // 2 % 4]
+        try:
+            await rig.work(most=1)
+        except KilledError:
+            await rig.start_again()
+        rig.process.writes_left = None
+        await rig.bus.abandon(first_poll)
 
     async def close(self) -> None:
         """Give back all."""
@@ -678,13 +700,13 @@ class SalesforceLife:
         objects = tuple(PolledObject(name=one, fields=FEW_FIELDS[one] if one == limited else ()) for one in names)
         changed = msgspec.structs.replace(connection, objects=objects)
         checked = Checked(connection.instance, connection.base_url, [])
-        await establish(changed, checked, self.rig.services.ingestion, load=dice.random() < 0.3)
+        await connecting.establish(changed, checked, self.rig.services.ingestion, load=dice.random() < 0.3)
         return f"{[(one.name, len(one.fields)) for one in objects]}"
 
     async def _rest(self, dice: Random) -> str:
         """The connection is paused, or fails for good, and is mended at the latest when all settles."""
         if dice.random() < 0.5:
-            await pause(await self.rig.connection(), self.rig.services.ingestion)
+            await connecting.pause(await self.rig.connection(), self.rig.services.ingestion)
             return "paused"
         self.rig.revoke_credentials()
         return "locked out"
@@ -705,7 +727,7 @@ class SalesforceLife:
         self.org.commit_due()
         connection = await rig.connection()
         if connection.status != "active":
-            await resume(connection, rig.services.ingestion)
+            await connecting.resume(connection, rig.services.ingestion)
         # A poll; the calls of a day and the describe; the sweep and its second look; the refresh, another sweep.
         for seconds in (61, 61, DAY + HOUR, 11 * MINUTE, 7 * DAY, 11 * MINUTE, 61):
             rig.wait(seconds)
