@@ -80,8 +80,9 @@ Step = Callable[[Random], Coroutine[Any, Any, str]]
 class LivingOrg(SalesforceSourceRig):
     """An org of six objects whose clock never gives the same moment twice: no two readings are of one."""
 
-    def __init__(self, folder: Path, *, bulk_from: int) -> None:
+    def __init__(self, folder: Path, *, bulk_from: int, without: str) -> None:
         self._bulk_from = bulk_from
+        self._without = {"Visit__c", without}
         self.org = Org(Company(TENANT, default_org_id(TENANT), tables()))
         self.simulator = SalesforceSimulator(self.org).start()
         self._told = []
@@ -108,7 +109,7 @@ class LivingOrg(SalesforceSourceRig):
 
     def new_connection(self, tenant_id: str) -> Connection:
         made = super().new_connection(tenant_id)
-        objects = tuple(PolledObject(name=name) for name in OBJECTS if name != "Visit__c")
+        objects = tuple(PolledObject(name=name) for name in OBJECTS if name not in self._without)
         return msgspec.structs.replace(made, objects=objects, page_size=5, sweep_share=1.0, default_currency=CURRENCY)
 
 
@@ -117,7 +118,8 @@ class SalesforceLife:
 
     def __init__(self, folder: Path, number: int) -> None:
         self._number_of_life = number
-        self.rig = LivingOrg(folder, bulk_from=(4, 1000)[number // 2 % 2])
+        without = "User" if number % 5 == 1 else ""
+        self.rig = LivingOrg(folder, bulk_from=(4, 1000)[number // 2 % 2], without=without)
         self.rig.skew_clock(timedelta(seconds=(0, 90, -90)[number % 3]))
         self.org = self.rig.org
         self._changes: list[tuple[ChangeKind, str, str]] = []
@@ -695,7 +697,7 @@ class SalesforceLife:
     async def _change_connection(self, dice: Random) -> str:
         """Other objects, or fewer fields of one."""
         connection = await self._connection()
-        names = [one for one in OBJECTS if dice.random() < 0.8] or ["Account"]
+        names = [one for one in OBJECTS if dice.random() < (0.5 if one == "User" else 0.8)] or ["Account"]
         limited = dice.choice((None, *FEW_FIELDS))
         objects = tuple(PolledObject(name=one, fields=FEW_FIELDS[one] if one == limited else ()) for one in names)
         changed = msgspec.structs.replace(connection, objects=objects)
