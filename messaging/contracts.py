@@ -108,8 +108,8 @@ class IngestionEvent(Contract):
     """One change of one record at its source. The first six fields are all that a producer must send.
 
     In place of *payload* there may be *payload_ref*, the claim check of a large one: :mod:`messaging.claim_check`.
-    *moves_moment*: something may have changed in the record that its version does not cover, so even a reading that says
-    what is stored is noted as the latest.
+    *moves_moment*: something may have changed in the record that its version does not cover. A reading of it that says
+    what is stored is then still noted as the latest.
     """
 
     source: str = Field(min_length=1)

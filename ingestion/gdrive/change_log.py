@@ -7,6 +7,7 @@ the file is asked for anew, by a request that the bus has before the token moves
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import product
 from typing import Any
 
 from connections.gdrive_connection import DriveConnection
@@ -98,9 +99,9 @@ class ChangeLog:
         ]
         now = to_text(self.ports.clock())
         asked: list[SourceWork] = []
-        for with_below in (False, True):
-            pairs = [pair for pair in fresh if (pair[0] in below) == with_below]
-            notes = ReadNotes(subject=self.client.subject, below=with_below)
+        for with_below, told in product((False, True), (True, False)):
+            pairs = [pair for pair in fresh if (pair[0] in below, pair[1][:1].isdigit()) == (with_below, told)]
+            notes = ReadNotes(subject=self.client.subject, below=with_below, told=told)
             asked += read_requests(self.connection, pairs, notes, due_at=now, because="changed")
         if asked:
             await self.ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in asked])

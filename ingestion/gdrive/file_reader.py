@@ -76,8 +76,8 @@ class FileReader:
     def __post_init__(self) -> None:
         self.places = Places(self.connection, self.drives)
 
-    async def read(self, file_id: str, stored: Shard | None, first: str | None) -> ReadFile:
-        """The file as it is now; *first* is the user who is asked first.
+    async def read(self, file_id: str, stored: Shard | None, first: str | None, *, told: bool = False) -> ReadFile:
+        """The file as it is now; *first* is the user who is asked first. *told*: its log, and maybe others, told of it.
 
         What nobody sees who could be asked, while others could not, is closed: somebody may have lost it.
 
@@ -86,7 +86,7 @@ class FileReader:
         """
         read_at = to_text(self.clock())
         try:
-            found = await self._find(file_id, self._candidates(stored, first))
+            found = await self._find(file_id, self._candidates(stored, first, told=told))
         except UnaskedError as error:
             log.warning("connection %s: %s", self.connection.connection_id, error)
             return self._unasked(file_id, stored, read_at)
@@ -182,12 +182,12 @@ class FileReader:
         there = stored is None or stored.is_live
         return ReadFile(file_id, read_at, event, there=there, found=True, folder=folder, path=path)
 
-    def _candidates(self, stored: Shard | None, first: str | None) -> list[str]:
+    def _candidates(self, stored: Shard | None, first: str | None, *, told: bool) -> list[str]:
         """Who may see the file, likeliest first. Of what is not stored nothing is lost if the others are not asked."""
         subjects = subjects_of(self.connection)
         known = [first] if first in subjects else []
         if stored is None or not stored.is_live:
-            return known or list(subjects)
+            return list(dict.fromkeys([*known, *subjects])) if told else known or list(subjects)
         data = stored.structured_data
         drive = self.drives.get(str(data.get("driveId") or ""))
         owner = data.get("owner")
@@ -251,7 +251,7 @@ class FileReader:
         if isinstance(known, list) and not drive_id:
             return known
         drive = self.drives.get(str(drive_id or ""))
-        others = drive.members if drive else subjects_of(self.connection)
+        others = (*(drive.members if drive else ()), *subjects_of(self.connection))
         for subject in list(dict.fromkeys([client.subject, *others]))[:ASKED_FOR_PERMISSIONS]:
             try:
                 return await self.clients.of(self.connection, subject).permissions(str(file["id"]))

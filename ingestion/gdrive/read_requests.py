@@ -30,6 +30,7 @@ class ReadNotes:
         after_gone: how often they were looked for since they were not found.
         closed: what is in a folder among them has been closed with a folder above.
         unread: how often their content was asked for since it could not be had.
+        told: a log told of them as they were: if the first does not see one, another user may, whose log told the same.
     """
 
     subject: str | None = None
@@ -37,6 +38,7 @@ class ReadNotes:
     after_gone: int = 0
     closed: bool = False
     unread: int = 0
+    told: bool = False
 
     def stored(self) -> dict[str, Any]:
         """As they stand in a message."""
@@ -46,6 +48,7 @@ class ReadNotes:
             "afterGone": self.after_gone,
             "closed": self.closed,
             "unread": self.unread,
+            "told": self.told,
         }
 
 
@@ -59,6 +62,7 @@ def notes_of(work: SourceWork) -> ReadNotes:
         after_gone=after_gone if isinstance(after_gone, int) else 0,
         closed=said.get("closed") is True,
         unread=unread if isinstance(unread, int) else 0,
+        told=said.get("told") is True,
     )
 
 

@@ -94,6 +94,8 @@ class ListingOfLog:
             await self._keep(msgspec.structs.replace(standing, page=None, parts=0, listed=0))
             return
         report.rows += len(page.files)
+        if standing.page is None:
+            await self._ask_for_top(standing)
         report.events += await self._ask(page.files, standing)
         parts = await self._note(standing, [str(file["id"]) for file in page.files])
         phase = standing.phase if page.next_page else "check"
@@ -102,6 +104,14 @@ class ListingOfLog:
                 standing, page=page.next_page, phase=phase, parts=parts, listed=standing.listed + len(page.files)
             )
         )
+
+    async def _ask_for_top(self, standing: Relisting) -> None:
+        """Ask for the top of a shared drive where it is not stored: no listing has it."""
+        if self.drive_id is None or (self.connection.folders and self.drive_id not in self.connection.folders):
+            return
+        stored = await self.ports.store.get(self.connection.tenant_id, shard_of(self.connection, self.drive_id))
+        if stored is None or not stored.is_live:
+            await self._send([(self.drive_id, "")], f"top.{standing.began_at}")
 
     async def _ask(self, files: Sequence[File], standing: Relisting) -> int:
         """Ask for the files that are not stored as they are listed."""

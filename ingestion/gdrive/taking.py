@@ -85,7 +85,7 @@ class Taking:
                 await self._later(again(work, ids[place:]), timedelta(0))
                 break
             try:
-                read = await reader.read(file_id, stored.get(file_id), notes.subject)
+                read = await reader.read(file_id, stored.get(file_id), notes.subject, told=notes.told)
                 sent += await self._tell(read, stored.get(file_id), following, notes)
             except BudgetExhaustedError as error:
                 if place == 0:

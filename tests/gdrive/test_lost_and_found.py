@@ -112,6 +112,41 @@ async def test_a_sweep_finds_another_role_that_a_folder_hands_down(rig: DriveRig
     assert roles == {ADMIN: "owner", ANN: "writer"}
 
 
+async def test_the_top_of_a_shared_drive_is_read_that_is_wanted_later(rig: DriveRig) -> None:
+    deals, folder = rig.drive.create_drive("Deals"), rig.drive.create_folder("Here")
+    wanted(rig, folders=(folder,))
+    await rig.begin()
+    assert await rig.paths() == ["/Here"]
+    await rig.services.connections.save(msgspec.structs.replace(await rig.connection(), folders=(folder, deals)))
+    for _ in range(3):
+        await rig.catch_up()
+    assert await rig.paths() == ["/Deals", "/Here"]
+
+
+async def test_a_new_file_that_the_first_user_lost_again_is_read_as_the_next_whose_log_told_the_same(
+    rig: DriveRig,
+) -> None:
+    folder = rig.drive.create_folder("Here", owner=BOB)
+    wanted(rig, auth=GoogleAuth(service_account=rig.made.auth.service_account, subjects=(ANN, BOB)))
+    await rig.begin()
+    linked = rig.drive.share(folder, given("domain", "acme.example", allowFileDiscovery=False))
+    note = rig.drive.create_file("note.txt", "Text.", parent=folder, owner=ADMIN)
+    await rig.poll()
+    rig.drive.unshare(folder, linked)
+    await rig.settle()
+    await rig.catch_up()
+    assert await rig.path(note) == "/Here/note.txt"
+
+
+async def test_whoever_may_tell_the_readers_of_a_file_in_a_shared_drive_is_asked(rig: DriveRig) -> None:
+    deals = rig.drive.create_drive("Deals", [given("user", BOB)])
+    note = rig.drive.create_file("note.txt", "Text.", parent=deals)
+    rig.drive.share(note, given("user", ANN, "writer"))
+    wanted(rig, auth=GoogleAuth(service_account=rig.made.auth.service_account, subjects=(BOB, ANN)))
+    await rig.begin()
+    assert await rig.readers(note) == [f"user:{ANN}", f"user:{BOB}"]
+
+
 async def test_a_file_of_a_shared_drive_stands_where_its_members_see_it(rig: DriveRig) -> None:
     deals = rig.drive.create_drive("Deals")
     wanted(rig, auth=GoogleAuth(service_account=rig.made.auth.service_account, subjects=(ANN, ADMIN)))

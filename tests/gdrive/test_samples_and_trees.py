@@ -57,8 +57,8 @@ async def test_the_documented_pages_of_changes_are_read_to_their_new_token(rig: 
         "1OpenDoc0000000000000000000000001AAA",
         "1OpenPdf000000000000000000001",
         "1OpenTrash0000000000000000001",
-        "1OpenGone00000000000000000001",
         "1OpenFolder000000000000000001",
+        "1OpenGone00000000000000000001",
     ]
     assert (await rig.states())[f"changes of {ADMIN}"]["metadata"]["token"] == "680"
 

@@ -231,6 +231,9 @@ class DriveLife:
         return "nobody is suspended"
 
     async def _tokens_are_lost(self, dice: Random) -> str:
+        if not self._sweeps:
+            # What is on its way while all is listed anew is looked for by a sweep.
+            await self.rig.drain(*LANES)
         if dice.random() < 0.5:
             with self.drive.lock:
                 self.drive.lose_change_tokens()

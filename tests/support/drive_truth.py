@@ -61,7 +61,7 @@ def truth_of(drive: Drive, item: Item, wanted: Wanted) -> Truth:
         live = None
     return Truth(
         live,
-        places=_places(drive, item, wanted, views),
+        places=_places(drive, item, wanted, {user: _view(drive, item, user) for user in linked}),
         readers=_readers(drive, item, wanted),
         text=_text(drive, item, seeing),
     )
@@ -103,16 +103,21 @@ def _shown(name: str) -> str:
 
 
 def _places(drive: Drive, item: Item, wanted: Wanted, views: dict[str, _View]) -> frozenset[tuple[str, str | None]]:
-    """As its owner sees it, or a member of its shared drive; else as any who may have read it.
+    """As its owner sees it, or a member of its shared drive.
 
-    Where folders are chosen, the view of somebody who sees all of them counts besides.
+    Where those are no users of the connection, or do not see the folders that decide if it is wanted, it stands as
+    anybody may have seen it: nobody tells that a folder above came into somebody's view by a link, or went.
     """
     chosen = [view for user, view in views.items() if user == item.owner]
     if item.drive_id is not None:
         chosen = [view for user, view in views.items() if drive.drive_role(user, item.drive_id) is not None]
-    if chosen and (wanted.folders or wanted.left_out) and not any(view.whole for view in chosen):
-        chosen += views.values()
-    return frozenset((view.path, view.parent) for view in chosen or views.values())
+    if chosen and (any(view.whole for view in chosen) or not (wanted.folders or wanted.left_out)):
+        return frozenset((view.path, view.parent) for view in chosen)
+    names = [item.name, *(above.name for above in _above(drive, item) if not above.is_root)]
+    if item.drive_id is not None:
+        names.append(drive.shared_drives[item.drive_id].name)
+    paths = ["/" + "/".join(_shown(name) for name in names[end::-1]) for end in range(len(names))]
+    return frozenset((path, parent) for path in paths for parent in (None, item.parent))
 
 
 def _readers(drive: Drive, item: Item, wanted: Wanted) -> frozenset[tuple[str, ...]]:
