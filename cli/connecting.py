@@ -20,6 +20,7 @@ from connections.salesforce_connection import DEFAULT_OBJECTS
 from connections.secrets import SecretError, environment_variable, secret_name
 from connections.stored_connection import KINDS, connection_data, connection_from
 from ingestion import connecting
+from ingestion.purge import purge_notes
 from ingestion.source import Checked
 from messaging import codec
 from messaging.contracts import is_tenant_id
@@ -252,17 +253,18 @@ def disconnect(
         if not typer.confirm(f"Take away everything that {connection} has brought?", err=True):
             raise CommandError("nothing was done")
 
-    async def work(services: Services) -> dict[str, Any]:
+    async def work(services: Services) -> tuple[dict[str, Any], bool]:
         known = await the_connection(services, tenant, connection)
         left = await connecting.disconnect(known, services.ingestion, purge=purge)
-        return {"tenantId": known.tenant_id, "connectionId": connection, "purge": purge, "left": left}
+        stays = (await purge_notes(known, services.states)).began_at is None
+        return {"tenantId": known.tenant_id, "connectionId": connection, "purge": purge, "left": left}, stays
 
-    answer = refusing(data, work)
+    answer, stays = refusing(data, work)
     if json:
         print_json(answer)
         return
     out = console()
-    kept = f" What it brought stays: {_purging(connection, tenant)} takes it away." if not purge else ""
+    kept = f" What it brought stays: {_purging(connection, tenant)} takes it away." if stays else ""
     out.print(f"{connection} of {answer['tenantId']} is disconnected.{kept}", soft_wrap=True)
     if answer["left"]:
         out.print(f"Left at the source: {answer['left']}", soft_wrap=True)

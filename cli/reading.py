@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
+import msgspec
 import typer
 
 from api import reading
@@ -64,8 +65,8 @@ def status(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
                     connection["instance"],
                     _state(connection),
                     connection["lastSyncAt"] or "never",
-                    "" if connection["lagSeconds"] is None else connection["lagSeconds"],
-                    _first_load(connection["firstLoad"]),
+                    _lag(connection),
+                    _first_load(connection),
                     connection["error"] or "",
                 ]
                 for connection in state["connections"]
@@ -96,20 +97,28 @@ def status(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
         out.print(table("Request units by day", ["day (UTC)", "request units"], totals))
 
 
-def _first_load(told: dict[str, Any] | None) -> str:
+def _lag(connection: dict[str, Any]) -> object:
+    """How far behind it is; one that has ended is behind nothing."""
+    return "" if connection["lagSeconds"] is None or connection["state"] == "disconnected" else connection["lagSeconds"]
+
+
+def _first_load(connection: dict[str, Any]) -> str:
+    told = connection["firstLoad"]
     if told is None:
         return ""
-    return standing(
-        HistoryNotes(
-            asked_at=told["askedAt"],
-            finished_at=told["finishedAt"],
-            records=told["records"],
-            total=told["total"],
-            estimated=told["estimated"],
-            seconds=told["records"] / told["recordsPerSecond"] if told["recordsPerSecond"] else 0,
-            waiting_for=told["waitingFor"],
-        )
+    notes = HistoryNotes(
+        asked_at=told["askedAt"],
+        finished_at=told["finishedAt"],
+        records=told["records"],
+        total=told["total"],
+        estimated=told["estimated"],
+        seconds=told["records"] / told["recordsPerSecond"] if told["recordsPerSecond"] else 0,
+        waiting_for=told["waitingFor"],
     )
+    if connection["state"] != "active" and not notes.finished_at:
+        # It stands still, at whatever pace it went before.
+        notes = msgspec.structs.replace(notes, seconds=0, waiting_for="the connection to be active")
+    return standing(notes)
 
 
 def _state(connection: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from working_rig import POLL
 from connections.connection import CONNECTION_TYPE, ConnectionStatus
 from ingestion.errors import CredentialError, SourceError
 from ingestion.first_load import FirstLoadPorts, load_pages, note_asked
+from ingestion.history_memory import HistoryNotes, history_key, new_history_memory
 from ingestion.purge import PurgePorts, note_purge, purge
 from ingestion.source import HistoryPage, Position
 from ingestion.work import NOT_ACTIVE
@@ -118,6 +119,25 @@ async def test_a_first_load_that_a_pause_broke_off_goes_on(rig: SourceRig, shard
     assert (await shardline.status())[of]["firstLoad"]["finishedAt"]
 
 
+@ONE_SOURCE
+async def test_a_load_that_stands_still_with_its_connection_is_told_without_a_pace(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    of = await begun(rig, "before")
+    connection, states = await rig.connection(), rig.services.states
+    empty = new_history_memory(connection)
+    half = HistoryNotes(asked_at=to_text(rig.now), began_at=to_text(rig.now), records=500, total=2000, seconds=50)
+    saved = await states.load(TENANT, history_key(connection), empty)
+    await states.save(TENANT, history_key(connection), saved, msgspec.structs.replace(empty, metadata=half))
+    assert "500 records of 2,000 (25 %), 10 a second, some 2 min left" in (await shardline("status")).out
+
+    await shardline("connections", "--pause", of)
+
+    told = (await shardline("status")).out
+    assert "500 records of 2,000 (25 %); waiting for the connection to be active" in told
+    assert "left" not in told
+
+
 async def test_a_purge_takes_away_all_and_only_its_own_and_it_can_be_connected_again(
     rig: SourceRig, shardline: CommandsOfRig
 ) -> None:
@@ -145,6 +165,7 @@ async def test_a_purge_takes_away_all_and_only_its_own_and_it_can_be_connected_a
     row = (await shardline.status())[of]
     assert row["purge"]["finishedAt"]
     assert row["purge"]["records"] >= 2
+    assert "stays" not in (await shardline("disconnect", of)).out
     assert row["firstLoad"] is None
     assert [message.reason for message in await rig.parked()] == [NOT_ACTIVE], "of the other connection"
 
