@@ -14,16 +14,23 @@ PAGE = 200
 
 
 async def channel_deleted(
-    workspace: Workspace, channel_id: str, version: str, read_at: str, event_id: str | None = None
+    workspace: Workspace,
+    channel_id: str,
+    version: str,
+    read_at: str,
+    event_id: str | None = None,
+    *,
+    home: str | None = None,
 ) -> int:
-    """Delete the channel and, as Slack does, all that was in it; how many events were sent.
+    """Delete the channel and, as Slack does, all that was in it; how many events were sent. *home* None: of the
+    workspace that it is stored under.
 
     The messages first: whoever does it again finds those that are left.
 
     Raises:
         BusUnavailableError, StoreUnavailableError: do it again.
     """
-    home = await workspace.stored_home(channel_id)
+    home = home or await workspace.stored_home(channel_id)
     sent = await _messages_end(workspace, channel_id, home, version=version, read_at=read_at, event_id=event_id)
     gone = workspace.events.gone(CHANNEL, channel_id, home, version, read_at, event_id=event_id)
     workspace.forget_channel(channel_id)

@@ -7,20 +7,20 @@ for each by itself, does not have either.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from connections.state import Saved
 from ingestion.errors import SourceError, TransientError
-from ingestion.slack.channel_ends import close, late_messages_end
+from ingestion.slack.channel_ends import channel_deleted, close, late_messages_end
 from ingestion.slack.client import next_cursor
 from ingestion.slack.comparing import not_stored
 from ingestion.slack.errors import RefusedError
 from ingestion.slack.events import SYSTEM, moment_of, send_events, ts_of, ts_order
-from ingestion.slack.facts import ChannelFacts, JsonObject, is_private, is_wanted
+from ingestion.slack.facts import ChannelFacts, JsonObject, home_of, is_private, is_wanted
 from ingestion.slack.failing_channels import TRIES, failure_of, is_of_channel, set_aside
 from ingestion.slack.listing import channel_pages, join, may_join, team_of
 from ingestion.slack.reads import (
@@ -113,6 +113,14 @@ class ReconcileState(msgspec.Struct, rename="camel", omit_defaults=True):
     done_at: str | None = None
     walk: Walk | None = None
     aside: dict[str, bool] = msgspec.field(default_factory=dict)
+
+
+class _Listed(NamedTuple):
+    """What a listing says of a channel."""
+
+    home: str
+    is_private: bool
+    is_member: bool
 
 
 async def reconcile(workspace: Workspace, work: SourceWork, deadline: datetime, *, deep: bool = False) -> RunReport:
@@ -252,13 +260,14 @@ class _Reconcile:
         if deep or first:
             state.deep_at = to_text(self._ports.clock())
         began = to_text(self._ports.clock())
-        listed: set[str] = set()
+        listed: dict[str, _Listed] = {}
         readable: dict[str, None] = {}
         join: list[str] = []
         async for page in channel_pages(self._client, team_id=team_of(self._connection)):
             self._report.rows += len(page)
             for raw in page:
-                listed.add(raw["id"])
+                home = home_of(raw, self._connection)
+                listed[raw["id"]] = _Listed(home, is_private(raw), bool(raw.get("is_member")))
                 if not await self._is_met(raw, deep=deep):
                     continue
                 if raw.get("is_member"):
@@ -289,11 +298,12 @@ class _Reconcile:
             await self._workspace.read_channel(raw["id"], raw=raw, with_guests=True)
         return channel is not None
 
-    async def _look_for_unlisted(self, listed: set[str], errors: dict[str, str]) -> None:
+    async def _look_for_unlisted(self, listed: Mapping[str, _Listed], errors: dict[str, str]) -> None:
         """Close channels that are stored and can't be seen any more; *errors* are told of what can't be asked for.
 
         That proves no deletion: a private channel that the bot was removed from looks the same. What has come of one
-        whose end was told goes after it, and of a closed one is closed.
+        whose end was told goes after it, and of a closed one is closed. One that is *listed* under another home than it
+        is stored under is none any more.
         """
         query = ShardQuery(
             self._connection.tenant_id,
@@ -310,6 +320,7 @@ class _Reconcile:
             for shard in page.items:
                 source = shard.external_relationships[0]
                 if source.external_id in listed and shard.is_live:
+                    await self._compare_listed(shard, listed[source.external_id])
                     continue
                 if not shard.is_live or not shard.acl.principals:
                     await self._end_late(shard)
@@ -337,12 +348,42 @@ class _Reconcile:
                 break
         await self._send([])
 
+    async def _compare_listed(self, channel: Shard, listed: _Listed) -> None:
+        """Look at what no reading of the channel itself tells: whether it has another home now, and, where the walk
+        does not come, whether its messages are shared as it is."""
+        source = channel.external_relationships[0]
+        if listed.home != source.instance:
+            await self._has_another_home(source)
+        elif (
+            self._is_sweep
+            and not listed.is_member
+            and self._was_late(channel.updated_at)
+            # What was seen just now may not be stored yet.
+            and listed.is_private == bool(channel.structured_data.get("isPrivate"))
+        ):
+            await self._workspace.share_messages(channel)
+
+    def _was_late(self, moment: str | None) -> bool:
+        """Whether it may be that what was on its way at *moment* was stored only since the last look."""
+        return moment is not None and moment >= to_text(self._ports.clock() - LATE_FOR)
+
+    async def _has_another_home(self, source: ExternalRelationship) -> None:
+        """Take away what is stored of a channel under the workspace that hosted it before, and read it under the other:
+        nobody tells any more who may read what is there."""
+        now = self._ports.clock()
+        log.info("channel %s is not of %s any more: it is read anew", source.external_id, source.instance)
+        self._report.events += await channel_deleted(
+            self._workspace, source.external_id, ts_of(now), to_text(now), home=source.instance
+        )
+        if is_wanted(self._connection, source.external_id):
+            request = {"history": [history_request(source.external_id)]}
+            await ask_to_read(self._ports, self._connection, request, event_id=f"home|{self._work.due_at}")
+
     async def _end_late(self, channel: Shard) -> None:
         """Let what has come of a channel since it was ended, or closed, be so, too."""
-        late_since = to_text(self._ports.clock() - LATE_FOR)
-        if not channel.is_live and (channel.deleted_at or "") >= late_since:
+        if not channel.is_live and self._was_late(channel.deleted_at):
             self._report.events += await late_messages_end(self._workspace, channel)
-        elif channel.is_live and self._is_sweep and channel.updated_at >= late_since:
+        elif channel.is_live and self._is_sweep and self._was_late(channel.updated_at):
             # The walk, which reads again who may read the others' messages, does not come there.
             await self._workspace.share_messages(channel)
 

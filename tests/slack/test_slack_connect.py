@@ -209,6 +209,31 @@ async def test_a_channel_whose_sharing_has_ended_is_each_sides_own(rig: SlackRig
     assert message.status == "active"
 
 
+async def test_what_was_hosted_by_a_company_that_shares_no_more_is_read_anew_as_ones_own(rig: SlackRig) -> None:
+    slack = rig.workspace
+    members = [slack.bot_user_id, "U0BOB"]
+    shared = slack.create_channel("joint", user="U0ANN", members=members, private=True, channel_id=SHARED)
+    shared.home_team, shared.teams = PARTNER, [TEAM]
+    slack.post(SHARED, "joint merger", user="U0ANN")
+    await rig.deliver()
+    await rig.ask("poll")
+    [before] = await messages(rig)
+    assert before.external_relationships[0].instance == PARTNER
+    await rig.ask("poll")
+    assert [one.revision for one in await messages(rig)] == [before.revision]
+    slack.unshare_channel(SHARED, PARTNER)
+    await rig.deliver()
+    slack.leave(SHARED, "U0BOB")
+    await rig.deliver()
+    await rig.ask("poll")
+    [message] = await messages(rig)
+    assert message.external_relationships[0].instance == TEAM
+    assert (await channel(rig, PARTNER)).status == "deleted"
+    for name, reads in (("ann", True), ("bob", False)):
+        reader = frozenset({f"user:{name}@acme.example", "tenant"})
+        assert bool(await rig.store.readable_scopes(TENANT, [message.acl.scope], reader)) is reads
+
+
 async def channel(rig: SlackRig, home: str) -> Shard:
     found = await rig.slack_shard("channel", SHARED, home)
     assert found is not None
