@@ -670,6 +670,12 @@ class SourceContract:
         await rig.settle()
         await rig.catch_up()
         assert await rig.texts(keys) == await rig.texts(keys, OTHER_TENANT) == ["one", "two", "three"]
+        # What is remembered of a limit goes, too.
+        pause = rig.limit_rate(30)
+        await rig.catch_up()
+        rig.end_faults()
+        rig.wait(pause.total_seconds())
+        await rig.settle()
         await disconnect(await rig.connection(), rig.services.ingestion, purge=True)
         await rig.settle(within=timedelta(minutes=5))
         await rig.drain()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import msgspec
+import pytest
 from working_rig import LANES, POLL, WorkingRig
 
 from composition import LocalServices, Store, build_local
@@ -37,6 +38,13 @@ CONFIRM = timedelta(seconds=700)
 """Longer than a second listing is waited for that confirms what the first one misses."""
 AFTER_A_KILL = timedelta(minutes=6)
 """Longer than a lease holds."""
+
+
+MOST_PAGES = 500
+
+
+class EndlessHistoryError(BaseException):
+    """A first load asks for pages without end: the clock stands still, so nothing else would stop it."""
 
 
 class KilledError(BaseException):
@@ -334,8 +342,19 @@ class SourceRig(WorkingRig, ABC):
 
     async def load_history(self) -> None:
         """Have the first load done."""
+        source, read, pages = self.source, self.source.history, 0
+
+        async def counted(connection: Connection, position: Position | None) -> HistoryPage:
+            nonlocal pages
+            pages += 1
+            if pages > MOST_PAGES:
+                raise EndlessHistoryError(f"page {pages} of a history, at {position}")
+            return await read(connection, position)
+
         await ask_for_history([await self.connection()], self.services.ingestion)
-        await self.settle()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(source, "history", counted)
+            await self.settle()
 
     async def history(self, position: Position | None = None) -> HistoryPage:
         """A page of the history."""
