@@ -16,7 +16,7 @@ import msgspec
 
 from connections.salesforce_connection import PolledObject, SalesforceConnection
 from ingestion.patience import patiently
-from ingestion.salesforce.cursor import earlier
+from ingestion.salesforce.cursor import Sighting, Window, earlier
 from ingestion.salesforce.errors import ObjectError
 from ingestion.salesforce.events import SYSTEM, gone_messages, page_events
 from ingestion.salesforce.field_notes import newest, note_learnt
@@ -43,7 +43,7 @@ IDS_A_READ = 200
 """Ids of one query: with all fields of most objects it still fits into a URI."""
 
 READ_AGAIN_AFTER = timedelta(seconds=5)
-"""A callout made before its transaction commits names a record that nobody sees yet."""
+"""A callout made before its transaction commits names a record that nobody sees yet; and a second has gone by then."""
 AGAIN = ".again"
 
 RELATED_DEPTH = 3
@@ -175,16 +175,17 @@ class RecordReads:
         ids = list(batch.ids)
         reading = _Reading({(object_type, one) for one in ids})
         async with opened(connection, self._ports) as session:
-            missing = await self._read(session, object_type, ids, reading, RELATED_DEPTH)
-        unseen = [one for one in missing if one in batch.first_time]
-        if unseen:
-            await self._ask_again(connection, object_type, unseen)
+            unsettled = await self._read(session, object_type, ids, reading, RELATED_DEPTH)
+        once_more = [one for one in unsettled if one in batch.first_time]
+        if once_more:
+            await self._ask_again(connection, object_type, once_more)
         return reading.sent
 
     async def _read(
         self, session: Session, object_type: str, ids: Sequence[str], reading: _Reading, depth: int
     ) -> list[str]:
-        """Send the events of *ids* and of what changed along with them; the ids that nobody has ever seen."""
+        """Send the events of *ids* and of what changed along with them; the ids to be read once more: those that nobody
+        has ever seen, and those that may be changed again within the second that their version resolves."""
         connection, ports = session.connection, self._ports
         key = (connection.tenant_id, connection.connection_id, object_type)
         empty = new_object_memory(connection, object_type)
@@ -216,6 +217,7 @@ class RecordReads:
                 connection, session.instance, read.records, store=self._store, bus=ports.bus, clock=ports.clock
             )
         unseen = await self._missing(session, object_type, read.missing, read_at, reading)
+        unseen += _changed_twice(memory.metadata.window, events.rows, read.records)
         deleted = [record for record in read.records if record.get("IsDeleted")]
         if deleted and depth:
             for related, related_ids in (await self._related(session, object_type, deleted, reading)).items():
@@ -330,6 +332,20 @@ class RecordReads:
             traceparent=tracing.new_trace(SOURCE_WORK, connection.tenant_id),
         )
         await self._ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)])
+
+
+def _changed_twice(
+    window: Mapping[str, str], rows: Sequence[tuple[bytes, str, bytes]], records: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Ids of the records that a poll has read otherwise under the same version: changed back within that second, a poll
+    takes them for what it has sent already."""
+    stamps = {version for _, version, _ in rows} & window.keys()
+    seen = Window({stamp: window[stamp] for stamp in stamps}, ceiling=len(rows))
+    return [
+        record["Id"]
+        for (key, version, digest), record in zip(rows, records, strict=True)
+        if seen.sighting(key, version, digest) is Sighting.CHANGED
+    ]
 
 
 def _of_instance(shard: Shard, instance: str) -> list[ExternalRelationship]:

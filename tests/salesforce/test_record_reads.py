@@ -50,6 +50,26 @@ async def test_what_is_read_is_what_a_poll_reads(org: PushedOrg) -> None:
     assert "SessionId" not in by_read.record
 
 
+async def test_what_a_push_reads_between_a_change_and_its_opposite_in_one_second_is_read_once_more(
+    org: PushedOrg,
+) -> None:
+    """A poll that read the record before takes it for what it has sent already."""
+    made = org.org.create("Account", {"Name": "There"})
+    stamp = str(org.org.tables["Account"].records[made]["SystemModstamp"])
+    await org.poll()
+    org.org.update("Account", made, {"Name": "Elsewhere"}, stamp=stamp)
+    await org.post({"ChangeEventHeader": {"entityName": "Account", "changeType": "UPDATE", "recordIds": [made]}})
+    await org.work()
+    assert org.seen.records("Account")[made]["Name"] == "Elsewhere"
+    org.org.update("Account", made, {"Name": "There"}, stamp=stamp)
+    org.pass_time(timedelta(seconds=6))
+    assert (await org.poll()).events == 0
+    await org.work()
+    assert org.seen.records("Account")[made]["Name"] == "There"
+    org.pass_time(timedelta(seconds=6))
+    assert await org.work() == []
+
+
 async def test_requests_at_the_same_time_are_one_query_and_each_id_is_read_once(org: PushedOrg) -> None:
     made = [org.org.create("Account", {"Name": f"A{number}"}) for number in range(40)]
     works = [read(org, {"Account": [*made[start : start + 10], made[0]]}, f"e{start}") for start in range(0, 40, 10)]

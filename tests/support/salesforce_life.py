@@ -133,7 +133,7 @@ class SalesforceLife:
         self._steps: list[tuple[Step, int]] = [
             (self._create, 10),
             (self._change, 12),
-            (self._there_and_back, 3),
+            (self._there_and_back, 5),
             (self._many_at_once, 2),
             (self._re_parent, 5),
             (self._delete, 6),
@@ -297,8 +297,12 @@ class SalesforceLife:
         name, record_id = self._some(dice)
         before = self.org.tables[name].records[record_id]
         self.org.update(name, record_id, {"Name": self._word(dice)})
-        look = dice.choice((self._poll_now, self._push, self._normalize, self._work_a_little))
-        told = await look(dice)
+        look = dice.choice((self._poll_now, self._push, self._normalize, None))
+        if look is not None:
+            told = await look(dice)
+        else:
+            told = str(await self.rig.take_push(self._message(dice, name, [record_id])))
+            await self.rig.work()
         if record_id in self._ids(name):
             self.org.update(name, record_id, {"Name": before["Name"]})
         return f"{name} {record_id} {told}"
