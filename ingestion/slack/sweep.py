@@ -24,7 +24,7 @@ from ingestion.slack.reconcile import reconcile
 from ingestion.slack.workspace import UNSEEN, Workspace
 from ingestion.source import RunReport
 from messaging.contracts import SourceWork
-from messaging.times import to_text
+from messaging.times import from_text, to_text
 from processors.mapping.slack import MESSAGE
 from shards.model import Shard
 from shards.store import ShardQuery
@@ -57,13 +57,15 @@ class Listing(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 class SweepState(msgspec.Struct, rename="camel", omit_defaults=True):
-    """A sweep under way: the due time it is of, whether all was gone through, the channels whose messages were looked
-    for, and the one they are being looked for in. *tries* are those in which a channel has failed, *errors* are to be
-    told, by channel. *integration_id* is the connection's."""
+    """A sweep under way, or the last one, when that has *ended*: the due time it is *of*, when it *began*, whether all
+    was gone through, the channels whose messages were looked for, and the one they are being looked for in. *tries* are
+    those in which a channel has failed, *errors* are to be told, by channel. *integration_id* is the connection's."""
 
     integration_id: str
     walked: bool = False
     of: str = ""
+    began: str = ""
+    ended: bool = False
     done: list[str] = msgspec.field(default_factory=list)
     listing: Listing | None = None
     tries: dict[str, int] = msgspec.field(default_factory=dict)
@@ -82,12 +84,17 @@ async def sweep(workspace: Workspace, work: SourceWork, deadline: datetime) -> R
     key = f"{connection.connection_id}/slack-sweep"
     saved = await ports.states.load(connection.tenant_id, key, SweepState(connection.connection_id))
     state = saved.value
-    if state.of != work.due_at:
+    if state.ended and _covers(state, work):
+        return report
+    if state.ended or not state.began:
+        # Another's is not broken off: of two that did so to each other, neither would come to its end.
+        began = to_text(ports.clock())
         await _users(workspace, report)
-        state = SweepState(connection.connection_id, of=work.due_at)
+        state = SweepState(connection.connection_id, of=work.due_at, began=began)
         saved = await ports.states.save(connection.tenant_id, key, saved, state)
     if not state.walked:
-        walk = await reconcile(workspace, work, deadline, deep=True)
+        of_this = work.model_copy(update={"due_at": state.of})
+        walk = await reconcile(workspace, of_this, deadline, deep=True)
         report.rows, report.events = report.rows + walk.rows, report.events + walk.events
         state.errors |= walk.errors
         if not walk.finished:
@@ -96,14 +103,20 @@ async def sweep(workspace: Workspace, work: SourceWork, deadline: datetime) -> R
         state.walked = True
         saved = await ports.states.save(connection.tenant_id, key, saved, state)
     try:
-        report.finished = await _look_for_gone(workspace, state, deadline, report)
+        state.ended = await _look_for_gone(workspace, state, deadline, report)
     except SourceError:
         await ports.states.save(connection.tenant_id, key, saved, state)
         raise
     await ports.states.save(connection.tenant_id, key, saved, state)
+    report.finished = state.ended and _covers(state, work)
     report.errors |= state.errors
     report.calls = client.calls - calls
     return report
+
+
+def _covers(state: SweepState, work: SourceWork) -> bool:
+    """Whether the sweep is the one that *work* asks for, or has begun since that was due."""
+    return state.of == work.due_at or from_text(state.began) >= from_text(work.due_at)
 
 
 async def _look_for_gone(workspace: Workspace, state: SweepState, deadline: datetime, report: RunReport) -> bool:

@@ -443,6 +443,19 @@ async def test_two_catch_ups_do_not_break_each_other_off(rig: SlackRig, deal: st
     assert None not in await contents(rig, *made)
 
 
+async def test_two_sweeps_do_not_break_each_other_off(rig: SlackRig, deal: str) -> None:
+    await rig.connect(calls_per_minute={"conversations.history": 1}, history_page=2)
+    slack = rig.workspace
+    made = [(deal, slack.post(deal, f"message {number}", user="U0ANN")) for number in range(5)]
+    await rig.deliver()
+    untold(rig)
+    slack.delete_message(*made[2])
+    first = _work(rig, "sweep")
+    rig.wait(60)
+    await run_by_a_call_a_minute(rig, first, _work(rig, "sweep"))
+    assert (await rig.message(*made[2])).status == "deleted"
+
+
 async def test_threads_are_read_again_by_a_call_a_minute(rig: SlackRig, deal: str) -> None:
     await rig.connect(calls_per_minute={"conversations.replies": 1}, history_page=2)
     untold(rig)
