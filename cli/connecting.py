@@ -18,7 +18,7 @@ from composition import Services
 from connections.connection import Connection, InvalidConnectionError
 from connections.salesforce_connection import DEFAULT_OBJECTS
 from connections.secrets import SecretError, environment_variable, secret_name
-from connections.stored_connection import KINDS, connection_data, connection_from
+from connections.stored_connection import KINDS, connection_data, described_connection
 from ingestion import connecting
 from ingestion.purge import purge_notes
 from ingestion.source import Checked
@@ -468,7 +468,7 @@ def _description(call: _Call, known: _Known, describe: Callable[[_Known], dict[s
         **_given(pollSeconds=call.poll_seconds),
     }
     try:
-        return connection_from(
+        return described_connection(
             {
                 "name": KINDS[call.system].vendor,
                 **known.described,

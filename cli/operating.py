@@ -25,7 +25,7 @@ from cli.output import console, counted, print_json, print_json_lines, table
 from composition import Services
 from connections.connection import Connection, InvalidConnectionError
 from connections.registry import UnreadableConnection
-from connections.stored_connection import connection_from
+from connections.stored_connection import described_connection
 from ingestion import connecting
 from ingestion.purge import came_by
 from ingestion.work import NOT_ACTIVE, ask_for_sweep
@@ -254,7 +254,7 @@ def _show_connections(found: list[Connection], unreadable: list[UnreadableConnec
 
 def _described(file: Path, tenant_id: str) -> Connection:
     try:
-        return connection_from(description_in(file), tenant_id)
+        return described_connection(description_in(file), tenant_id)
     except InvalidConnectionError as error:
         raise CommandError(f"{file}: {error}") from None
 

@@ -1,6 +1,7 @@
 """Connections as people write them and as they stand in their ``integration.connection`` shards."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any, get_args
 
 import msgspec
@@ -66,6 +67,39 @@ def connection_from(data: Mapping[str, Any], tenant_id: str) -> Connection:
         return msgspec.convert({**data, "tenantId": tenant_id}, kind)
     except msgspec.ValidationError as error:
         raise InvalidConnectionError(validation_sentence(error, forms=_FORMS, choices=_CHOICES)) from None
+
+
+def described_connection(data: Mapping[str, Any], tenant_id: str) -> Connection:
+    """As :func:`connection_from`, of what people have written: a field that there is none of is an error, or a misspelt
+    selection would read all there is. What is stored may have fields of another version.
+
+    Raises:
+        InvalidConnectionError: *data* is none; the message names the field, never its value.
+    """
+    connection = connection_from(data, tenant_id)
+    for place, name, known in _unknown_fields(data, connection):
+        [*near] = get_close_matches(name, known, 1)
+        meant = f": is {place}{near[0]} meant?" if near else f"; there are {', '.join(known)}"
+        raise InvalidConnectionError(f"{place}{name[:60]}: there is no such field{meant}")
+    return connection
+
+
+def _unknown_fields(data: object, value: object, place: str = "") -> Iterator[tuple[str, str, list[str]]]:
+    """The fields of *data* that *value*, which was made of it, has none for: where, their names, and which it has."""
+    if isinstance(value, msgspec.Struct) and isinstance(data, Mapping):
+        fields = {one.encode_name: one.name for one in msgspec.structs.fields(value)}
+        for name, inner in data.items():
+            if name not in fields:
+                yield place, str(name), [one for one in fields if one not in _OURS]
+            else:
+                yield from _unknown_fields(inner, getattr(value, fields[name]), f"{place}{name}.")
+    elif isinstance(value, tuple) and isinstance(data, list):
+        for number, (inner, made) in enumerate(zip(data, value, strict=True)):
+            yield from _unknown_fields(inner, made, f"{place.removesuffix('.')}[{number}].")
+
+
+_OURS = frozenset({"tenantId", "status", "errorMessage", "createdAt"})
+"""Fields that nobody has to write."""
 
 
 def connection_data(connection: Connection) -> dict[str, Any]:

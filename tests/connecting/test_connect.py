@@ -344,5 +344,17 @@ async def test_a_file_may_describe_it(rig: SourceRig, shardline: CommandsOfRig, 
     assert [polled.fields for polled in connection.objects] == [("Name",)]
     said = complaint(await shardline("connect", "slack", "--tenant", TENANT, "--file", file), 2)
     assert "another source" in said
+    for unknown, meant in (({"objcts": objects}, "objects"), ({"auth": {**auth, "domian": "acme.my"}}, "auth.domain")):
+        file.write_text(json.dumps({**described, **unknown}))
+        for words in (("connect", "salesforce", "--file"), ("connections", "--add")):
+            answer = await shardline(*words, file, "--tenant", TENANT)
+            assert f"no such field: is {meant} meant?" in answer.error, "all would be read that is not wanted"
+            assert answer.code != 0
+    file.write_text(json.dumps({**described, "objects": [{"name": "Account", "feilds": ["Name"]}]}))
+    answer = await shardline("connect", "salesforce", "--tenant", TENANT, "--file", file)
+    assert "objects[0].feilds: there is no such field" in complaint(answer, 2)
+    [connection] = await registered(rig)
+    assert isinstance(connection, SalesforceConnection)
+    assert [polled.fields for polled in connection.objects] == [("Name",)]
     file.write_text("[1]")
     assert "no JSON object" in complaint(await shardline("connect", "slack", "--tenant", TENANT, "--file", file), 1)
