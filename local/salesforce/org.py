@@ -5,7 +5,7 @@ its rows when they are written and shows them when it commits: that is how a row
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -302,6 +302,7 @@ class Org:
                 raise OrgError("a record can't be merged into itself")
             time = self.now_text()
             lost = {loser["Id"] for loser in losers}
+            self._check_children_free(object_name, lost)
             for child_table in self.tables.values():
                 fields = [
                     field.name
@@ -316,6 +317,13 @@ class Org:
             for loser in losers:
                 self._bin(table, {**table.records[str(loser["Id"])], "MasterRecordId": winner["Id"]}, time)
             self.update(object_name, winner_id, {})
+
+    def _check_children_free(self, object_name: str, lost: Container[Value]) -> None:
+        for table in self.tables.values():
+            fields = [field.name for field in table.fields.values() if field.refers_to == object_name]
+            for child in table.records.values():
+                if any(child[name] in lost for name in fields):
+                    self.check_free(table.name, str(child["Id"]))
 
     def replace_records(self, object_name: str, records: Iterable[Record]) -> None:
         """Let the object hold exactly *records*, stamps and all, as if all else had never been."""

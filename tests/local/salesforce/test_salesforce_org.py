@@ -166,6 +166,19 @@ def test_a_record_made_before_a_field_and_committed_behind_it_has_it(org: Org) -
     assert record["New__c"] is False
 
 
+def test_nobody_merges_a_record_whose_child_a_transaction_holds(org: Org, accounts: list[str]) -> None:
+    winner, loser = accounts[:2]
+    child = org.create("Contact", {"LastName": "C", "AccountId": loser})
+    transaction = org.begin()
+    transaction.update("Contact", child, {"Title": "T"})
+    with pytest.raises(OrgError, match="UNABLE_TO_LOCK_ROW"):
+        org.merge("Account", winner, [loser])
+    assert loser in {str(record["Id"]) for record in rows(org, "SELECT Id FROM Account")}
+    transaction.commit()
+    org.merge("Account", winner, [loser])
+    assert org.tables["Contact"].records[child]["AccountId"] == winner
+
+
 def test_made_up_contacts_are_the_same_every_time_and_of_the_stated_size() -> None:
     first, second = contacts_company(300), contacts_company(300)
     assert first == second
