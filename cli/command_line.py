@@ -65,9 +65,9 @@ def call(words: list[str]) -> int:
     try:
         result = app(args=words or ["--help"], prog_name="shardline", standalone_mode=False)
     except WrongCallError as error:
-        return _fail(f"{error.format_message().replace('Value error, ', '')} (see 'shardline --help')", 2)
+        return _fail(f"{error.format_message().replace('Value error, ', '')} (see '{_help(words)}')", 2)
     except UsageError as error:
-        return _fail(f"{error} (see 'shardline --help')", 2)
+        return _fail(f"{error} (see '{_help(words)}')", 2)
     except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write(LINE)
         return INTERRUPTED
@@ -78,6 +78,18 @@ def call(words: list[str]) -> int:
     except FAILURES as error:
         return _fail(_words(error), 1)
     return result if isinstance(result, int) else 0
+
+
+def _help(words: list[str]) -> str:
+    """The call that tells of the command that *words* begin with."""
+    group: Any = typer.main.get_command(app)
+    path = ["shardline"]
+    for word in words:
+        group = getattr(group, "commands", {}).get(word)
+        if group is None:
+            break
+        path.append(word)
+    return " ".join([*path, "--help"])
 
 
 def _words(error: Exception) -> str:

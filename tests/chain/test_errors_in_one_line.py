@@ -102,6 +102,18 @@ def test_a_wrong_call_ends_with_two(
     complains(call(*words), 2)
 
 
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["frobnicate"], ""),
+        (["search", "--limit", "0"], "search "),
+        (["connect", "slack", "--poll-seconds", "0"], "connect slack "),
+    ],
+)
+def test_a_wrong_call_is_led_to_the_help_of_its_own_command(words: list[str], command: str, call: Call) -> None:
+    complains(call(*words), 2, f"(see 'shardline {command}--help')")
+
+
 def test_no_words_at_all_print_the_help(call: Call) -> None:
     answer = call()
     assert (answer.code, answer.error) == (0, "")
@@ -378,6 +390,26 @@ def test_ctrl_c_before_the_work_is_done_ends_quietly(tmp_path: Path, words: list
         assert process.wait(100) in (0, 130)
     said = log.read_text()
     assert [line for line in said.splitlines() if "Traceback" in line or "rror" in line or "killed" in line] == []
+
+
+def test_ctrl_c_at_a_question_ends_quietly(tmp_path: Path) -> None:
+    data, log = tmp_path / "data", tmp_path / "connect.log"
+    prepare_home(data)
+    ours, its = os.openpty()
+    with log.open("wb") as output:
+        words = command_line("connect", "slack", "--tenant", "acme", "--data", data)
+        process = subprocess.Popen(words, env=command_environment(), stdin=its, stdout=output, stderr=output)
+    try:
+        wait_until(lambda: b"Name of the secret" in log.read_bytes(), process, log)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(100) == 130
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+        os.close(its)
+    assert log.read_text().endswith("shardline: interrupted\n")
+    assert "Traceback" not in log.read_text()
 
 
 AMID_AN_IMPORT = """
