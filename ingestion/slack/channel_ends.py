@@ -63,10 +63,9 @@ async def late_messages_end(workspace: Workspace, channel: Shard) -> int:
     source, ports = channel.external_relationships[0], workspace.ports
     moved_to: str | None = None
     if channel.redirect_to is not None:
+        # Where Slack shows nothing of what it has become, there is nothing to lead to.
         moved = await ports.store.get(channel.tenant_id, channel.redirect_to)
-        if moved is None:
-            return 0
-        moved_to = moved.external_relationships[0].external_id
+        moved_to = None if moved is None else moved.external_relationships[0].external_id
     now = ports.clock()
     version, read_at = ts_of(now), to_text(now)
     return await _messages_end(

@@ -228,6 +228,10 @@ class Workspace:
             readers = _addresses((await self.people(members)).values())
         else:
             before = None if stored is None else stored_channel(channel_id, home, stored)
+            kept = self._known.channels.get(channel_id)
+            if (before is None or (not before.is_private and before.readers is None)) and kept is not None:
+                # A reading that found guests may not be stored yet.
+                before = kept[1]
             readers = None if before is None or before.is_private else before.readers
             if with_guests:
                 # Of somebody who is not known yet it is not known either that they are a guest.
@@ -332,7 +336,8 @@ class Workspace:
 
     def forget_channel(self, channel_id: str) -> None:
         """Ask anew what the channel is."""
-        self._known.channels.pop(channel_id, None)
+        if (kept := self._known.channels.get(channel_id)) is not None:
+            self._known.channels[channel_id] = (self.ports.clock(), kept[1])
 
     async def _siblings(self) -> Mapping[str, SlackConnection]:
         """The tenant's other connections, by workspace."""
