@@ -251,9 +251,14 @@ class HistoryReader:
 
     @staticmethod
     async def _parsed(answer: Answer, name: str, place: Place, fields: FieldList) -> list[dict[str, Any]]:
-        # A field that has vanished since the job began is typed as text, and left out of the next read.
         kinds: Mapping[str, str] = {**dict.fromkeys(place.fields, "string"), **fields.kinds}
-        return await asyncio.to_thread(bulk_records, answer.body, kinds, f"{name}, job {place.job}")
+        records = await asyncio.to_thread(bulk_records, answer.body, kinds, f"{name}, job {place.job}")
+        gone = [field for field in place.fields if field not in fields.names]
+        for record in records if gone else ():
+            # Hidden, deleted, or not wanted any more since the job began.
+            for field in gone:
+                record.pop(field, None)
+        return records
 
     async def _asked(self, session: Session, name: str, path: str, accept: str | None = None) -> Answer:
         client = session.client

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pushed_org import SAMPLES, PushedOrg
 
+from connections.salesforce_connection import PolledObject
 from ingestion.errors import TransientError
 from ingestion.first_load import FirstLoadPorts, load_pages
 from ingestion.salesforce.csv_export import bulk_records
@@ -116,6 +117,23 @@ async def test_polls_beside_a_history_begin_where_it_began(org: PushedOrg) -> No
     await org.drain()
     assert org.seen.records("Account").keys() == org.truth("Account").keys()
     assert fresh in org.seen.records("Account")
+
+
+async def test_what_the_connection_names_no_more_is_not_taken_from_a_job_that_was_asked_for_it(org: PushedOrg) -> None:
+    fill(org)
+    await org.connect("Account")
+    reader = history(org, 0)
+
+    async def pages(at: Position | None) -> Any:
+        page = await reader.page(await org.connection(), at)
+        if org.api.bulk.made == 2:  # the first is of users
+            await org.connect(objects=(PolledObject(name="Account", fields=("Name",)),))
+        return page
+
+    events = await read(pages, org)
+    accounts = [one for one in events if one.object_type == "Account"]
+    assert len(accounts) == 25
+    assert all(one.record["Name"] and "Score__c" not in one.record for one in accounts)
 
 
 async def test_a_job_that_was_not_asked_for_all_there_is_to_read_by_now_is_begun_anew(org: PushedOrg) -> None:
