@@ -355,8 +355,11 @@ class _Known:
             value = _prompted(asked, default="", show_default=False, hide_input=True).strip()
         if value:
             folder.mkdir(mode=0o700, exist_ok=True)
-            (folder / variable).touch(mode=0o600, exist_ok=False)
-            (folder / variable).write_text(value)
+            # It gets its name only once it is whole: an empty one would never be asked for again.
+            made = folder / f".{variable}.new"
+            made.touch(mode=0o600)
+            made.write_text(value)
+            made.replace(folder / variable)
 
     def offered(self, words: str, default: str) -> str:
         """What a person chooses in place of *default*."""

@@ -31,30 +31,30 @@ def _end(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def raised_interrupts() -> Iterator[None]:
-    """Let Ctrl-C be a KeyboardInterrupt meanwhile: what asks people at a terminal has to put it right again."""
-    with _handled(signal.default_int_handler):
+    """Let Ctrl-C be a KeyboardInterrupt meanwhile, if it is taken: what asks at a terminal has to put it right again."""
+    before = signal.getsignal(signal.SIGINT)
+    if getattr(before, "__module__", None) != __name__:
         yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
 def stopped_by_interrupts(stop: Callable[[], None]) -> Iterator[None]:
-    """Let Ctrl-C call *stop* meanwhile; a second one ends the process."""
+    """Let Ctrl-C call *stop* meanwhile, if it is taken; a second one ends the process."""
 
     def ask(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, _end)
         stop()
 
-    with _handled(ask):
-        yield
-
-
-@contextmanager
-def _handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Handle Ctrl-C with *handler* meanwhile, where it is taken at all."""
     if signal.getsignal(signal.SIGINT) is not _end:
         yield
         return
-    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, ask)
     try:
         yield
     finally:
