@@ -31,7 +31,7 @@ def _end(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def raised_interrupts() -> Iterator[None]:
-    """Let Ctrl-C be a KeyboardInterrupt meanwhile, if it is taken: what asks at a terminal has to put it right again."""
+    """Let Ctrl-C, if it is taken, be a KeyboardInterrupt: what asks people puts their terminal right again."""
     before = signal.getsignal(signal.SIGINT)
     if getattr(before, "__module__", None) != __name__:
         yield
