@@ -48,14 +48,15 @@ async def note_learnt(
     connection: SalesforceConnection, states: StateStore, memory: ObjectMemory, learnt: FieldList | None
 ) -> None:
     """Note *learnt*, by which records have been read, if polls, of which *memory* is known, go by an older list that is
-    otherwise. An object that was never polled has none.
+    otherwise, or by none yet: else the first poll would not know that it reads others than those have been read by.
 
     Raises:
         StateMovedError: the worker that polls the object was always faster; ask again.
     """
-    if learnt is None or not _is_news(memory.metadata, learnt):
-        return
     object_type = memory.metadata.object_type
+    is_polled = any(polled.name == object_type for polled in connection.objects)
+    if learnt is None or not is_polled or not _is_news(memory.metadata, learnt):
+        return
 
     def told(current: ObjectMemory) -> ObjectMemory:
         if not _is_news(current.metadata, learnt):
@@ -69,4 +70,4 @@ async def note_learnt(
 
 def _is_news(notes: ObjectNotes, learnt: FieldList) -> bool:
     before = notes.fields
-    return before is not None and before.described_at < learnt.described_at and bool(schema_changes(before, learnt))
+    return before is None or (before.described_at < learnt.described_at and bool(schema_changes(before, learnt)))

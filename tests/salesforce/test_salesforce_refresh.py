@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from pushed_org import PushedOrg
 
 from connections.salesforce_connection import PolledObject
 from ingestion.errors import BudgetExhaustedError
+from ingestion.first_load import FirstLoadPorts, load_pages
 from ingestion.salesforce import refresh as refreshing
 from ingestion.salesforce.history import HistoryReader
 from ingestion.salesforce.refresh import refresh
@@ -105,6 +107,22 @@ async def test_a_field_that_only_a_push_or_a_history_saw_hidden_comes_back(org: 
     assert any(work.work == "refresh" for work in await org.asked())
     await refreshed(org)
     assert str((await custom(org, made[3]))["Health__c"]) == "3"
+
+
+async def test_the_first_poll_knows_by_which_fields_the_history_was_read(org: PushedOrg) -> None:
+    org.org.add_field("Account", Field("Region__c", "string"))
+    made = org.org.create("Account", {"Name": "A", "Region__c": "EMEA"})
+    await org.connect(objects=(PolledObject(name="Account", fields=("Name",)),))
+    ports = FirstLoadPorts(org.bus, org.states, org.clock)
+    reader = HistoryReader(org.ports, {}, pause_seconds=0)
+    org.pass_time(timedelta(hours=1))
+    pages = partial(reader.page, await org.connection())
+    await load_pages(await org.connection(), pages, ports, deadline=org.clock() + timedelta(minutes=5))
+    await org.drain()
+    await org.connect("Account")
+    await org.poll()
+    await refreshed(org)
+    assert await custom(org, made) == {"Region__c": "EMEA"}
 
 
 async def test_a_refresh_is_due_by_its_hours_goes_on_where_it_was_and_ends(
