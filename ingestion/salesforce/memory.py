@@ -42,7 +42,8 @@ class SweepNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 class RefreshNotes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Where the comparison of values that no stamp tells of stands.
 
-    *fields* are those whose definition has changed since the last comparison ended; *wanted*: one is due for them now.
+    *fields* are those whose definition has changed since the last regular comparison ended; *wanted*: one is due for
+    them now.
     *after* is the last id compared in the one that *began_at*; *refreshed_due* is the due time of the last to end.
     """
 

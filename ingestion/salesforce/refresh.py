@@ -143,7 +143,8 @@ class _Refresh:
                 now = to_text(clock())
                 notes = msgspec.structs.replace(
                     notes,
-                    fields=(),
+                    # Compared once more by the next one: events read by the fields before may still be under way.
+                    fields=notes.fields if notes.wanted else (),
                     wanted=False,
                     began_at=None,
                     after=None,

@@ -15,6 +15,7 @@ from ingestion.errors import BudgetExhaustedError
 from ingestion.first_load import FirstLoadPorts, load_pages
 from ingestion.salesforce import refresh as refreshing
 from ingestion.salesforce.history import HistoryReader
+from ingestion.salesforce.poll import poll
 from ingestion.salesforce.refresh import refresh
 from ingestion.work import enqueue_due, handle_source_work
 from local.salesforce.schema import Field
@@ -109,6 +110,21 @@ async def test_a_field_that_only_a_push_or_a_history_saw_hidden_comes_back(org: 
     assert str((await custom(org, made[3]))["Health__c"]) == "3"
 
 
+async def test_what_was_under_way_when_fields_came_back_is_found_by_the_next_refresh(org: PushedOrg) -> None:
+    made = await filled(org)
+    await org.connect(objects=(PolledObject(name="Account", fields=("Name",)),))
+    await org.poll()
+    await refresh(await org.connection(), org.ports, org.store)  # its events wait in the bus
+    await org.connect("Account")
+    await poll(await org.connection(), org.ports, org.store)
+    await refresh(await org.connection(), org.ports, org.store)
+    await org.drain()
+    assert await custom(org, made[3]) == {}
+    await refreshed(org)
+    assert str((await custom(org, made[3]))["Health__c"]) == "3"
+    assert (await org.memory("Account")).metadata.refresh.fields == ()
+
+
 async def test_the_first_poll_knows_by_which_fields_the_history_was_read(org: PushedOrg) -> None:
     org.org.add_field("Account", Field("Region__c", "string"))
     made = org.org.create("Account", {"Name": "A", "Region__c": "EMEA"})
@@ -201,7 +217,7 @@ async def test_fields_that_come_go_and_change_are_noted_and_their_records_read_a
     assert [line for line in caplog.messages if "field Code__c was string, is double" in line]
     assert "Gone__c" not in await custom(org, made[2])
     assert (await custom(org, made[0]))["Code__c"] == 7
-    assert (notes.refresh.wanted, notes.refresh.fields) == (False, ())
+    assert (notes.refresh.wanted, notes.refresh.fields) == (False, ("Gone__c", "Code__c")), "the next compares them too"
     assert (await org.poll()).events == 0
     assert await org.asked() == []
 
