@@ -85,7 +85,8 @@ class DriveLife:
             manners.drive_items_in_user_logs = dice.random() < 0.3
             manners.lag = timedelta(seconds=dice.choice((0, 0, 0, 20, 90)))
             manners.export_limit = dice.choice((12, 10_000))
-            for _ in range(6):
+            self._company(dice)
+            for _ in range(4):
                 self._change(dice)
             if dice.random() < 0.5:
                 self.drive.create_drive("Deals", [self._member(dice) for _ in range(2)])
@@ -93,9 +94,10 @@ class DriveLife:
             if not all(self._is_seen(folder) for folder in self._choice[0]):
                 self._choice = ((), ())
         self._all_drives = dice.random() < 0.9
+        self._is_loaded = dice.random() < 0.6
 
     async def begin(self) -> None:
-        """Connect, which asks for the first load; nothing of that is done yet."""
+        """Connect, which asks for the first load; that is done at once, or among what happens then."""
         hours = 24.0 if self._sweeps else NEVER
         folders, left_out = self._choice
         auth = self.rig.new_connection(TENANT)
@@ -109,6 +111,10 @@ class DriveLife:
             schedule=Schedule(poll_seconds=60, sweep_hours=hours),
         )
         await ask_for_history([await self.rig.connection()], self.rig.services.ingestion)
+        if self._is_loaded:
+            await self.rig.settle()
+            # Later than any clock is off, or a folder's change would pass for one during the load.
+            await self._go_on(1300)
 
     async def close(self) -> None:
         """Stop the simulator and give back the files."""
@@ -133,7 +139,7 @@ class DriveLife:
             (1, self._tokens_are_lost),
             (1, self._first_load_is_asked_for),
             (1, self._sweep_is_asked_for),
-            (1, self._selection_changes),
+            (2, self._selection_changes),
         ]
         while True:
             [chosen] = dice.choices([event for _, event in events], [weight for weight, _ in events])
@@ -282,7 +288,7 @@ class DriveLife:
             (5, self._create_file),
             (3, self._create_folder),
             (1, self._create_shortcut),
-            (3, self._upload),
+            (4, self._upload),
             (3, self._rename),
             (6, self._move),
             (3, self._trash),
@@ -294,7 +300,7 @@ class DriveLife:
             (1, self._flag),
             (1, self._describe),
             (1, self._group_changes),
-            (2, self._drive_changes),
+            (3, self._drive_changes),
         ]
         while True:
             [chosen] = dice.choices([change for _, change in changes], [weight for weight, _ in changes])
@@ -304,6 +310,16 @@ class DriveLife:
                 continue  # Drive allows no such thing, a folder in itself
             if told:
                 return told
+
+    def _company(self, dice: Random) -> None:
+        """A shared folder in a folder, and files in both."""
+        owner = dice.choice(self._subjects)
+        outer = self.drive.create_folder("Here", owner=owner)
+        inner = self.drive.create_folder("Inner", parent=outer)
+        shared = dice.choice((outer, inner))
+        self.drive.share(shared, self._permission(dice, self.drive.item(shared)))
+        for folder in (outer, inner):
+            self.drive.create_file("note.txt", self._words(dice), parent=folder)
 
     def _items(self, *, folders: bool = False) -> list[Item]:
         found = [item for item in self.drive.items.values() if not item.is_root]
@@ -356,7 +372,7 @@ class DriveLife:
         return f"a shortcut {self._name(made)} to {self._name(target.file_id)}"
 
     def _upload(self, dice: Random) -> str:
-        item = self._one(dice)
+        item = dice.choice([item for item in self._items() if item.content is not None] or [self._one(dice)])
         # No two edits of one moment are read one by one.
         self.rig.wait(0.001)
         self.drive.upload(item.file_id, self._words(dice))
@@ -398,7 +414,7 @@ class DriveLife:
         self.drive.delete(item.file_id)
         return f"{told} is deleted for good"
 
-    def _permission(self, dice: Random) -> dict[str, Any]:
+    def _permission(self, dice: Random, item: Item) -> dict[str, Any]:
         role = dice.choice(("reader", "commenter", "writer"))
         # Nobody tells of a link's end who never was to find the file: that takes a sweep.
         kinds = ("user", "user", "user", "user", "group", "domain", *(("anyone",) if self._sweeps else ()))
@@ -407,14 +423,16 @@ class DriveLife:
         who = {"user": dice.choice((*PEOPLE, EVE)), "group": dice.choice((TEAM, CREW)), "domain": DOMAIN}.get(kind, "")
         if kind in ("domain", "anyone"):
             more["allowFileDiscovery"] = dice.random() < 0.5
-        elif dice.random() < 0.15:
+        elif (self._sweeps or item.owner in self._subjects) and dice.random() < 0.25:
+            # No log tells of its end, and where nobody may say who reads a file, it is not known before it comes.
             more["expirationTime"] = time_text(
                 self.drive.clock() + timedelta(seconds=dice.choice((30, 300, 5000, 40_000)))
             )
         return given(kind, who, role, **more)
 
     def _share(self, dice: Random) -> str | None:
-        item, permission = self._one(dice, folders=dice.random() < 0.5), self._permission(dice)
+        item = self._one(dice, folders=dice.random() < 0.7)
+        permission = self._permission(dice, item)
         if item.owner is not None and permission.get("emailAddress") == item.owner:
             return None
         self.drive.share(item.file_id, permission)
