@@ -257,10 +257,13 @@ class SlackLife:
 
     def _own_post(self, dice: Random) -> str:
         channel = self._channel(dice)
-        return f"the app posts {channel.id}:{self.slack.post(channel.id, 'mine', bot_id=self.slack.bot_id)}"
+        ts = self.slack.post(channel.id, "mine", bot_id=self.slack.bot_id, classic=dice.random() < 0.5)
+        return f"the app posts {channel.id}:{ts}"
 
     def _reply(self, dice: Random) -> str:
         channel, root = self._message(dice)
+        if channel._replies and dice.random() < 0.5:
+            root = dice.choice(sorted(channel._replies))
         user = dice.choice(self._people())
         broadcast = dice.random() < 0.2
         self.slack.message_replied = dice.random() < 0.3
