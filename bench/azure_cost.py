@@ -31,7 +31,9 @@ from ingestion.work import enqueue_due, handle_source_work
 from local.company import default_org_id
 from local.salesforce.contacts import FIRST_STAMP, contacts_company, numbered_id
 from local.salesforce.server import SimulatorProcess
+from messaging.bus import Message, MessageBus
 from messaging.contracts import IngestionEvent, SourceWork
+from messaging.queues import SOURCE_WORK
 from messaging.times import from_text, to_text, utc_now
 from operations.dead_letters import drain
 from operations.metrics import Metrics
@@ -79,6 +81,24 @@ class Case:
     name: str
     records: int
     taken: Reading
+
+
+class _OwnWork:
+    """A bus that keeps what it is to carry to ``source-work``: a deployed worker calls vendors, and no simulators."""
+
+    def __init__(self, bus: MessageBus) -> None:
+        self._bus = bus
+        self.kept: list[SourceWork] = []
+
+    async def send(self, queue: str, messages: Sequence[Message], *, delay: timedelta | None = None) -> None:
+        """Keep messages of ``source-work``, send others; see :meth:`messaging.bus.MessageBus.send`."""
+        if queue == SOURCE_WORK:
+            self.kept += [SourceWork.from_bytes(message.body) for message in messages]
+        else:
+            await self._bus.send(queue, messages, delay=delay)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
 
 
 class _Bench:
@@ -163,9 +183,10 @@ class _Bench:
         """What each thing takes that is done again and again, with one tenant and one connection."""
         home = self._home
         simulated = home.services.settings.model_copy(update={"salesforce_simulator": HttpUrl(simulator.base_url)})
-        services = replace(home.services, settings=simulated)
+        own = _OwnWork(home.services.bus)
+        services = replace(home.services, settings=simulated, bus=own)
         await services.connections.save(bench_connection(simulator))
-        await self._poll(services)
+        await self._poll(services, own)
         reconciliation = replace(services.reconciliation, metrics=Metrics(MeterProvider().get_meter("bench")))
 
         async def tick() -> None:
@@ -180,7 +201,7 @@ class _Bench:
             await home.host.feeds[0].catch_up()
 
         async def polled() -> None:
-            await self._poll(services)
+            await self._poll(services, own)
             await look()
 
         async def status() -> None:
@@ -201,13 +222,17 @@ class _Bench:
             cases.append(Case(name, 1, self._meters.read().since(before)))
         return cases
 
-    async def _poll(self, services: Services) -> None:
-        """Do a poll as its function does it; the function itself, and its message, are not run."""
-        work = SourceWork(tenant_id=TENANT, connection_id=CONNECTION_ID, work="poll", due_at=to_text(utc_now()))
-        while isinstance(outcome := await handle_source_work(work, services.ingestion), Later):
-            pass
-        if outcome != DONE:
-            raise RuntimeError(f"the poll ended as {outcome}")
+    async def _poll(self, services: Services, own: _OwnWork) -> None:
+        """Do a poll, and what it asks for, as their function does it; the function itself, and its messages, are not
+        run."""
+        poll = SourceWork(tenant_id=TENANT, connection_id=CONNECTION_ID, work="poll", due_at=to_text(utc_now()))
+        own.kept = [poll]
+        while own.kept:
+            work = own.kept.pop()
+            while isinstance(outcome := await handle_source_work(work, services.ingestion), Later):
+                pass
+            if outcome != DONE:
+                raise RuntimeError(f"{work.work} ended as {outcome}")
         await self._home.until_idle()
 
 

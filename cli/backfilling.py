@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +25,6 @@ from ingestion.first_load import FirstLoadPorts, LoadBusyError, load_pages, note
 from ingestion.history_memory import HistoryNotes, history_key, load_memory, records_per_second, remaining_seconds
 from ingestion.source import Pages
 from messaging import codec
-from messaging.times import from_text
 
 SLICE_SECONDS = 20
 """How long a first load works between two looks at whether it is to stop."""
@@ -61,11 +60,7 @@ def backfill(
         if not path.exists():
             raise UsageError(f"--from: there is no {path}")
 
-    began: datetime | None = None
-
-    async def work(services: Services) -> HistoryNotes:
-        nonlocal began
-        began = services.clock()
+    async def work(services: Services) -> tuple[HistoryNotes, bool]:
         known = await the_connection(services, tenant, connection)
         _must_be_active(known)
         ports = services.ingestion
@@ -76,6 +71,7 @@ def backfill(
             key = f"{key}/{export_key(source)}"
             pages = connecting.history_of_export(known, source, ports)
         await note_asked(known, loading, anew=anew, key=key)
+        was_finished = (await load_memory(known, ports.states, key=key)).metadata.finished_at is not None
         with _LoadProgress(known, local=services.settings.home == "local") as seen:
             while True:
                 deadline = ports.clock() + timedelta(seconds=SLICE_SECONDS)
@@ -89,16 +85,16 @@ def backfill(
                     await asyncio.sleep(LOOK_SECONDS)
                 else:
                     if step.again_in is None:
-                        return step.notes
+                        return step.notes, was_finished
                     await asyncio.sleep(step.again_in.total_seconds())
                 _must_be_active(await ports.registry.get(known.tenant_id, known.connection_id) or known)
 
-    notes = refusing(data, work)
+    notes, was_finished = refusing(data, work)
     if source and not notes.records:
         raise CommandError(f"nothing to load is in {', '.join(map(str, source))}: is it the export that is meant?")
     if json:
         print_json(codec.decode(codec.encode(notes)))
-    elif began and notes.finished_at and from_text(notes.finished_at) < began:
+    elif was_finished:
         told = f"Nothing was left to load: {notes.records:,} records were, by {notes.finished_at}."
         console().print(f"{told} --restart begins at the beginning.", soft_wrap=True)
     else:

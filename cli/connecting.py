@@ -13,17 +13,21 @@ import typer
 from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, TenantOption, UsageError
 from cli.interrupts import raised_interrupts
 from cli.named_connection import refusing, the_connection, the_host
-from cli.output import console, print_json, print_pairs, table
+from cli.output import console, counted, print_json, print_pairs, table
 from composition import Services
 from connections.connection import Connection, InvalidConnectionError
 from connections.salesforce_connection import DEFAULT_OBJECTS
 from connections.secrets import SecretError, environment_variable, secret_name
 from connections.stored_connection import KINDS, connection_data, described_connection
 from ingestion import connecting
-from ingestion.purge import purge_notes
+from ingestion.history_memory import load_memory
+from ingestion.purge import came_by, purge_notes
 from ingestion.source import Checked
+from ingestion.work import NOT_ACTIVE
 from messaging import codec
 from messaging.contracts import is_tenant_id
+from messaging.queues import SOURCE_WORK
+from operations.replay import ReplaySelection, replay, select
 
 app = typer.Typer(help="Register and test a connection to a source.", invoke_without_command=True)
 
@@ -306,6 +310,8 @@ class _Known:
     """Where the secrets of a home on one machine are."""
     missing: list[str] = field(default_factory=list)
     walks: bool = False
+    typed: list[Path] = field(default_factory=list)
+    """The files of the secrets whose values were typed."""
 
     @property
     def auth(self) -> dict[str, Any]:
@@ -360,6 +366,12 @@ class _Known:
             made.touch(mode=0o600)
             made.write_text(value)
             made.replace(folder / variable)
+            self.typed.append(folder / variable)
+
+    def take_back(self) -> None:
+        """Drop the secrets that were typed: nobody is asked again for one that is there."""
+        for file in self.typed:
+            file.unlink(missing_ok=True)
 
     def offered(self, words: str, default: str) -> str:
         """What a person chooses in place of *default*."""
@@ -387,6 +399,21 @@ class _Known:
         return f"secret:{self.tenant}/{name}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What a call came to. Not *established*: nothing is registered. *typed*: people gave values of secrets.
+
+    *loaded_at* is when its first load ended, where none is to come. *replayed* counts what had waited for it.
+    """
+
+    checked: Checked
+    described: Connection
+    established: Connection | None = None
+    typed: bool = False
+    loaded_at: str | None = None
+    replayed: int = 0
+
+
 def _connect(
     call: _Call,
     describe: Callable[[_Known], dict[str, Any]],
@@ -403,7 +430,7 @@ def _connect(
         raise UsageError("--tenant: no tenant can have this id: it is one word without a slash")
     identifier = call.identifier or of_file.get("connectionId") or call.system
 
-    async def work(services: Services) -> tuple[Checked, Connection, Connection | None]:
+    async def work(services: Services) -> _Tried:
         ports = services.ingestion
         standing = await _standing(services, tenant, identifier)
         if standing is not None and standing.system != call.system:
@@ -411,20 +438,38 @@ def _connect(
         before = of_file or (connection_data(standing) if standing else {})
         settings = services.settings
         folder = settings.secrets_folder if settings.home == "local" else None
-        described = _description(call, _Known(tenant, identifier, before, not before, folder), describe)
-        if standing and standing.instance and described.instance not in ("", standing.instance):
-            raise UsageError(
-                f"{identifier} is of the instance {standing.instance}, not {described.instance}: choose another --id"
+        known = _Known(tenant, identifier, before, not before, folder)
+        is_usable = False
+        try:
+            described = _description(call, known, describe)
+            if standing and standing.instance and described.instance not in ("", standing.instance):
+                raise UsageError(
+                    f"{identifier} is of the instance {standing.instance}, not {described.instance}: "
+                    "choose another --id"
+                )
+            checked = await connecting.check(
+                described, ports, instance=standing.instance if standing else "", secrets=services.secrets
             )
-        checked = await connecting.check(
-            described, ports, instance=standing.instance if standing else "", secrets=services.secrets
+            is_usable = checked.is_usable
+        finally:
+            if not is_usable:
+                known.take_back()
+        if check or not is_usable:
+            return _Tried(checked, described, typed=bool(known.typed))
+        # Of what happened while it was disconnected the source need not tell any more.
+        anew = standing is not None and (standing.status == "disconnected" or standing.selection != described.selection)
+        established = await connecting.establish(described, checked, ports, load=backfill, anew=backfill and anew)
+        loaded = await load_memory(established, ports.states)
+        return _Tried(
+            checked,
+            described,
+            established,
+            loaded_at=loaded.metadata.finished_at,
+            replayed=await replay_what_waited(services, established),
         )
-        if check or not checked.is_usable:
-            return checked, described, None
-        anew = backfill and standing is not None and standing.selection != described.selection
-        return checked, described, await connecting.establish(described, checked, ports, load=backfill, anew=anew)
 
-    checked, described, established = refusing(call.data, work)
+    tried = refusing(call.data, work)
+    checked, described, established = tried.checked, tried.described, tried.established
     if json:
         print_json(
             {
@@ -438,14 +483,23 @@ def _connect(
             }
         )
     else:
-        _tell(call.data, described, checked, established, backfill=backfill)
+        _tell(call.data, tried, backfill=backfill)
     if not checked.is_usable:
         problems = "; ".join(
             ": ".join(filter(None, (one.what, one.detail, one.remedy)))
             for one in checked.findings
             if one.state == "error"
         )
-        raise CommandError(f"{described.connection_id} can't be used: {problems}")
+        dropped = ". The secrets that were typed are not kept: the next call asks for them again" if tried.typed else ""
+        raise CommandError(f"{described.connection_id} can't be used: {problems}{dropped}")
+
+
+async def replay_what_waited(services: Services, connection: Connection) -> int:
+    """Replay what was parked because *connection* was not active; how many messages."""
+    selection = ReplaySelection(connection.tenant_id, None, NOT_ACTIVE, SOURCE_WORK)
+    pages = [page async for page in select(services.replay, selection)]
+    waited = [[message for message in page if came_by(message, connection)] for page in pages]
+    return sum([await replay(services.replay, page) for page in waited if page])
 
 
 async def _standing(services: Services, tenant: str, identifier: str) -> Connection | None:
@@ -487,21 +541,25 @@ def _description(call: _Call, known: _Known, describe: Callable[[_Known], dict[s
         raise UsageError(str(error)) from None
 
 
-def _tell(
-    data: Path, described: Connection, checked: Checked, established: Connection | None, *, backfill: bool
-) -> None:
+def _tell(data: Path, tried: _Tried, *, backfill: bool) -> None:
     out = console()
-    rows = [[one.what, one.state, one.detail, one.remedy] for one in checked.findings]
-    out.print(table(f"Test of {described.connection_id}", ["what", "is", "found", "remedy"], rows))
+    rows = [[one.what, one.state, one.detail, one.remedy] for one in tried.checked.findings]
+    out.print(table(f"Test of {tried.described.connection_id}", ["what", "is", "found", "remedy"], rows))
+    established = tried.established
     if established is None:
         return
+    load = f"'shardline backfill {established.connection_id}'"
+    if tried.loaded_at is not None:
+        first_load = f"finished at {tried.loaded_at}: {load[:-1]} --restart' begins at the beginning"
+    else:
+        first_load = "asked for" if backfill else f"not asked for: {load}"
+    waited = {"Replayed": f"{counted(tried.replayed, 'parked message')} that waited for it"} if tried.replayed else {}
     print_pairs(
         {
             "Connected": f"{established.connection_id} of {established.tenant_id}",
             "Instance": established.instance,
-            "First load": "asked for"
-            if backfill
-            else f"not asked for: 'shardline backfill {established.connection_id}'",
+            "First load": first_load,
+            **waited,
             "Done by": f"the {the_host(data)}",
             "See": "shardline status",
         }

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from api.tokens import LIFETIME
-from cli.connecting import description_in
+from cli.connecting import description_in, replay_what_waited
 from cli.filters import check_reason, known_queue
 from cli.home import (
     DEFAULT_DATA,
@@ -27,9 +27,7 @@ from connections.connection import Connection, InvalidConnectionError
 from connections.registry import UnreadableConnection
 from connections.stored_connection import described_connection
 from ingestion import connecting
-from ingestion.purge import came_by
-from ingestion.work import NOT_ACTIVE, ask_for_sweep
-from messaging.queues import SOURCE_WORK
+from ingestion.work import ask_for_sweep
 from operations.dead_letters import drain
 from operations.reconciliation import reconcile as reconcile_now
 from operations.replay import ReplaySelection, select
@@ -196,14 +194,15 @@ def connections(
     async def work(services: Services) -> tuple[list[Connection], list[UnreadableConnection], int]:
         replayed = 0
         if described is not None:
-            await connecting.register(described, services.ingestion)
+            registered = await connecting.register(described, services.ingestion)
+            replayed += await replay_what_waited(services, registered)
         elif tenant is not None:
             await the_tenant(services, tenant)
         for one in [await the_connection(services, tenant, named) for named in pause or ()]:
             await connecting.pause(one, services.ingestion)
         for one in [await the_connection(services, tenant, named) for named in resume or ()]:
             await connecting.resume(one, services.ingestion)
-            replayed += await _replay_what_waited(services, one)
+            replayed += await replay_what_waited(services, one)
         return *await services.connections.listed(tenant), replayed
 
     found, unreadable, replayed = refusing(data, work)
@@ -223,14 +222,6 @@ def connections(
     _show_connections(found, unreadable)
     if replayed:
         console().print(f"Replayed what waited for the connection: {counted(replayed, 'parked message')}.")
-
-
-async def _replay_what_waited(services: Services, connection: Connection) -> int:
-    """Replay what was parked because *connection* was not active; how many messages."""
-    selection = ReplaySelection(connection.tenant_id, None, NOT_ACTIVE, SOURCE_WORK)
-    pages = [page async for page in select(services.replay, selection)]
-    waited = [[message for message in page if came_by(message, connection)] for page in pages]
-    return sum([await replay_messages(services.replay, page) for page in waited if page])
 
 
 def _show_connections(found: list[Connection], unreadable: list[UnreadableConnection]) -> None:

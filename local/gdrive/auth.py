@@ -108,8 +108,8 @@ class _Token:
 class Login:
     """The token endpoint. *public_key* None: no assertion is good.
 
-    *delegated* are the scopes that the administrator lets the service account have for every user; *skew* is how far
-    the vendor's clock is ahead of this machine's.
+    *delegated* are the scopes that the administrator lets the service account have for every user but those *refused*,
+    whose part of the organization has it switched off; *skew* is how far the vendor's clock is ahead of this machine's.
     """
 
     def __init__(
@@ -123,6 +123,7 @@ class Login:
         clock: Callable[[], datetime],
     ) -> None:
         self.delegated = frozenset((*DRIVE_SCOPES, *DIRECTORY_SCOPES))
+        self.refused: set[str] = set()
         self.skew = timedelta()
         self.logins = 0
         self.client_email = client_email
@@ -141,6 +142,15 @@ class Login:
     def grant_delegation(self, scopes: Sequence[str] = (*DRIVE_SCOPES, *DIRECTORY_SCOPES)) -> None:
         """Allow these scopes for every user."""
         self.delegated = frozenset(scopes)
+
+    def revoke_for(self, user: str) -> None:
+        """Let nobody act for *user* any more; tokens given so far end."""
+        self.refused.add(user)
+        self._tokens = {name: token for name, token in self._tokens.items() if token.caller.user != user}
+
+    def grant_for(self, user: str) -> None:
+        """Allow it again."""
+        self.refused.discard(user)
 
     def expire_tokens(self) -> None:
         """End all tokens now."""
@@ -225,7 +235,7 @@ class Login:
             )
 
     def _subject(self, user: str, scopes: frozenset[str]) -> str:
-        if not scopes <= self.delegated or user.partition("@")[2] != self._domain:
+        if not scopes <= self.delegated or user in self.refused or user.partition("@")[2] != self._domain:
             raise TokenRefusedError(
                 "unauthorized_client",
                 "Client is unauthorized to retrieve access tokens using this method, or client not authorized for any "

@@ -28,7 +28,7 @@ def without_waiting() -> Iterator[None]:
 async def test_what_is_stored_is_what_slack_holds(number: int, tmp_path: Path) -> None:
     rig = SlackSourceRig(tmp_path / "data")
     try:
-        life = SlackLife(rig, joins=number % 2 == 0, loses=(0.0, 0.3, 0.7)[number % 3])
+        life = SlackLife(rig, joins=number % 2 == 0, loses=(0.0, 0.3, 0.7)[number % 3], restricted=number % 5 == 1)
         await life.begin()
         await live(life, number)
     finally:

@@ -1,7 +1,8 @@
 """The random life of Drives and of the app that reads them: people at work, Google on good and bad days, workers that
 end in the middle."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -11,12 +12,13 @@ import msgspec
 from chain_rig import CHAIN_QUEUES
 from drive_rig import DOCUMENT, NearExtractor, given
 from drive_source_rig import DOMAIN, IMAGE, USER, DriveSourceRig
-from drive_truth import Truth, Wanted, truth_of
+from drive_truth import Truth, Wanted, truth_of_all
 from source_rig import TENANT, KilledError
 from working_rig import LANES
 
 from connections.connection import Connection, Schedule
 from connections.gdrive_connection import DriveConnection, GoogleAuth
+from ingestion.connection_memory import ConnectionMemory, connection_key, new_connection_memory
 from ingestion.gdrive.folder_tree import my_drive_root_id, time_text
 from ingestion.webhooks import PushRequest
 from ingestion.work import ask_for_history, ask_for_sweep
@@ -53,15 +55,38 @@ Event = Callable[[Random], Awaitable[str | None]]
 
 
 class LivingRig(DriveSourceRig):
-    """The rig of the source contract, with texts that are read in this process."""
+    """The rig of the source contract, with texts that are read in this process, and maybe several connections."""
 
     def _watch(self) -> None:
         super()._watch()
         vars(self.services)["extractor"] = NearExtractor()
 
+    async def connection(self, tenant_id: str = TENANT) -> DriveConnection:
+        return await self.named("drive", tenant_id)
+
+    async def named(self, connection_id: str, tenant_id: str = TENANT) -> DriveConnection:
+        """A connection as it is stored."""
+        found = await self.services.connections.get(tenant_id, connection_id)
+        assert isinstance(found, DriveConnection)
+        return found
+
+
+@dataclass
+class Reading:
+    """What one connection is to read, and as whom; *choice* are the folders wanted and those left out."""
+
+    connection_id: str
+    subjects: tuple[str, ...]
+    choice: tuple[tuple[str, ...], tuple[str, ...]]
+    all_drives: bool
+
+    def wanted(self, away: Collection[str] = ()) -> Wanted:
+        """As the truth is told by, without users who are *away*."""
+        return Wanted(tuple(one for one in self.subjects if one not in away), *self.choice, self.all_drives)
+
 
 class DriveLife:
-    """One connection over the Drives of three users; *dice* choose how it is set up.
+    """One connection or two over the Drives of three users; *dice* choose how they are set up.
 
     Lives of an even number have no sweeps: the change logs alone tell what has happened.
     """
@@ -72,7 +97,7 @@ class DriveLife:
         self.drive = self.rig.drive
         self._sweeps = number % 2 == 1
         self._pushes: list[PushRequest] = []
-        self._subjects = tuple(dice.sample(PEOPLE, dice.choice((1, 2, 2, 2, 3))))
+        self._readings = [self._reading("drive", dice)]
         with self.drive.lock:
             for user in PEOPLE:
                 self.drive.add_user(user)
@@ -90,31 +115,58 @@ class DriveLife:
                 self._change(dice)
             if dice.random() < 0.5:
                 self.drive.create_drive("Deals", [self._member(dice) for _ in range(2)])
-            self._choice = self._chosen(dice) if dice.random() < 0.3 else ((), ())
-            if not all(self._is_seen(folder) for folder in self._choice[0]):
-                self._choice = ((), ())
-        self._all_drives = dice.random() < 0.9
+            if dice.random() < 0.3:
+                self._readings.append(self._reading("other", dice))
+            for reading in self._readings:
+                chosen = self._chosen(dice) if dice.random() < 0.3 else ((), ())
+                if all(self._is_seen(folder, reading) for folder in chosen[0]):
+                    reading.choice = chosen
         self._is_loaded = dice.random() < 0.6
+        self._stay_away = dice.random() < 0.5
+        """Whether users whom nobody may read as stay so until the first part of the life is looked at."""
 
     async def begin(self) -> None:
         """Connect, which asks for the first load; that is done at once, or among what happens then."""
-        hours = 24.0 if self._sweeps else NEVER
-        folders, left_out = self._choice
-        auth = self.rig.new_connection(TENANT)
-        assert isinstance(auth, DriveConnection)
-        await self.rig.connect(
-            auth=GoogleAuth(service_account=auth.auth.service_account, subjects=self._subjects),
-            folders=folders,
-            left_out=left_out,
-            shared_drives=self._all_drives,
-            page_size=3,
-            schedule=Schedule(poll_seconds=60, sweep_hours=hours),
-        )
-        await ask_for_history([await self.rig.connection()], self.rig.services.ingestion)
+        for reading in self._readings:
+            await self._connect(reading)
         if self._is_loaded:
             await self.rig.settle()
             # Later than any clock is off, or a folder's change would pass for one during the load.
             await self._go_on(1300)
+
+    async def _connect(self, reading: Reading) -> None:
+        hours = 24.0 if self._sweeps else NEVER
+        folders, left_out = reading.choice
+        auth = self.rig.new_connection(TENANT)
+        assert isinstance(auth, DriveConnection)
+        await self.rig.connect(
+            connection_id=reading.connection_id,
+            instance=self.drive.customer_id,
+            auth=GoogleAuth(service_account=auth.auth.service_account, subjects=reading.subjects),
+            folders=folders,
+            left_out=left_out,
+            shared_drives=reading.all_drives,
+            page_size=3,
+            schedule=Schedule(poll_seconds=60, sweep_hours=hours),
+        )
+        await ask_for_history([await self.rig.named(reading.connection_id)], self.rig.services.ingestion)
+
+    def _reading(self, connection_id: str, dice: Random) -> Reading:
+        subjects = tuple(dice.sample(PEOPLE, dice.choice((1, 2, 2, 2, 3))))
+        return Reading(connection_id, subjects, ((), ()), all_drives=dice.random() < 0.9)
+
+    def _one_reading(self, dice: Random) -> Reading:
+        return dice.choice(self._readings)
+
+    @property
+    def _subjects(self) -> tuple[str, ...]:
+        """All users who are read as."""
+        return tuple(dict.fromkeys(subject for reading in self._readings for subject in reading.subjects))
+
+    @property
+    def _away(self) -> set[str]:
+        """Users whom nobody may read as now."""
+        return self.drive.suspended | self.rig.simulator.api.login.refused
 
     async def close(self) -> None:
         """Stop the simulator and give back the files."""
@@ -135,11 +187,13 @@ class DriveLife:
             (2, self._google_recovers),
             (2, self._worker_dies),
             (2, self._two_work),
-            (1, self._user_is_suspended),
+            (2, self._user_is_suspended),
+            (2, self._delegation_is_revoked),
             (1, self._tokens_are_lost),
             (1, self._first_load_is_asked_for),
             (1, self._sweep_is_asked_for),
             (2, self._selection_changes),
+            (2, self._subjects_change),
         ]
         while True:
             [chosen] = dice.choices([event for _, event in events], [weight for weight, _ in events])
@@ -227,14 +281,29 @@ class DriveLife:
     async def _user_is_suspended(self, dice: Random) -> str:
         user = dice.choice(self._subjects)
         with self.drive.lock:
-            others = [one for one in self._subjects if one not in self.drive.suspended and one != user]
             if user in self.drive.suspended:
                 self.drive.restore(user)
                 return f"{user} is back"
-            if others:
+            if self._can_be_spared(user):
                 self.drive.suspend(user)
                 return f"{user} is suspended"
         return "nobody is suspended"
+
+    async def _delegation_is_revoked(self, dice: Random) -> str:
+        user, login = dice.choice(self._subjects), self.rig.simulator.api.login
+        with self.drive.lock:
+            if user in login.refused:
+                login.grant_for(user)
+                return f"the delegation for {user} is given back"
+            if self._can_be_spared(user):
+                login.revoke_for(user)
+                return f"the delegation for {user} is revoked"
+        return "no delegation is revoked"
+
+    def _can_be_spared(self, user: str) -> bool:
+        """Whether each connection has another user to read as: one that has none stops until somebody resumes it."""
+        away = {*self._away, user}
+        return all(set(reading.subjects) - away for reading in self._readings)
 
     async def _tokens_are_lost(self, dice: Random) -> str:
         if not self._sweeps:
@@ -251,27 +320,51 @@ class DriveLife:
 
     async def _first_load_is_asked_for(self, dice: Random) -> str:
         anew = dice.random() < 0.5
-        await ask_for_history([await self.rig.connection()], self.rig.services.ingestion, anew=anew)
-        return f"the first load is asked for{' anew' if anew else ''}"
+        name = self._one_reading(dice).connection_id
+        await ask_for_history([await self.rig.named(name)], self.rig.services.ingestion, anew=anew)
+        return f"the first load of {name} is asked for{' anew' if anew else ''}"
 
     async def _sweep_is_asked_for(self, dice: Random) -> str | None:
         if not self._sweeps:
             return None
-        await ask_for_sweep([await self.rig.connection()], self.rig.services.ingestion)
-        return "a sweep is asked for"
+        name = self._one_reading(dice).connection_id
+        await ask_for_sweep([await self.rig.named(name)], self.rig.services.ingestion)
+        return f"a sweep of {name} is asked for"
 
     async def _selection_changes(self, dice: Random) -> str:
-        connection = await self.rig.connection()
-        self._choice = ((), ()) if dice.random() < 0.4 else self._chosen(dice)
-        folders, left_out = self._choice
+        reading = self._one_reading(dice)
+        reading.choice = ((), ()) if dice.random() < 0.4 else self._chosen(dice)
         if dice.random() < 0.3:
-            self._subjects = tuple(dice.sample(PEOPLE, dice.choice((1, 2, 3))))
-            self._restore_all()
-        assert isinstance(connection, DriveConnection)
-        auth = GoogleAuth(service_account=connection.auth.service_account, subjects=self._subjects)
+            self._change_subjects(reading, dice)
+        await self._save(reading)
+        folders, left_out = reading.choice
+        told = f"{[self._name(one) for one in folders]} without {[self._name(one) for one in left_out]}"
+        return f"wanted by {reading.connection_id} are {told}, as {reading.subjects}"
+
+    async def _subjects_change(self, dice: Random) -> str:
+        reading = self._one_reading(dice)
+        self._change_subjects(reading, dice)
+        await self._save(reading)
+        return f"{reading.connection_id} reads as {reading.subjects}"
+
+    def _change_subjects(self, reading: Reading, dice: Random) -> None:
+        """One more, one less, or another choice; but never only such as are away."""
+        others = [one for one in PEOPLE if one not in reading.subjects]
+        ways = [
+            (*reading.subjects, *others[:1]),
+            tuple(one for one in reading.subjects if one != dice.choice(reading.subjects)),
+            tuple(dice.sample(PEOPLE, dice.choice((1, 2, 3)))),
+        ]
+        chosen = dice.choice(ways)
+        if set(chosen) - self._away:
+            reading.subjects = chosen
+
+    async def _save(self, reading: Reading) -> None:
+        connection = await self.rig.named(reading.connection_id)
+        folders, left_out = reading.choice
+        auth = GoogleAuth(service_account=connection.auth.service_account, subjects=reading.subjects)
         changed = msgspec.structs.replace(connection, folders=folders, left_out=left_out, auth=auth)
         await self.rig.services.connections.save(changed)
-        return f"wanted are {[self._name(one) for one in folders]} without {[self._name(one) for one in left_out]}"
 
     async def _alive(self, work: Awaitable[T]) -> T | None:
         """What came of *work*; None when the worker died in it, and another has taken its place."""
@@ -524,9 +617,9 @@ class DriveLife:
         left_out = tuple(dice.sample(folders, min(len(folders), dice.choice((0, 0, 1)))))
         return named, left_out
 
-    def _is_seen(self, file_id: str) -> bool:
+    def _is_seen(self, file_id: str, reading: Reading) -> bool:
         item = self.drive.items[file_id]
-        return any(self.drive.role(user, item) is not None for user in self._subjects)
+        return any(self.drive.role(user, item) is not None for user in reading.subjects)
 
     # In the end
 
@@ -534,12 +627,16 @@ class DriveLife:
         with self.drive.lock:
             for user in list(self.drive.suspended):
                 self.drive.restore(user)
+            for user in list(self.rig.simulator.api.login.refused):
+                self.rig.simulator.api.login.grant_for(user)
 
     async def settle(self) -> None:
         """See :class:`random_life.Life`."""
         rig = self.rig
         rig.end_faults()
-        self._restore_all()
+        if not self._stay_away:
+            self._restore_all()
+        self._stay_away = False
         rig.process.writes_left = None
         for seconds in (3, 61, 61, 120, 400, 61, 700, 1300, 3700, 3700, 7 * 3600, 7 * 3600, 61, 400, 1000):
             await self._go_on(seconds)
@@ -560,18 +657,18 @@ class DriveLife:
 
     async def differences(self) -> list[str]:
         """See :class:`random_life.Life`."""
-        connection = await self.rig.connection()
-        folders, left_out = self._choice
-        wanted = Wanted(self._subjects, folders, left_out, self._all_drives)
         live = {shard.external_relationships[0].external_id: shard for shard in await self.rig.live()}
-        found = await self._of_the_app(connection)
+        found: list[str] = []
+        for reading in self._readings:
+            found += await self._of_the_app(await self.rig.named(reading.connection_id))
+        connection = await self.rig.connection()
         with self.drive.lock:
             items = {
-                item.file_id: (item, truth_of(self.drive, item, wanted))
+                item.file_id: (item, truth)
                 for item in self.drive.items.values()
-                if not item.is_root or item.drive_id is not None
+                if (not item.is_root or item.drive_id is not None) and (truth := self._truth(item)) is not None
             }
-        for file_id in live.keys() - items.keys():
+        for file_id in live.keys() - self.drive.items.keys():
             found.append(f"{file_id} is gone, and stored: {live[file_id].structured_data.get('path')}")
         for file_id, (item, truth) in items.items():
             shard = live.get(file_id)
@@ -584,6 +681,19 @@ class DriveLife:
                 found += [f"{self._name(file_id)}: {one}" for one in wrong]
         return found
 
+    def _truth(self, item: Item) -> Truth | None:
+        """What is to be stored of *item*; None where nobody may be asked of those who see it."""
+        away = self._away
+        whole = truth_of_all(self.drive, item, [reading.wanted() for reading in self._readings])
+        if not away:
+            return whole
+        asked = truth_of_all(self.drive, item, [reading.wanted(away) for reading in self._readings])
+        if not any(self.drive.role(user, item) is not None for user in self._subjects if user not in away):
+            return None
+        # It stays as it was read before, until something is told of it.
+        live = asked.live if asked.live == whole.live else None
+        return Truth(live, asked.places | whole.places, asked.readers | whole.readers, asked.text)
+
     async def _of_the_app(self, connection: Connection) -> list[str]:
         found = [f"parked: {one.reason} {one.detail}" for one in await self.rig.parked()]
         depths = await self.rig.bus.depths()
@@ -591,7 +701,9 @@ class DriveLife:
             left = depth.active + depth.locked + depth.scheduled + depth.dead_lettered
             if left:
                 found.append(f"{left} messages left in {queue}")
-        memory = await self.rig.memory()
+        if self._away:
+            return found
+        memory = await self._memory(connection)
         if connection.status != "active" or memory.last_sync_status != "success":
             found.append(f"the connection is {connection.status}: {memory.last_sync_status} {memory.error_message}")
         for state in await self.rig.states():
@@ -600,6 +712,10 @@ class DriveLife:
             if told.get("lastSyncStatus") in ("failed", "partial") and not left:
                 found.append(f"{told.get('name')}: {told.get('lastSyncStatus')} {told.get('errorMessage')}")
         return found
+
+    async def _memory(self, connection: Connection) -> ConnectionMemory:
+        empty = new_connection_memory(connection)
+        return (await self.rig.services.states.load(TENANT, connection_key(connection), empty)).value
 
     def _of_shard(self, connection: Connection, item: Item, truth: Truth, shard: Shard) -> list[str]:
         data = shard.structured_data
@@ -636,7 +752,7 @@ class DriveLife:
         relationship = shard.external_relationships[0]
         if relationship.source_version != str(item.version):
             found.append(f"is of version {relationship.source_version}, not {item.version}")
-        if shard.acl.principals and self._sweeps:
+        if shard.acl.principals and self._sweeps and not self._away:
             # A role that is another on a folder is told below it by sweeps.
             told = {(one["id"], one["role"]) for one in data.get("permissions", [])}
             held = {(one["id"], one["role"]) for one in self.drive.permissions_of(item)}

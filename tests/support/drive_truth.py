@@ -67,6 +67,23 @@ def truth_of(drive: Drive, item: Item, wanted: Wanted) -> Truth:
     )
 
 
+def truth_of_all(drive: Drive, item: Item, wanted: Sequence[Wanted]) -> Truth:
+    """What is to be stored of *item* by several connections: what one of them wants, as one of them reads it."""
+    truths = [truth_of(drive, item, one) for one in wanted]
+    told = [truth for truth in truths if truth.live is not False] or truths
+    live = True if any(truth.live for truth in told) else told[0].live
+    readers = frozenset[tuple[str, ...]]().union(*(truth.readers for truth in told))
+    # Whom it is closed to who can't say who reads it, it is open to by whoever can.
+    sure = [truth.readers for truth in told if truth.live and CLOSED not in truth.readers]
+    texts = [truth.text for truth in told]
+    return Truth(
+        live,
+        places=frozenset[tuple[str, str | None]]().union(*(truth.places for truth in told)),
+        readers=sure[0] if sure else readers,
+        text=texts[0] if len(set(texts)) == 1 else None,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _View:
     path: str

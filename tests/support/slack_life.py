@@ -45,10 +45,12 @@ Change = Callable[[Random], str]
 
 class SlackLife:
     """See :class:`random_life.Life`. With *joins* the bot joins public channels by itself; unless it *loses* a
-    share of what the app is told, nearly all has to be right before the first sweep."""
+    share of what the app is told, nearly all has to be right before the first sweep. Where it is *restricted* Slack
+    allows a call a minute of history and replies, most of the time."""
 
-    def __init__(self, rig: SlackSourceRig, *, joins: bool, loses: float) -> None:
+    def __init__(self, rig: SlackSourceRig, *, joins: bool, loses: float, restricted: bool = False) -> None:
         self.rig = rig
+        self.restricted = restricted
         self.slack = rig.workspace
         self.joins = joins
         self.loses = loses
@@ -126,7 +128,8 @@ class SlackLife:
             self._post(dice)
         self._note_readers()
         await self.rig.pushes()
-        await rig.connect(join_public=self.joins)
+        rig.simulator.api.limits.restricted = self.restricted
+        await rig.connect(join_public=self.joins, **({"history_page": 40} if self.restricted else {}))
 
     # One step
 
@@ -150,6 +153,8 @@ class SlackLife:
                 (2, self._load),
                 (1, self._expire_cursors),
             ]
+            if self.restricted:
+                befalls.append((2, self._restrict))
             if self.loses:
                 befalls += [(1, self._rate_limit_events), (1, self._revoke)]
             befall = dice.choices([one for _, one in befalls], [weight for weight, _ in befalls])[0]
@@ -495,10 +500,13 @@ class SlackLife:
             self.told.add((event["type"], channel))
 
     def _must_come(self, body: bytes) -> bool:
-        """Whether nothing else tells of it: a change of an old message."""
+        """Whether nothing else tells of it: a change of an old message, or where calls are few of a reply."""
         event = json.loads(body).get("event", {})
         if event.get("type") != "message" or event.get("subtype") not in ("message_deleted", "message_changed"):
             return False
+        message = event.get("message") or event["previous_message"]
+        if self.restricted and message.get("thread_ts", message["ts"]) != message["ts"]:
+            return True
         ts = event.get("deleted_ts") or event["message"]["ts"]
         return datetime.fromtimestamp(float(ts), UTC) < self.rig.now - OLD
 
@@ -600,6 +608,11 @@ class SlackLife:
         await self._do(dice)
         return "the token is revoked"
 
+    async def _restrict(self, dice: Random) -> str:
+        limits = self.rig.simulator.api.limits
+        limits.restricted = dice.random() < 0.7
+        return f"a call a minute: {limits.restricted}"
+
     async def _expire_cursors(self, dice: Random) -> str:
         cursors = self.rig.simulator.api.cursors
         cursors.expire()
@@ -637,9 +650,9 @@ class SlackLife:
             await self._let_pass(hours * 3600.0)
 
     async def _work_off(self) -> None:
-        """Do all that there is to do within twenty minutes."""
+        """Do all that there is to do within twenty minutes, or what a call a minute allows in a day."""
         rig = self.rig
-        until = rig.now + timedelta(minutes=20)
+        until = rig.now + (timedelta(days=1) if self.restricted else timedelta(minutes=20))
         while True:
             await rig.settle(timedelta(0))
             depths = await rig.bus.depths()
