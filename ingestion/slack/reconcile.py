@@ -396,6 +396,8 @@ class _Reconcile:
                 return True
             if channel is not None and (channel.is_private or deep):
                 channel = await self._workspace.read_channel(channel_id, with_guests=deep)
+                # Its messages may have to wait for their call, and then it is not read again.
+                await self._send([])
             if channel is not None:
                 place = walk.place = Place(self._oldest(newest, deep=deep, first=walk.first), newest)
                 place.fresh = newest is None and not walk.first and not self._is_sweep

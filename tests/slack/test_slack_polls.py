@@ -433,6 +433,23 @@ async def test_polls_and_sweeps_come_to_their_end_by_a_call_a_minute(rig: SlackR
     assert (await rig.message(*made[2])).status == "deleted"
 
 
+@pytest.mark.parametrize("work", ["poll", "sweep"])
+async def test_a_membership_is_followed_though_the_messages_have_to_wait_for_their_call(
+    rig: SlackRig, work: Literal["poll", "sweep"]
+) -> None:
+    await rig.connect(calls_per_minute={"conversations.history": 1})
+    slack = rig.workspace
+    members = ["U0BOB", slack.bot_user_id]
+    boards = [slack.create_channel(one, user="U0ANN", members=members, private=True).id for one in ("board", "crew")]
+    await rig.deliver()
+    await run_by_a_call_a_minute(rig, _work(rig, work))
+    untold(rig)
+    for board in boards:
+        slack.leave(board, "U0BOB")
+    await run_by_a_call_a_minute(rig, _work(rig, work))
+    assert [(await rig.channel(board)).acl.principals for board in boards] == [("user:ann@acme.example",)] * 2
+
+
 async def test_two_catch_ups_do_not_break_each_other_off(rig: SlackRig, deal: str) -> None:
     await rig.connect(calls_per_minute={"conversations.history": 1}, history_page=2)
     untold(rig)
