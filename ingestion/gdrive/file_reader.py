@@ -9,6 +9,7 @@ from typing import Any
 from connections.gdrive_connection import DriveConnection
 from ingestion.errors import CredentialError, SourceError, TransientError
 from ingestion.gdrive.client import DriveClient, DriveClients, File, subjects_of
+from ingestion.gdrive.closed_files import ClosedFiles
 from ingestion.gdrive.content import ContentReader
 from ingestion.gdrive.errors import FileRefusedError, NotFoundError
 from ingestion.gdrive.events import (
@@ -70,8 +71,8 @@ class FileReader:
     drives: Mapping[str, KnownDrive]
     content: ContentReader
     clock: Clock
+    closed: ClosedFiles
     places: Places = field(init=False)
-    _told_of_closed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.places = Places(self.connection, self.drives)
@@ -88,7 +89,7 @@ class FileReader:
         try:
             found = await self._find(file_id, self._candidates(stored, first, told=told))
         except UnaskedError as error:
-            log.warning("connection %s: %s", self.connection.connection_id, error)
+            self.closed.note(self.connection, file_id, str(error))
             return self._unasked(file_id, stored, read_at)
         if found is None:
             return self._gone(file_id, stored, read_at)
@@ -212,7 +213,7 @@ class FileReader:
         if isinstance(refused, CredentialError) and not asked and set(candidates) >= set(subjects_of(self.connection)):
             raise refused
         if refused is not None:
-            raise UnaskedError(f"the file {file_id} is not found, but not every user could be asked: {refused}")
+            raise UnaskedError(f"it is not found, but not every user could be asked: {refused}")
         return None
 
     async def _as_who_sees_most(self, file: File, client: DriveClient) -> tuple[File, DriveClient]:
@@ -257,13 +258,7 @@ class FileReader:
                 return await self.clients.of(self.connection, subject).permissions(str(file["id"]))
             except (NotFoundError, FileRefusedError, CredentialError):
                 continue
-        log.log(
-            logging.DEBUG if self._told_of_closed else logging.WARNING,
-            "connection %s: nobody may say who reads the file %s; it stays closed, and so may others read with it",
-            self.connection.connection_id,
-            file["id"],
-        )
-        self._told_of_closed = True
+        self.closed.note(self.connection, str(file["id"]), "nobody may say who reads it")
         return None
 
 

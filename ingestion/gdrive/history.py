@@ -14,6 +14,7 @@ from connections.gdrive_connection import DriveConnection
 from ingestion.errors import CredentialError, SourceError, TransientError
 from ingestion.gdrive import fields
 from ingestion.gdrive.client import DriveClient, DriveClients, File, subjects_of
+from ingestion.gdrive.closed_files import ClosedFiles
 from ingestion.gdrive.content import ContentPassingError, ContentReader, RecentContents, TextExtractor, content_version
 from ingestion.gdrive.errors import (
     HTML_PAUSE,
@@ -64,6 +65,7 @@ class History:
     clients: DriveClients
     extractor: TextExtractor
     recent: RecentContents
+    closed: ClosedFiles
 
     async def page(self, position: Position | None) -> HistoryPage:
         """The page at *position*: ``{"log", "part": "folders" | "files", "page", "after"?, "tries"?}``, None for the
@@ -148,7 +150,7 @@ class History:
             files = [await client.file(here.drive_id), *files]
         files = [file for file in _after(files, at.get("after")) if not self._is_of_another(file, here, notes)]
         content = ContentReader(self.connection, self.extractor, self.ports.blobs, self.recent)
-        reader = FileReader(self.connection, self.clients, notes.drives, content, self.ports.clock)
+        reader = FileReader(self.connection, self.clients, notes.drives, content, self.ports.clock, self.closed)
         stored = await self._stored(files)
         read_at = to_text(began)
         events: list[IngestionEvent] = []
@@ -176,6 +178,7 @@ class History:
                 events.append(read.event)
             if read is not None and read.expires_at is not None:
                 ends.append(at_end(self.connection, read.file_id, read.expires_at, subject=here.subject))
+        self.closed.tell(self.connection)
         return HistoryPage(events, self._next(here, part, listed.next_page, logs), later=ends)
 
     async def _is_of_a_neighbour(self, read: ReadFile, stored: Mapping[str, Shard]) -> bool:

@@ -201,6 +201,7 @@ class Polling:
                 continue
             one = self._by_whoever_can(of_first, drives)
             listing = self._listing(one, sweep_key(self.connection, one.name), saved)
+            before = listing.client.calls
             try:
                 if not await listing.go_on(deadline, self.report):
                     self.report.finished = False
@@ -211,6 +212,8 @@ class Polling:
                 self.report.errors[one.name] = str(error)
             else:
                 continue
+            finally:
+                self.report.calls += listing.client.calls - before
             await self._abandon(one)
 
     def _by_whoever_can(self, one: Log, notes: DriveNotes) -> Log:

@@ -9,6 +9,7 @@ from ingestion.errors import SourceError
 from ingestion.gdrive.channels import WATCHED_EVERY, Watching
 from ingestion.gdrive.checking import Checking
 from ingestion.gdrive.client import DriveClients
+from ingestion.gdrive.closed_files import ClosedFiles
 from ingestion.gdrive.content import RecentContents, TextExtractor
 from ingestion.gdrive.history import History, history_of_folder
 from ingestion.gdrive.poll import Polling
@@ -35,6 +36,7 @@ class DriveSource:
         self._clients = DriveClients(ports, simulator=simulator)
         self._extractor = extractor
         self._recent = RecentContents()
+        self._closed = ClosedFiles(ports.clock)
         self._metrics = metrics or Metrics()
 
     def every(self, connection: DriveConnection) -> Mapping[Recurring, timedelta]:
@@ -50,6 +52,7 @@ class DriveSource:
 
     async def run(self, connection: DriveConnection, work: SourceWork, deadline: datetime) -> Report:
         """A poll, a sweep, or the renewal of push channels."""
+        self._closed.tell(connection)
         if work.work == "watch":
             return await Watching(connection, self._ports, self._clients, self._metrics).watch(deadline)
         polling = Polling(connection, self._ports, self._clients)
@@ -61,11 +64,13 @@ class DriveSource:
         """Read files by id. Drive's notifications tell nothing, and are polls."""
         if work.work != "read":
             raise PermanentError("push-unknown", f"connection {connection.connection_id} takes no {work.work}")
-        return await Taking(connection, self._ports, self._clients, self._extractor, self._recent).take(work)
+        ports, clients = self._ports, self._clients
+        return await Taking(connection, ports, clients, self._extractor, self._recent, self._closed).take(work)
 
     async def history(self, connection: DriveConnection, position: Position | None) -> HistoryPage:
         """All files of all Drives, folders first."""
-        return await History(connection, self._ports, self._clients, self._extractor, self._recent).page(position)
+        ports, clients = self._ports, self._clients
+        return await History(connection, ports, clients, self._extractor, self._recent, self._closed).page(position)
 
     def history_of_export(self, connection: DriveConnection, paths: Sequence[Path]) -> Pages:
         """A folder tree on disk."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 from connections.gdrive_connection import DriveConnection
 from ingestion.errors import BudgetExhaustedError, TransientError
 from ingestion.gdrive.client import DriveClients
+from ingestion.gdrive.closed_files import ClosedFiles
 from ingestion.gdrive.content import ContentReader, RecentContents, TextExtractor
 from ingestion.gdrive.errors import NotFoundError
 from ingestion.gdrive.events import shard_of
@@ -55,6 +56,7 @@ class Taking:
     clients: DriveClients
     extractor: TextExtractor
     recent: RecentContents
+    closed: ClosedFiles
 
     async def take(self, work: SourceWork) -> int:
         """Send the events of the files that *work* asks for; how many those were.
@@ -108,6 +110,7 @@ class Taking:
             if _may_come_back(read, notes):
                 missing.append(file_id)
         await self._look_again(work, notes, missing, stored)
+        self.closed.tell(self.connection)
         return sent
 
     async def _tell(self, read: ReadFile, stored: Shard | None, following: Following, notes: ReadNotes) -> int:
@@ -155,7 +158,7 @@ class Taking:
     async def _reader(self) -> FileReader:
         content = ContentReader(self.connection, self.extractor, self.ports.blobs, self.recent)
         notes = await known_drives(self.connection, self.ports)
-        return FileReader(self.connection, self.clients, notes.drives, content, self.ports.clock)
+        return FileReader(self.connection, self.clients, notes.drives, content, self.ports.clock, self.closed)
 
 
 def _may_come_back(read: ReadFile, notes: ReadNotes) -> bool:

@@ -141,17 +141,35 @@ async def test_a_file_whose_readers_nobody_may_tell_stays_closed(rig: DriveRig) 
     assert await rig.readers(note) == [f"user:{ANN}", f"user:{BOB}"]
 
 
-async def test_files_that_stay_closed_are_told_of_by_a_line_a_page(
+async def test_files_that_stay_closed_are_told_of_in_one_line_whoever_reads_them(
     rig: DriveRig, caplog: pytest.LogCaptureFixture
 ) -> None:
     auth = GoogleAuth(service_account=rig.made.auth.service_account, subjects=(ANN,))
     rig.made = msgspec.structs.replace(rig.made, auth=auth)
-    for number in range(5):
-        rig.drive.share(rig.drive.create_file(f"{number}.txt", "Text.", owner=BOB), given("user", ANN))
+    files = [rig.drive.create_file(f"{number}.txt", "Text.", owner=BOB) for number in range(50)]
+    for file_id in files:
+        rig.drive.share(file_id, given("user", ANN))
     with caplog.at_level(logging.WARNING):
         await rig.begin()
-    told = [line for line in caplog.messages if "nobody may say who reads the file" in line]
-    assert len(told) == 1
+        rig.wait(600)
+        await rig.catch_up()
+        await rig.sweep()
+        rig.wait(600)
+        await rig.catch_up()
+    told = [line for line in caplog.messages if "stay closed" in line]
+    # A page of the load; its other page, by the next poll; the sweep's, by the one after it.
+    assert [line.partition(";")[0].rpartition(" ")[2] for line in told] == ["25", "25", "50"]
+    assert all("nobody may say who reads it" in line for line in told)
+    assert any(file_id in told[0] for file_id in files)
+
+
+async def test_a_sweep_tells_how_many_calls_it_made(rig: DriveRig, caplog: pytest.LogCaptureFixture) -> None:
+    await rig.begin()
+    rig.drive.manners.lag = timedelta(days=1)
+    rig.drive.create_file("note.txt", "Text.", owner=ADMIN)
+    with caplog.at_level(logging.INFO):
+        await rig.sweep()
+    assert "connection drive: sweep sent 1 events in 1 calls" in caplog.messages
 
 
 async def test_a_file_that_two_users_see_is_read_as_its_owner_sees_it_whoever_tells_of_it(rig: DriveRig) -> None:
