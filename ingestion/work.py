@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from time import perf_counter
-from typing import get_args
 
 import msgspec
 
@@ -37,8 +36,6 @@ from shards.parked import ParkedMessages
 from shards.store import ShardStore
 
 log = logging.getLogger(__name__)
-
-RECURRING: frozenset[str] = frozenset(get_args(Recurring))
 
 RUN_FOR = timedelta(seconds=30)
 """How long one message works before a copy goes on: well within a queue's lock, and short enough that a worker which is

@@ -7,7 +7,7 @@ is asked for; and once what was on its way is stored, looks for the unwanted onc
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 
@@ -70,7 +70,6 @@ class Selecting:
     ports: SourcePorts
     clients: DriveClients
     saved: Saved[SelectionMemory]
-    _unwanted: int = field(default=0, init=False)
 
     @classmethod
     async def load(cls, connection: DriveConnection, ports: SourcePorts, clients: DriveClients) -> "Selecting":

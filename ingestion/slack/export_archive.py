@@ -94,7 +94,6 @@ class _FolderArchive(ExportArchive):
     def __init__(self, root: Path, limits: ExportLimits) -> None:
         self._root = root
         self._limits = limits
-        self._read_bytes = 0
         folders: dict[str, set[str]] = {"": set()}
         count = 0
         try:

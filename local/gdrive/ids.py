@@ -6,8 +6,3 @@ import secrets
 def new_file_id(*, is_native: bool) -> str:
     """A new file id: 44 characters for a native type, 33 else."""
     return "1" + secrets.token_urlsafe(40)[: 43 if is_native else 32]
-
-
-def new_revision_id() -> str:
-    """A new id of a revision of a binary file."""
-    return "0B" + secrets.token_urlsafe(30)[:38]
