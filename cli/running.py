@@ -161,7 +161,7 @@ async def _ingest(data: Path, environment: Mapping[str, str], played: "Sandbox")
         await services.close()
 
 
-async def _until_done(services: "Services", played: "Sandbox", seen: "Callable[[Moment], None]") -> None:
+async def _until_done(services: "LocalServices", played: "Sandbox", seen: "Callable[[Moment], None]") -> None:
     """Wait until the pipeline is idle; what stayed behind then, as a killed run leaves it, is emitted again once."""
     from local.summary import left_undone, until_idle
     from operations.reconciliation import reconcile

@@ -1,16 +1,24 @@
 """What a run has done, as `shardline demo` prints it."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from composition import Services
+from composition import LocalServices, Services
+from connections.connection import Connection
+from ingestion.connection_memory import connection_key, new_connection_memory
+from ingestion.history_memory import load_memory
 from messaging.bus import QueueDepth
+from messaging.queues import SOURCE_WORK
 
 SOURCES = ("salesforce", "slack", "gdrive")
 STAGES = ("normalize", "enrich", "prepare", "embed")
 LOOK_EVERY = 0.1
+SOON = timedelta(seconds=45)
+"""What sources are asked for later than that is planned (another look in an hour, the end of a permission next year):
+nothing waits for it. What they ask for to go on with is due sooner."""
 BOOKKEEPING = "integration."
 """The shard types that stand for no record: what connections remember."""
 
@@ -27,8 +35,12 @@ class Moment:
     behind: dict[str, int]
 
 
-async def until_idle(services: Services, connection_ids: set[tuple[str, str]], seen: Callable[[Moment], None]) -> None:
-    """Wait until no message waits, is worked on or is due later. *seen* is told of each look.
+async def until_idle(
+    services: LocalServices, connection_ids: set[tuple[str, str]], seen: Callable[[Moment], None]
+) -> None:
+    """Wait until no message waits, is worked on or is due later, but for work that is planned for its own time.
+
+    *seen* is told of each look.
 
     A stage sends what it makes before its own message is completed, so an empty bus is an idle pipeline.
 
@@ -36,18 +48,35 @@ async def until_idle(services: Services, connection_ids: set[tuple[str, str]], s
         StandstillError: one of the connections has failed and waits for people.
     """
     while True:
+        connections = [await services.connections.get(*whose) for whose in connection_ids]
+        known = [connection for connection in connections if connection is not None]
         depths = await services.bus.depths()
         waiting = sum(_unfinished(depth) for depth in depths.values())
+        if 0 < waiting == depths[SOURCE_WORK].scheduled and await _only_plans(services, known):
+            soon = await services.queues.due_by(services.clock() + SOON)
+            # Counted at two moments: between them one may have become due.
+            waiting = soon.get(SOURCE_WORK, 0) if await services.bus.depths() == depths else waiting
         behind = {stage.value: count for stage, count in (await services.store.stages_behind()).items()}
         seen(Moment(waiting, behind))
         if not waiting:
             return
-        for tenant_id, connection_id in connection_ids:
-            connection = await services.connections.get(tenant_id, connection_id)
-            if connection and connection.status == "failed":
-                problem = connection.error_message
-                raise StandstillError(f"connection {connection_id} of {tenant_id} has failed: {problem}")
+        for connection in known:
+            if connection.status == "failed":
+                where = f"{connection.connection_id} of {connection.tenant_id}"
+                raise StandstillError(f"connection {where} has failed: {connection.error_message}")
         await asyncio.sleep(LOOK_EVERY)
+
+
+async def _only_plans(services: LocalServices, connections: Sequence[Connection]) -> bool:
+    """Whether what is asked of the sources for later is planned: nothing that has failed is to be tried again then."""
+    for connection in connections:
+        load = (await load_memory(connection, services.states)).metadata
+        if load.asked_at is not None and load.finished_at is None:
+            return False
+        key, empty = connection_key(connection), new_connection_memory(connection)
+        if (await services.states.load(connection.tenant_id, key, empty)).value.metadata.failures:
+            return False
+    return True
 
 
 def _unfinished(depth: QueueDepth) -> int:
@@ -80,7 +109,11 @@ async def summarize(
         "linksPending": counts.links_pending,
         "chunks": counts.chunks,
         "vectors": counts.vectors,
-        "queues": {name: _unfinished(depth) for name, depth in depths.items()},
+        "queues": {
+            # What is planned at a source is nothing that this run has left undone.
+            name: depth.active + depth.locked if name == SOURCE_WORK else _unfinished(depth)
+            for name, depth in depths.items()
+        },
         "parked": sum((await services.store.parked_counts(tenant_id)).values()),
         "deadLettered": sum(depth.dead_lettered for depth in depths.values()),
         "seconds": round(seconds, 3),

@@ -218,25 +218,20 @@ class SqliteMessageBus:
             )
         return {name: count for name, count in rows if name in self._queues}
 
-    async def next_due(self) -> datetime | None:
-        """When a message can be received next by itself: scheduled and due then, or under a lock that expires then.
-
-        None when there is none. What can be received already is no part of this; see :meth:`waiting`.
-        """
+    async def due_by(self, moment: datetime) -> dict[str, int]:
+        """How many of each queue's scheduled messages are due by *moment*; queues without any are left out."""
         with _as_unavailable():
-            [(due,)] = await self._file.run(
+            rows = await self._file.run(
                 lambda connection: _rows(
                     connection,
                     """
-                    SELECT min(at) FROM (
-                        SELECT min(due_at) AS at FROM scheduled WHERE due_at > :now
-                        UNION ALL SELECT min(locked_until) FROM delivery WHERE locked_until > :now
-                    )
+                    SELECT q.name, sum(s.count) FROM scheduled AS s JOIN queue AS q ON q.id = s.queue
+                    WHERE s.due_at <= :until GROUP BY q.name
                     """,
-                    {"now": self._now()},
+                    {"until": to_milliseconds(moment)},
                 )
             )
-        return None if due is None else from_milliseconds(due)
+        return {name: count for name, count in rows if name in self._queues}
 
     async def dead_letters(self, queue: str, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
         """See :meth:`messaging.bus.MessageBus.dead_letters`."""

@@ -1,0 +1,101 @@
+"""When a run's work is done: what is planned for its own time holds nobody up, what is to be tried again does."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from chain_rig import current
+from slack_source_rig import SlackSourceRig
+from source_rig import TENANT
+
+from ingestion.connection_memory import ConnectionNotes, connection_key, new_connection_memory
+from ingestion.first_load import FirstLoadPorts, note_asked
+from local.summary import SOON, Moment, summarize, until_idle
+from messaging.contracts import SourceWork
+from messaging.queues import SOURCE_WORK
+from messaging.times import to_text
+
+
+class StillWaitingError(Exception):
+    """It waits on."""
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[SlackSourceRig]:
+    """A workspace that is connected."""
+    made = SlackSourceRig(tmp_path / "data")
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.fixture(autouse=True)
+def source_functions(chain_functions: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lead the app's functions to the services of the rig."""
+    monkeypatch.setattr("ingestion.blueprint.services", current.get)
+
+
+async def is_idle(rig: SlackSourceRig) -> bool:
+    """Whether nothing is waited for; the first look tells."""
+
+    def seen(moment: Moment) -> None:
+        if moment.waiting:
+            raise StillWaitingError
+
+    try:
+        await until_idle(rig.services, {(TENANT, (await rig.connection()).connection_id)}, seen)
+    except StillWaitingError:
+        return False
+    return True
+
+
+async def plan(rig: SlackSourceRig, delay: timedelta, name: str) -> None:
+    """Have the source asked for something after *delay*."""
+    connection = await rig.connection()
+    work = SourceWork(
+        tenant_id=TENANT,
+        connection_id=connection.connection_id,
+        work="read",
+        due_at=to_text(rig.now),
+        ids={"sharing": ["C0DEALS001 scoped"]},
+        event_id=name,
+    )
+    await rig.services.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)], delay=delay)
+
+
+async def test_what_is_planned_for_later_holds_nobody_up(rig: SlackSourceRig) -> None:
+    await rig.connect()
+    await rig.settle()
+    await rig.drain()
+    await plan(rig, timedelta(hours=1), "late")
+    assert await is_idle(rig)
+    summary = await summarize(rig.services, TENANT, seconds=1, events={}, stages={})
+    assert set(summary["queues"].values()) == {0}
+
+    await plan(rig, SOON / 2, "soon")
+    assert not await is_idle(rig)
+    rig.wait(SOON.total_seconds())
+    assert not await is_idle(rig), "it can be done now"
+    await rig.work()
+    assert await is_idle(rig)
+
+
+async def test_what_is_tried_again_later_is_waited_for(rig: SlackSourceRig) -> None:
+    connection = await rig.connect()
+    await rig.settle()
+    await rig.drain()
+    await plan(rig, timedelta(hours=1), "late")
+    states, key, empty = rig.services.states, connection_key(connection), new_connection_memory(connection)
+    saved = await states.load(TENANT, key, empty)
+    failing = msgspec.structs.replace(saved.value, metadata=ConnectionNotes(failures=1))
+    saved = await states.save(TENANT, key, saved, failing)
+    assert not await is_idle(rig)
+    await states.save(TENANT, key, saved, msgspec.structs.replace(failing, metadata=ConnectionNotes()))
+    assert await is_idle(rig)
+
+    services = rig.services
+    await note_asked(connection, FirstLoadPorts(services.bus, services.states, services.clock))
+    assert not await is_idle(rig), "its first load has not come to its end"
