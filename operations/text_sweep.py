@@ -6,10 +6,9 @@ A text is deleted only if it can be named by nothing any more:
   normalization deletes itself, at once.
 - **No event in the queues names it.** Whoever puts a text sends its event within the same piece of work, minutes later,
   names it in no other for more than an hour, and the text is older than :data:`SAFE_AGE`: so its event, if there ever
-  was one, was sent. Both lanes were then seen
-  with nothing active, locked, scheduled or dead-lettered, once before and once after what is parked was read: one look
-  may miss an event that moves between lanes, two do not. So the event has come to its end, and its shard was asked
-  after that.
+  was one, was sent. Both lanes were then seen with nothing active, locked, scheduled or dead-lettered, once before and
+  once after what is parked was read: one look may miss an event that moves between lanes, two do not. So the event has
+  come to its end, and its shard was asked after that.
 - **No parked event names it**, by its hash or, where its payload is kept apart, by its record.
 - **Nobody has put it again**: the store deletes it only if it was not put since it was looked at.
 
