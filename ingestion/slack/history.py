@@ -11,10 +11,11 @@ import msgspec
 from ingestion.errors import TransientError
 from ingestion.slack.client import next_cursor
 from ingestion.slack.errors import RefusedError
+from ingestion.slack.events import ts_order
 from ingestion.slack.facts import JsonObject, is_private, is_wanted
 from ingestion.slack.failing_channels import is_of_channel, set_aside
 from ingestion.slack.listing import CHANNELS_A_PAGE, USERS_A_PAGE, channel_types, make_readable, team_of
-from ingestion.slack.reads import has_replies, history_page
+from ingestion.slack.reads import has_replies, history_page, thread_page
 from ingestion.slack.workspace import UNSEEN, Workspace
 from ingestion.source import HistoryPage, Position
 from messaging.contracts import IngestionEvent
@@ -27,6 +28,8 @@ class Standing(msgspec.Struct, rename="camel", omit_defaults=True):
     """Where a channel's messages stand, see :class:`HistoryPosition`."""
 
     cursor: str | None = None
+    latest: str | None = None
+    lowest: str | None = None
     opened: bool = False
     threads: list[str] = msgspec.field(default_factory=list)
     thread_cursor: str | None = None
@@ -35,7 +38,8 @@ class Standing(msgspec.Struct, rename="camel", omit_defaults=True):
 class HistoryPosition(msgspec.Struct, rename="camel", omit_defaults=True):
     """Where the history stands.
 
-    *cursor* is of the stage's list, in the last stage of the first of *channels*, which are those left. *threads* are
+    *cursor* is of the stage's list, in the last stage of the first of *channels*, which are those left; where one has
+    died that begins anew before *latest*. *lowest* is the time of the oldest message that was seen. *threads* are
     roots of the last page whose replies come next, *thread_cursor* where in the first of them. *done* channels had
     *records*, of *total* channels. *aside* are channels that have failed and where they stand, *failed* how many of
     them have since a call worked.
@@ -43,6 +47,8 @@ class HistoryPosition(msgspec.Struct, rename="camel", omit_defaults=True):
 
     stage: str = "users"
     cursor: str | None = None
+    latest: str | None = None
+    lowest: str | None = None
     channels: list[str] = msgspec.field(default_factory=list)
     opened: bool = False
     threads: list[str] = msgspec.field(default_factory=list)
@@ -135,8 +141,9 @@ class _Page:
         channel_id = at.channels[0]
         if (standing := at.aside.get(channel_id)) is not None:
             at.cursor, at.opened = standing.cursor, standing.opened
+            at.latest, at.lowest = standing.latest, standing.lowest
             at.threads, at.thread_cursor = list(standing.threads), standing.thread_cursor
-        before = Standing(at.cursor, at.opened, list(at.threads), at.thread_cursor)
+        before = Standing(at.cursor, at.latest, at.lowest, at.opened, list(at.threads), at.thread_cursor)
         left, done = list(at.channels), at.done
         try:
             events = await self._of_channel(channel_id)
@@ -171,7 +178,7 @@ class _Page:
         at = self._at
         at.channels.append(at.channels.pop(0))
         at.aside[channel_id] = standing
-        at.cursor, at.thread_cursor, at.threads, at.opened = None, None, [], False
+        self._begin_channel()
         at.failed += 1
         if at.failed > 1 or len(at.channels) == 1:
             self.waits_for = set_aside(channel_id, error, "after the other channels")
@@ -188,12 +195,16 @@ class _Page:
     async def _messages(self, channel_id: str) -> list[IngestionEvent]:
         asked_at = to_text(self._workspace.ports.clock())
         try:
-            page = await history_page(self._workspace, channel_id, cursor=self._at.cursor)
+            page = await history_page(self._workspace, channel_id, cursor=self._at.cursor, latest=self._at.latest)
         except RefusedError as error:
-            if error.code != "invalid_cursor":
+            if error.code != "invalid_cursor" or self._at.cursor is None:
                 raise
-            page = await history_page(self._workspace, channel_id)
+            # By a call a minute there is none left for another now.
+            self._at.cursor, self._at.latest = None, self._at.lowest
+            return []
         messages = page.get("messages", [])
+        if messages:
+            self._at.lowest = min((one["ts"] for one in messages), key=ts_order)
         self._at.threads = [one["ts"] for one in messages if has_replies(one)]
         self._at.cursor = next_cursor(page)
         if self._at.cursor is None and not self._at.threads:
@@ -202,17 +213,15 @@ class _Page:
 
     async def _thread(self, channel_id: str, root: str) -> list[IngestionEvent]:
         asked_at = to_text(self._workspace.ports.clock())
-        method = "conversations.replies"
-        limit = self._client.budget.history_page(method)
-        arguments = {"channel": channel_id, "ts": root, "limit": limit}
+        page: JsonObject = {"messages": []}
         try:
-            page = await self._client.call(method, **arguments, cursor=self._at.thread_cursor)
+            page = await thread_page(self._workspace, channel_id, root, cursor=self._at.thread_cursor)
         except RefusedError as error:
-            if error.code not in ("invalid_cursor", "thread_not_found"):
+            if error.code == "invalid_cursor" and self._at.thread_cursor is not None:
+                self._at.thread_cursor = None
+                return []
+            if error.code != "thread_not_found":
                 raise
-            page = (
-                {"messages": []} if error.code == "thread_not_found" else await self._client.call(method, **arguments)
-            )
         self._at.thread_cursor = next_cursor(page)
         if self._at.thread_cursor is None:
             self._at.threads.pop(0)
@@ -228,5 +237,10 @@ class _Page:
     def _leave(self) -> None:
         """Go on to the next channel."""
         self._at.channels.pop(0)
-        self._at.cursor, self._at.thread_cursor, self._at.threads, self._at.opened = None, None, [], False
+        self._begin_channel()
         self._at.done += 1
+
+    def _begin_channel(self) -> None:
+        at = self._at
+        at.cursor, at.latest, at.lowest, at.opened = None, None, None, False
+        at.threads, at.thread_cursor = [], None

@@ -64,8 +64,9 @@ class Place(msgspec.Struct, rename="camel", omit_defaults=True):
 
     The listing goes back to *oldest*, and was *listed* to its end or stands at *cursor*; where one has died it begins
     anew before *latest*. *newest* and *lowest* are the times of messages that were seen. *threads* are the roots whose
-    replies come next, *thread_cursor* where in the first of them, which was read up to *thread_after*. *fresh*: the
-    channel was not read before, and what is older is to be asked for once it is seen that it can be.
+    replies come next, *thread_cursor* where in the first of them, which was read up to *thread_after*. *missing* are
+    stored replies that were not in their thread, with their versions: each is asked for by itself. *fresh*: the channel
+    was not read before, and what is older is to be asked for once it is seen that it can be.
     """
 
     oldest: str
@@ -77,6 +78,7 @@ class Place(msgspec.Struct, rename="camel", omit_defaults=True):
     threads: list[str] = msgspec.field(default_factory=list)
     thread_cursor: str | None = None
     thread_after: str | None = None
+    missing: dict[str, str] = msgspec.field(default_factory=dict)
     fresh: bool = False
 
 
@@ -403,11 +405,13 @@ class _Reconcile:
                 place.fresh = newest is None and not walk.first and not self._is_sweep
         if channel is None or place is None:
             return True
-        if place.threads:
+        if place.missing:
+            await self._ask_for_missing(channel, place)
+        elif place.threads:
             await self._thread(channel, place)
         else:
             await self._page(channel, place)
-        return place.listed and not place.threads
+        return place.listed and not place.threads and not place.missing
 
     async def _page(self, channel: ChannelFacts, place: Place) -> None:
         asked_at = to_text(self._ports.clock())
@@ -514,7 +518,10 @@ class _Reconcile:
         if page is not None:
             seen = [one["ts"] for one in messages]
             last = max(seen, key=ts_order, default=place.thread_after)
-            events += await self._gone_replies(channel, root, seen, (place.thread_after, last if following else None))
+            # A step of its own each: by a call a minute a second one of a step would never be made.
+            place.missing = await self._missing_replies(
+                channel, root, seen, (place.thread_after, last if following else None)
+            )
             place.thread_after = last
         await self._send(events)
         place.thread_cursor = following
@@ -522,15 +529,15 @@ class _Reconcile:
             place.thread_after = None
             place.threads.pop(0)
 
-    async def _gone_replies(
+    async def _missing_replies(
         self, channel: ChannelFacts, root: str, seen: Sequence[str], span: tuple[str | None, str | None]
-    ) -> list[IngestionEvent]:
-        """The ends of stored replies that are within *span* of a thread, both ends of which may be open, and were not
-        *seen* in it: those that Slack, asked for each, does not have."""
+    ) -> dict[str, str]:
+        """The stored replies that are within *span* of a thread, both ends of which may be open, and were not *seen* in
+        it; with their versions."""
         after, last = span
         tenant_id = self._connection.tenant_id
         stored = await self._ports.store.get_many(tenant_id, await self._stored_replies(channel, root))
-        missing: dict[str, ExternalRelationship] = {}
+        missing: dict[str, str] = {}
         for shard in stored.values():
             source = shard.external_relationships[0]
             of, _, ts = source.external_id.partition(":")
@@ -538,20 +545,23 @@ class _Reconcile:
                 last is None or ts_order(ts) <= ts_order(last)
             )
             if of == channel.id and is_within and ts not in seen:
-                missing[ts] = source
+                missing[ts] = source.source_version
         if len(missing) > ASKED_AT_MOST:
             self._report.errors[channel.id] = (
                 f"channel {channel.id}: {len(missing)} replies are missing from the thread {root}: nothing was deleted"
             )
-            return []
-        gone: list[IngestionEvent] = []
-        for ts, source in missing.items():
-            asked_at = to_text(self._ports.clock())
-            if await read_message(self._workspace, channel.id, ts) is None:
-                log.info("channel %s: the reply %s is gone", channel.id, ts)
-                version, external_id = source.source_version, source.external_id
-                gone.append(self._workspace.events.gone(MESSAGE, external_id, channel.home, version, asked_at))
-        return gone
+            return {}
+        return missing
+
+    async def _ask_for_missing(self, channel: ChannelFacts, place: Place) -> None:
+        """Ask for the first of the missing replies; it has ended where Slack does not have it either."""
+        ts, version = next(iter(place.missing.items()))
+        asked_at = to_text(self._ports.clock())
+        if await read_message(self._workspace, channel.id, ts) is None:
+            log.info("channel %s: the reply %s is gone", channel.id, ts)
+            gone = self._workspace.events.gone(MESSAGE, f"{channel.id}:{ts}", channel.home, version, asked_at)
+            await self._send([gone])
+        del place.missing[ts]
 
     async def _send(self, events: Sequence[IngestionEvent]) -> list[IngestionEvent]:
         """Send what was met and what of *events* is not stored so; the latter."""

@@ -14,6 +14,7 @@ from ingestion.errors import BudgetExhaustedError, CredentialError, TransientErr
 from ingestion.first_load import FirstLoadPorts, note_asked
 from ingestion.history_memory import load_memory
 from ingestion.slack.errors import RefusedError, error_of
+from ingestion.source import Position
 from messaging.contracts import IngestionEvent, SourceWork
 from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
 from messaging.times import to_text
@@ -448,6 +449,55 @@ async def test_a_membership_is_followed_though_the_messages_have_to_wait_for_the
         slack.leave(board, "U0BOB")
     await run_by_a_call_a_minute(rig, _work(rig, work))
     assert [(await rig.channel(board)).acl.principals for board in boards] == [("user:ann@acme.example",)] * 2
+
+
+async def test_a_reply_that_is_gone_untold_keeps_no_sweep_from_its_end_by_a_call_a_minute(
+    rig: SlackRig, deal: str
+) -> None:
+    slack = rig.workspace
+    root = slack.post(deal, "root", user="U0ANN")
+    replies = [slack.post(deal, f"reply {number}", user="U0BOB", thread_ts=root) for number in range(3)]
+    await rig.deliver()
+    await rig.connect(calls_per_minute={"conversations.history": 1, "conversations.replies": 1})
+    untold(rig)
+    for ts in replies[:2]:
+        slack.delete_message(deal, ts)
+    rig.wait(60)
+    await run_by_a_call_a_minute(rig, _work(rig, "sweep"))
+    statuses = [(await rig.message(deal, ts)).status for ts in (root, *replies)]
+    assert statuses == ["active", "deleted", "deleted", "active"]
+
+
+@pytest.mark.parametrize("stage", ["messages", "thread"])
+async def test_a_first_load_whose_cursor_has_died_goes_on_by_a_call_a_minute(
+    rig: SlackRig, deal: str, stage: str
+) -> None:
+    slack = rig.workspace
+    root = slack.post(deal, "root", user="U0ANN")
+    for number in range(5):
+        slack.post(deal, f"message {number}", user="U0ANN", thread_ts=root if stage == "thread" else None)
+    await rig.connect(calls_per_minute={"conversations.history": 1, "conversations.replies": 1}, history_page=3)
+    position: Position | None = None
+    told: list[str] = []
+    has_died = False
+    for _ in range(40):
+        rig.wait(61)
+        try:
+            page = await rig.source.history(rig.connection, position)
+        except BudgetExhaustedError:
+            continue
+        told += [str(event.record["text"]) for event in page.events if event.object_type == "message"]
+        position = page.next_position
+        if position is None:
+            break
+        if not has_died and position.get("threadCursor" if stage == "thread" else "cursor"):
+            rig.simulator.api.cursors.expire()
+            has_died = True
+    assert has_died and position is None
+    expected = {"root", *(f"message {number}" for number in range(5))}
+    assert set(told) >= expected
+    if stage == "messages":
+        assert len(told) == len(set(told)), "what comes before the cursor is not read again"
 
 
 async def test_two_catch_ups_do_not_break_each_other_off(rig: SlackRig, deal: str) -> None:

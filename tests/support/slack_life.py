@@ -129,7 +129,8 @@ class SlackLife:
         self._note_readers()
         await self.rig.pushes()
         rig.simulator.api.limits.restricted = self.restricted
-        await rig.connect(join_public=self.joins, **({"history_page": 40} if self.restricted else {}))
+        changes: dict[str, Any] = {"history_page": 40} if self.restricted else {}
+        await rig.connect(join_public=self.joins, **changes)
 
     # One step
 
