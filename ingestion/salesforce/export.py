@@ -1,6 +1,6 @@
 """Data Loader exports as a history: CSV files of whole records, one object a file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +14,15 @@ from ingestion.salesforce.owners import USER
 from ingestion.source import HistoryPage, Position
 from messaging import codec
 from messaging.contracts import IngestionEvent
-from processors.mapping.salesforce_fields import TABLES
+from processors.mapping.salesforce import known_fields
 from processors.mapping.values import read_moment
 from shards.identity import InvalidExternalIdError, salesforce_id
 
 PAGE: Final = 500
 NO_VERSION: Final = "1970-01-01T00:00:00.000Z"
 """Of a record that says nothing of its time: whatever the org says of it is newer."""
+NEVER_READ: Final = NO_VERSION
+"""When an export was read: whatever the org itself has said of a version, by whichever clock, was read later."""
 _VERSION_FIELDS: Final = ("SystemModstamp", "LastModifiedDate", "CreatedDate")
 
 
@@ -30,6 +32,8 @@ class CsvHistory:
 
     connection: SalesforceConnection
     paths: Sequence[Path]
+    spelled: Callable[[str], Awaitable[Sequence[str]]]
+    """The fields of an object as its org spells them, as far as anybody has asked: exports write them in capitals."""
     _files: list[tuple[str, Path]] | None = None
     _open: "tuple[tuple[int, int], Iterator[dict[str, str]]] | None" = field(default=None)
 
@@ -47,7 +51,7 @@ class CsvHistory:
         if number >= len(files):
             return HistoryPage([], None)
         object_type, path = files[number]
-        records = self._from(number, row, object_type, path)
+        records = await self._from(number, row, object_type, path)
         events = []
         for record in records:
             events.append(self._event(object_type, record))
@@ -72,10 +76,10 @@ class CsvHistory:
             raise ObjectError("there is no CSV file: name exports such as Account.csv, or the folder that holds them")
         return sorted(found, key=lambda one: objects.index(one[0]))
 
-    def _from(self, number: int, row: int, object_type: str, path: Path) -> "Iterator[dict[str, str]]":
+    async def _from(self, number: int, row: int, object_type: str, path: Path) -> "Iterator[dict[str, str]]":
         if self._open is not None and self._open[0] == (number, row):
             return self._open[1]
-        records = _records(object_type, path)
+        records = _records((*known_fields(object_type), *await self.spelled(object_type)), path)
         for _ in range(row):
             next(records, None)
         return records
@@ -96,8 +100,7 @@ class CsvHistory:
             instance=self.connection.instance,
             object_type=object_type,
             source_version=version,
-            # Whatever the org itself has said of this version was read later than it was made.
-            read_at=version,
+            read_at=NEVER_READ,
         )
 
 
@@ -108,12 +111,12 @@ def _moment(text: str | None) -> str | None:
         return None
 
 
-def _records(object_type: str, path: Path) -> Iterator[dict[str, str]]:
+def _records(fields: Iterable[str], path: Path) -> Iterator[dict[str, str]]:
     """The records of a file, fields by their API names, ids in their 18 characters where they are ids."""
     with closing(path.open(encoding=encoding_of(path), newline="")) as file:
         rows = csv_rows(file, path.name)
         _, header = next(rows, (0, []))
-        names = _api_names(object_type, header, path.name)
+        names = _api_names(fields, header, path.name)
         first = True
         for line, cells in rows:
             record = {name: cell for name, cell in zip(names, cells, strict=False) if name}
@@ -128,10 +131,9 @@ def _records(object_type: str, path: Path) -> Iterator[dict[str, str]]:
             yield record
 
 
-def _api_names(object_type: str, header: Sequence[str], file: str) -> list[str | None]:
-    """Fields by their columns, which exports write in capitals, in snake_case or as they are."""
-    table = TABLES.get(object_type)
-    known = {name.lower(): name for name in (*(table.rules if table else ()), "Id", "SystemModstamp", "IsDeleted")}
+def _api_names(fields: Iterable[str], header: Sequence[str], file: str) -> list[str | None]:
+    """Fields by their columns, which exports write in capitals, in snake_case or as they are; *fields* are known."""
+    known = {name.lower(): name for name in (*fields, "Id", "SystemModstamp", "IsDeleted")}
     squeezed = {column.strip().lower() for column in header}
     names: list[str | None] = []
     for cell in header:
@@ -142,7 +144,7 @@ def _api_names(object_type: str, header: Sequence[str], file: str) -> list[str |
         elif (lower == "id" and "sf_id" in squeezed) or not column or column.startswith("_"):
             names.append(None)
         elif lower.endswith("__c"):
-            names.append(column[:-1] + "c")
+            names.append(known.get(lower) or column[:-1] + "c")
         else:
             names.append(known.get(lower) or known.get(lower.replace("_", "")) or column)
     if "Id" not in names:

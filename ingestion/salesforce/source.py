@@ -8,6 +8,7 @@ from connections.salesforce_connection import SalesforceConnection
 from ingestion.salesforce.check import check
 from ingestion.salesforce.export import CsvHistory
 from ingestion.salesforce.history import HistoryReader
+from ingestion.salesforce.memory import new_object_memory, object_key
 from ingestion.salesforce.poll import poll
 from ingestion.salesforce.record_reads import RecordReads
 from ingestion.salesforce.refresh import refresh
@@ -66,7 +67,14 @@ class SalesforceSource:
 
     def history_of_export(self, connection: SalesforceConnection, paths: Sequence[Path]) -> Pages:
         """The pages of Data Loader exports: CSV files, or folders of them."""
-        return CsvHistory(connection, paths).page
+
+        async def spelled(object_type: str) -> Sequence[str]:
+            empty = new_object_memory(connection, object_type)
+            key = object_key(connection, object_type)
+            fields = (await self._ports.states.load(connection.tenant_id, key, empty)).value.metadata.fields
+            return fields.names if fields else ()
+
+        return CsvHistory(connection, paths, spelled).page
 
     async def check(self, connection: SalesforceConnection) -> Checked:
         """See :meth:`ingestion.source.Source.check`."""

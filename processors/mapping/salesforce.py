@@ -110,6 +110,12 @@ def stored_values(object_type: str, fields: Mapping[str, Any]) -> dict[tuple[str
     return stored
 
 
+def known_fields(object_type: str) -> Iterable[str]:
+    """The API names of the standard fields that mean something here."""
+    table = TABLES.get(object_type)
+    return table.rules if table else (*LEFT_OUT, *_OPEN_FIELDS, *_OPEN_NAMES)
+
+
 def _record_id(payload: Mapping[str, Any], source_id: str | None) -> str:
     value = payload.get("Id") or payload.get("id") or source_id
     if not isinstance(value, str) or not value:

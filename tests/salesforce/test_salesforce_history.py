@@ -11,13 +11,17 @@ from connections.salesforce_connection import PolledObject
 from ingestion.errors import TransientError
 from ingestion.first_load import FirstLoadPorts, load_pages
 from ingestion.salesforce.csv_export import bulk_records
+from ingestion.salesforce.cursor import earlier
 from ingestion.salesforce.errors import ObjectError
+from ingestion.salesforce.events import stamp_text
 from ingestion.salesforce.history import HistoryReader
 from ingestion.source import Pages, Position
-from local.salesforce.schema import Field
+from local.salesforce.schema import Field, empty_table
+from local.salesforce.store import Table
 from messaging.contracts import IngestionEvent
 from messaging.queues import INGESTION_EVENTS_BULK
 from processors.mapping import map_record
+from shards.ordering import Decision, Reading, decide
 
 NASTY = 'says "hi",\nand\r\nleaves\x00; ünï'
 
@@ -326,6 +330,44 @@ async def test_exports_of_the_data_loader_load_as_histories_do(org: PushedOrg, t
     position = {"file": 0, "row": 400}
     page = await source.history_of_export(connection, [files[0]])(position)
     assert [one.source_id for one in page.events] == [one.source_id for one in accounts[400:]]
+
+
+async def test_what_the_org_says_of_a_version_wins_over_an_export_of_it(org: PushedOrg, tmp_path: Path) -> None:
+    """Also where the clock that stamped the record is ahead of the one that tells when it was read."""
+    record_id = org.org.create("Account", {"Name": "A"})
+    connection = await org.connect("Account")
+    export = tmp_path / "Account.csv"
+    stamp = stamp_text(str(org.org.tables["Account"].records[record_id]["SystemModstamp"]))
+    export.write_text(f'"ID","NAME","SYSTEMMODSTAMP"\n"{record_id}","B","{stamp}"\n')
+    [event] = await read(org.work_ports.sources["salesforce"].history_of_export(connection, [export]), org)
+
+    exported = Reading(event.source_version or "", event.read_at or "", "exported")
+    by_a_slow_clock = Reading(stamp, earlier(stamp, timedelta(minutes=2)), "org's")
+    assert exported.source_version == stamp
+    assert decide(by_a_slow_clock, exported) is Decision.IGNORE
+    assert decide(exported, by_a_slow_clock) is Decision.APPLY
+
+
+async def test_an_exports_capitals_are_the_names_of_an_orgs_own_fields(org: PushedOrg, tmp_path: Path) -> None:
+    owner = org.org.create("User", {"LastName": "U"})
+    org.org.tables["Invoice__c"] = Table(empty_table("Invoice__c", [Field("Sum_Total__c", "currency")]))
+    record_id = org.org.create("Invoice__c", {"Name": "I-1", "OwnerId": owner, "Sum_Total__c": 5})
+    connection = await org.connect("Invoice__c")
+    stamp = stamp_text(str(org.org.tables["Invoice__c"].records[record_id]["SystemModstamp"]))
+    export = tmp_path / "Invoice__c.csv"
+    export.write_text(
+        f'"ID","NAME","OWNERID","LASTMODIFIEDDATE","SUM_TOTAL__C"\n"{record_id}","I-1","{owner}","{stamp}","5"\n'
+    )
+
+    async def exported() -> tuple[IngestionEvent, dict[str, Any]]:
+        [event] = await read(org.work_ports.sources["salesforce"].history_of_export(connection, [export]), org)
+        return event, org.structured_data(event)
+
+    event, data = await exported()
+    assert (data["name"], data["ownerId"], event.source_version) == ("I-1", owner, stamp), "before any poll"
+    await org.poll()
+    _, data = await exported()
+    assert data["customFields"] == {"Sum_Total__c": "5"}
 
 
 @pytest.mark.parametrize(
