@@ -70,8 +70,7 @@ def backfill(
         if source:
             key = f"{key}/{export_key(source)}"
             pages = connecting.history_of_export(known, source, ports)
-        await note_asked(known, loading, anew=anew, key=key)
-        was_finished = (await load_memory(known, ports.states, key=key)).metadata.finished_at is not None
+        is_left = await note_asked(known, loading, anew=anew, key=key)
         with _LoadProgress(known, local=services.settings.home == "local") as seen:
             while True:
                 deadline = ports.clock() + timedelta(seconds=SLICE_SECONDS)
@@ -85,16 +84,16 @@ def backfill(
                     await asyncio.sleep(LOOK_SECONDS)
                 else:
                     if step.again_in is None:
-                        return step.notes, was_finished
+                        return step.notes, is_left
                     await asyncio.sleep(step.again_in.total_seconds())
                 _must_be_active(await ports.registry.get(known.tenant_id, known.connection_id) or known)
 
-    notes, was_finished = refusing(data, work)
+    notes, was_left = refusing(data, work)
     if source and not notes.records:
         raise CommandError(f"nothing to load is in {', '.join(map(str, source))}: is it the export that is meant?")
     if json:
         print_json(codec.decode(codec.encode(notes)))
-    elif was_finished:
+    elif not was_left:
         told = f"Nothing was left to load: {notes.records:,} records were, by {notes.finished_at}."
         console().print(f"{told} --restart begins at the beginning.", soft_wrap=True)
     else:

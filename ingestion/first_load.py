@@ -61,8 +61,8 @@ class LoadBusyError(Exception):
 
 async def note_asked(
     connection: Connection, ports: FirstLoadPorts, *, anew: bool = False, key: str | None = None
-) -> None:
-    """Note that the load is asked for: it goes on where it stands, or *anew* at the beginning.
+) -> bool:
+    """Note that the load is asked for: it goes on where it stands, or *anew* at the beginning; whether any is left.
 
     A worker that is at it stops when it is to begin anew: what it has sent comes again, which the chain takes for
     nothing new.
@@ -72,7 +72,11 @@ async def note_asked(
         StateError: what is stored is of another version.
     """
 
+    is_left = True
+
     def asked(memory: HistoryMemory) -> HistoryMemory:
+        nonlocal is_left
+        is_left = anew or memory.metadata.finished_at is None
         if memory.metadata.asked_at is not None and not anew:
             return memory
         begun = new_history_memory(connection) if anew else memory
@@ -82,6 +86,7 @@ async def note_asked(
 
     empty = new_history_memory(connection)
     await ports.states.change(connection.tenant_id, key or history_key(connection), empty, asked)
+    return is_left
 
 
 async def load_pages(

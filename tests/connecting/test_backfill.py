@@ -57,7 +57,6 @@ async def test_a_history_is_loaded_and_told_of(rig: SourceRig, shardline: Comman
     row = (await shardline.status())[connection.connection_id]
     assert row["firstLoad"]["records"] == answer.json["records"]
     assert "finished" in (await shardline("status")).out
-    rig.wait(1)
     assert "Nothing was left to load" in (await shardline("backfill", connection.connection_id)).out
     pages = answer.json["pages"]
     assert (await shardline("backfill", connection.connection_id, "--json")).json["pages"] == pages

@@ -240,6 +240,28 @@ async def test_at_a_terminal_it_takes_the_values_of_secrets_that_are_not_there_y
         assert (kept.read_text(), kept.stat().st_mode & 0o777) == (value, 0o600)
 
 
+@ONLY_SLACK
+async def test_secrets_that_let_nobody_in_are_asked_for_again(
+    rig: SourceRig, shardline: CommandsOfRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options(rig)
+    values = {name: rig.secrets.pop(environment_variable(TENANT, name)) for name in ("slack-bot", "slack-signing")}
+    monkeypatch.setattr("getpass.getpass", lambda *_: input())
+    words = ("connect", "slack", "--tenant", TENANT)
+    answer = await shardline(*words, typed="slack-bot\nxoxb-mistyped\nslack-signing\nplanted\nall\nn\n")
+    assert answer.code == 1
+    assert "The secrets that were typed are not kept: the next call asks for them again" in answer.error
+    answer = await shardline(*words, typed="slack-bot\nxoxb-mistyped\n")
+    assert answer.code != 0, "it was left in the middle"
+    assert list((shardline.folder / "secrets").iterdir()) == []
+
+    typed = f"slack-bot\n{values['slack-bot']}\nslack-signing\n{values['slack-signing']}\nall\nn\n"
+    answer = await shardline(*words, "--check", typed=typed)
+    assert answer.code == 0, answer.error
+    answer = await shardline(*words, typed="slack-bot\nslack-signing\nall\nn\n")
+    assert answer.code == 0, "what lets in is kept by a test, too"
+
+
 @pytest.mark.parametrize("rig", ["gdrive"], indirect=True)
 async def test_at_a_terminal_drive_is_asked_for_its_key_file_and_customer(
     rig: SourceRig, shardline: CommandsOfRig, tmp_path: Path

@@ -1,20 +1,24 @@
 """Pausing and resuming a connection, ending it, taking away what it brought, and connecting it again."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
 from commands_of_rig import CommandsOfRig, complaint
+from drive_source_rig import DriveSourceRig
 from source_rig import TENANT, SourceRig
 from working_rig import POLL
 
 from connections.connection import CONNECTION_TYPE, ConnectionStatus
+from connections.stored_connection import connection_data
 from ingestion.errors import CredentialError, SourceError
 from ingestion.first_load import FirstLoadPorts, load_pages, note_asked
 from ingestion.history_memory import HistoryNotes, history_key, new_history_memory
 from ingestion.purge import PurgePorts, note_purge, purge
 from ingestion.source import HistoryPage, Position
 from ingestion.work import NOT_ACTIVE
+from messaging import codec
 from messaging.contracts import SourceWork
 from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
 from messaging.times import to_text
@@ -84,6 +88,80 @@ async def test_what_was_pushed_to_a_paused_connection_waits_and_comes_with_it(
     await rig.settle()
     assert await rig.parked() == []
     assert "pushed" in await names(rig)
+
+
+@ONE_SOURCE
+@pytest.mark.parametrize("again", [["connect", "salesforce", "--tenant", TENANT, "--id"], ["connections", "--add"]])
+async def test_what_waited_for_a_connection_comes_however_it_is_made_active(
+    rig: SourceRig, shardline: CommandsOfRig, again: list[str], tmp_path: Path
+) -> None:
+    of = await begun(rig, "before")
+    await rig.deliver()
+    await rig.settle()
+    described = tmp_path / "connection.json"
+    described.write_bytes(codec.encode(connection_data(await rig.connection())))
+    await shardline("connections", "--pause", of)
+    rig.wait(60)
+    await rig.create("pushed")
+    assert await rig.deliver() > 0
+    await rig.settle()
+    assert len(await rig.parked()) == 1
+
+    words = [*again, described, "--tenant", TENANT] if again[0] == "connections" else [*again, of]
+    answer = await shardline(*words)
+    assert answer.code == 0, answer.error
+    assert "1 parked message" in answer.out
+    assert await rig.parked() == []
+
+
+@pytest.mark.parametrize("rig", ["gdrive"], indirect=True)
+async def test_a_permission_that_ends_during_a_pause_is_taken_back_after_it(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    assert isinstance(rig, DriveSourceRig)
+    of = await begun(rig, "before")
+    note = await rig.create("note")
+    ends = to_text(rig.now + timedelta(hours=1))
+    late = {"type": "user", "role": "reader", "emailAddress": "late@acme.example", "expirationTime": ends}
+    rig.drive.share(note.external_id, late)
+    await rig.catch_up()
+
+    async def readers() -> tuple[str, ...]:
+        shard = await rig.stored(note)
+        assert shard is not None
+        return shard.acl.principals
+
+    assert "user:late@acme.example" in await readers()
+    await shardline("connections", "--pause", of)
+    rig.wait(3700)
+    await rig.settle()
+    assert "user:late@acme.example" in await readers(), "nothing is asked of the source"
+    await shardline("connections", "--resume", of)
+    await rig.settle()
+    assert "user:late@acme.example" not in await readers()
+    assert await rig.parked() == []
+
+
+@pytest.mark.parametrize("rig", ["slack"], indirect=True)
+async def test_what_changed_while_it_was_disconnected_comes_with_the_next_connect(
+    rig: SourceRig, shardline: CommandsOfRig
+) -> None:
+    key = await rig.create("before")
+    of = await begun(rig, "another")
+    assert "before" in await names(rig)
+    rig.wait(200 * 86_400)
+    await rig.create("much later")
+    await rig.deliver()
+    await rig.catch_up()
+    assert (await shardline("disconnect", of)).code == 0
+    await rig.change(key, "edited since")
+    await rig.pushes()
+    rig.wait(60)
+
+    answer = await shardline("connect", rig.system, "--tenant", TENANT, "--id", of)
+    assert answer.code == 0, answer.error
+    await rig.settle()
+    assert await rig.texts([key]) == ["edited since"]
 
 
 async def test_a_failed_connection_says_why_and_goes_on_once_it_is_mended(
