@@ -40,7 +40,7 @@ LOOKED_AGAIN = 3
 looked for again, a few times at most."""
 NEIGHBOURS_LOOK_AFTER = timedelta(minutes=1)
 TRANSIENT_PAUSE = timedelta(seconds=15)
-UNREAD_TRIES = 12
+UNREAD_TRIES = 18
 LONGEST_UNREAD_PAUSE = timedelta(hours=6)
 """A content that can't be had is asked for with growing pauses, for two days; then by sweeps."""
 WORKS_FOR = timedelta(seconds=60)

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-from drive_rig import ADMIN, ANN, BOB, SHEET, DriveRig, given
+from drive_rig import ADMIN, ANN, BOB, DOCUMENT, SHEET, DriveRig, given
 
 from connections.egress import _SimulatorAdapter
 from connections.gdrive_connection import GoogleAuth
@@ -119,6 +119,25 @@ async def test_a_content_that_is_not_given_now_is_asked_for_again_and_closes_the
     assert "Words." in await rig.text(note)
     rig.wait(3700)
     await rig.settle()
+    assert "New words." in await rig.text(note)
+
+
+async def test_a_content_that_drive_refuses_for_more_than_a_day_is_asked_for_again_after_it(rig: DriveRig) -> None:
+    note = rig.drive.create_file("note", "Words.", mime_type=DOCUMENT, content_type="text/markdown")
+    await rig.begin()
+    rig.wait(5)
+    rig.drive.upload(note, "New words.")
+    rig.simulator.api.faults.add("download-quota", path=f"{note}/export", times=None)
+    await rig.poll()
+    for _ in range(26):
+        await rig.work()
+        rig.wait(3600)
+    await rig.drain()
+    assert "New words." not in await rig.text(note)
+    rig.simulator.api.faults.clear()
+    rig.wait(6 * 3600)
+    await rig.work()
+    await rig.drain()
     assert "New words." in await rig.text(note)
 
 
