@@ -42,7 +42,7 @@ async def channel_pages(client: SlackClient, *, team_id: str | None) -> AsyncIte
 
 def team_of(connection: SlackConnection) -> str | None:
     """The team to name in calls with an organisation's token."""
-    return connection.instance if connection.enterprise else None
+    return (connection.instance or None) if connection.enterprise else None
 
 
 async def make_readable(connection: SlackConnection, client: SlackClient, raw: JsonObject) -> bool:

@@ -4,17 +4,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import pytest
 from chain_rig import TENANT
 from slack_rig import TEAM, SlackRig
 
 from api.status import pipeline_status
 from connections.slack_connection import SlackAuth, SlackConnection
+from ingestion.connecting import check
 from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
 from ingestion.first_load import FirstLoadPorts, note_asked
 from ingestion.history_memory import load_memory
 from ingestion.slack.errors import RefusedError, error_of
-from ingestion.source import Position
+from ingestion.source import Finding, Position
 from messaging.contracts import IngestionEvent, SourceWork
 from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
 from messaging.times import to_text
@@ -318,6 +320,45 @@ async def test_a_scope_that_is_missing_is_said_in_plain_words(rig: SlackRig) -> 
     rig.workspace.revoke_token()
     with pytest.raises(CredentialError, match="install the app"):
         await rig.source.check(rig.connection)
+
+
+async def findings(rig: SlackRig, **changes: Any) -> list[Finding]:
+    """What a test of the connection, changed so, tells of channels."""
+    connection = msgspec.structs.replace(rig.connection, **changes)
+    checked = await check(connection, rig.services.ingestion)
+    assert checked.is_usable and checked.instance == TEAM
+    return [one for one in checked.findings if one.what == "channels"]
+
+
+async def test_a_channel_that_is_named_and_can_not_be_read_is_named_by_the_test(rig: SlackRig, deal: str) -> None:
+    slack = rig.workspace
+    mine, hidden = (slack.create_channel(name, user="U0ANN", private=name == "board").id for name in ("mine", "board"))
+    found = await findings(rig, channels=(deal, "C0NOWHERE1", mine, hidden))
+    assert [one.state for one in found] == ["warning", "warning", "warning", "ok"]
+    unknown, not_in, unseen, sample = (one.detail for one in found)
+    assert unknown.startswith("C0NOWHERE1 ") and unseen.startswith(f"{hidden} ")
+    assert mine in not_in and "#deal-hollis" in sample
+    assert all("/invite" in one.remedy for one in found[:3])
+    [only] = await findings(rig, channels=("C0NOWHERE1",))
+    assert only.state == "warning" and "C0NOWHERE1" in only.detail
+    [joins] = await findings(rig, channels=(mine,), join_public=True)
+    assert joins.state == "ok"
+
+
+async def test_a_channel_is_read_as_a_sample_wherever_it_stands_in_the_list(rig: SlackRig) -> None:
+    slack = rig.workspace
+    for number in range(201):
+        slack.create_channel(f"c{number}", user="U0ANN", channel_id=f"C0A{number:05d}")
+    slack.create_channel("last", user="U0ANN", members=[slack.bot_user_id], channel_id="C0ZZZZZZZ")
+    [finding] = await findings(rig)
+    assert finding.state == "ok" and "#last" in finding.detail
+
+
+async def test_a_connection_can_be_tested_while_no_call_is_left(rig: SlackRig, deal: str) -> None:
+    by_the_minute = {"calls_per_minute": {"conversations.history": 1}}
+    assert [one.state for one in await findings(rig, **by_the_minute)] == ["ok"]
+    [finding] = await findings(rig, **by_the_minute)
+    assert finding.state == "warning" and "conversations.history" in finding.detail
 
 
 async def test_a_closed_method_keeps_no_other_back(rig: SlackRig, deal: str) -> None:
