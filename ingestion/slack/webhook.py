@@ -42,6 +42,9 @@ KEPT_SECONDS: Final = 60.0
 FRESH_EVERY: Final = 5.0
 """Seconds between two fresh reads of one secret: whoever guesses must not keep the vault busy."""
 
+NOT_AGAIN: Final = {"X-Slack-No-Retry": "1"}
+"""Says that a body which is refused now would be refused again."""
+
 _LARGEST_WORK: Final = LARGEST_BODY - 8 * 1024
 _LONGEST_CHALLENGE: Final = 1000
 _LONGEST_ID: Final = 200
@@ -67,7 +70,10 @@ async def receive(request: PushRequest, ports: WebhookPorts) -> PushAnswer:
     """Take a request to ``webhooks/slack``. 200 is Slack's "done"; anything else makes it send again, thrice."""
     if len(request.body) > LARGEST_REQUEST:
         return problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", f"The body may have {LARGEST_REQUEST} bytes at most."
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "body-too-large",
+            f"The body may have {LARGEST_REQUEST} bytes at most.",
+            NOT_AGAIN,
         )
     signed = claimed(request.headers, ports.clock())
     if signed is None:
@@ -87,7 +93,7 @@ async def _taken(signed: Signed, body: bytes, ports: WebhookPorts) -> PushAnswer
     if not verified:
         return problem(HTTPStatus.UNAUTHORIZED, "signature-invalid", "The signature fits no connection.")
     if not isinstance(content, dict):
-        return problem(HTTPStatus.BAD_REQUEST, "invalid-json", "The body is no JSON object.")
+        return problem(HTTPStatus.BAD_REQUEST, "invalid-json", "The body is no JSON object.", NOT_AGAIN)
     if content.get("type") == "url_verification":
         return _challenge(content)
     await _queue(content, body, _meant(content, verified), ports)
@@ -97,7 +103,7 @@ async def _taken(signed: Signed, body: bytes, ports: WebhookPorts) -> PushAnswer
 def _challenge(content: Mapping[str, Any]) -> PushAnswer:
     challenge = content.get("challenge")
     if not isinstance(challenge, str) or not challenge.isprintable() or len(challenge) > _LONGEST_CHALLENGE:
-        return problem(HTTPStatus.BAD_REQUEST, "invalid-request", "The challenge is no text.")
+        return problem(HTTPStatus.BAD_REQUEST, "invalid-request", "The challenge is no text.", NOT_AGAIN)
     return PushAnswer(HTTPStatus.OK, challenge)
 
 

@@ -257,6 +257,16 @@ async def test_large_bodies_and_deep_json_are_refused_early() -> None:
     assert door.bus.sent == []
 
 
+async def test_slack_is_asked_to_send_again_only_what_may_be_taken_then() -> None:
+    door = Door(connection("acme"))
+    challenge = {"type": "url_verification", "challenge": ["x"]}
+    for content in (b"x" * (LARGEST_REQUEST + 1), b"[]", challenge):
+        assert (await door.post(content)).headers["X-Slack-No-Retry"] == "1"
+    door.bus.away = True
+    assert "X-Slack-No-Retry" not in (await door.post(envelope())).headers
+    assert "X-Slack-No-Retry" not in (await door.post(envelope(), secret="rotated and not stored yet")).headers
+
+
 async def test_what_is_too_large_for_the_bus_goes_lean_or_is_read() -> None:
     door = Door(connection("acme"))
     before = envelope()
