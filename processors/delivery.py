@@ -37,7 +37,7 @@ C = TypeVar("C", bound=Contract)
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 6
-"""How often a failing message is tried before it is parked; with the delays below that is about ten minutes."""
+"""How often a failing message is tried before it is parked: with the delays below, for two and a half minutes."""
 FIRST_DELAY = timedelta(seconds=5)
 LONGEST_DELAY = timedelta(minutes=5)
 CLAIM_CHECKS_AT_ONCE = 8
