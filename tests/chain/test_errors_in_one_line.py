@@ -414,10 +414,9 @@ def test_ctrl_c_at_a_question_ends_quietly(tmp_path: Path) -> None:
 
 AMID_AN_IMPORT = """
 import os
+import runpy
 import signal
 import sys
-
-import cli.main
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 module = sys.argv.pop()
@@ -431,13 +430,23 @@ class Interrupts:
                 raise RuntimeError("what an interrupt becomes in a module") from error
 
 sys.meta_path.insert(0, Interrupts())
-cli.main.run()
+runpy.run_module(sys.argv.pop(), run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize("module", ["typer", "local.sandbox"])
-def test_ctrl_c_while_modules_are_read_ends_quietly(tmp_path: Path, module: str) -> None:
-    command = [sys.executable, "-c", AMID_AN_IMPORT, "demo", "--data", str(tmp_path / "data"), module]
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        ("cli.main", "typer"),
+        ("cli.main", "local.sandbox"),
+        ("local.salesforce", "local.company"),
+        ("local.slack", "local.company"),
+        ("local.gdrive", "starlette"),
+    ],
+)
+def test_ctrl_c_while_modules_are_read_ends_quietly(tmp_path: Path, program: str, module: str) -> None:
+    words = ["demo", "--data", str(tmp_path / "data")] if program == "cli.main" else []
+    command = [sys.executable, "-c", AMID_AN_IMPORT, *words, program, module]
     ended = subprocess.run(command, env=command_environment(), capture_output=True, text=True, timeout=100, check=False)
     complains(Answer(ended.returncode, ended.stdout, ended.stderr), 130, "interrupted")
 
