@@ -45,7 +45,8 @@ class ReadFile:
     """A file as it was read. *event* None: it is not there (or not wanted), and nothing is stored of it.
 
     *there*: it is to be read; a file in the bin or out of the folders wanted is not. *found*: some user sees it, or
-    may. *unread*: why its content could not be had now. *expires_at*: when somebody may open it no longer.
+    may. *closed*: nobody may read it, since nobody could say who may. *unread*: why its content could not be had now.
+    *expires_at*: when somebody may open it no longer.
     """
 
     file_id: str
@@ -54,6 +55,7 @@ class ReadFile:
     there: bool
     found: bool
     folder: bool = False
+    closed: bool = False
     path: str = ""
     principals: tuple[str, ...] = ()
     client: DriveClient | None = None
@@ -159,6 +161,7 @@ class FileReader:
             there=True,
             found=True,
             folder=file.get("mimeType") == FOLDER,
+            closed=acl is None,
             path=place.path,
             principals=tuple(acl or ()),
             client=client,
@@ -181,7 +184,7 @@ class FileReader:
         folder = stored is not None and stored.shard_type_id == "c_folder"
         path = str(stored.structured_data.get("path") or "") if stored is not None else ""
         there = stored is None or stored.is_live
-        return ReadFile(file_id, read_at, event, there=there, found=True, folder=folder, path=path)
+        return ReadFile(file_id, read_at, event, there=there, found=True, folder=folder, closed=True, path=path)
 
     def _candidates(self, stored: Shard | None, first: str | None, *, told: bool) -> list[str]:
         """Who may see the file, likeliest first. Of what is not stored nothing is lost if the others are not asked."""

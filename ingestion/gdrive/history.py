@@ -28,7 +28,7 @@ from ingestion.gdrive.events import FOLDER, Content, content_of_shard, file_even
 from ingestion.gdrive.file_reader import FileReader, ReadFile
 from ingestion.gdrive.folder_tree import FolderTreeError, TreeFile, read_folder_tree
 from ingestion.gdrive.memory import DriveNotes, log_key, new_log_memory
-from ingestion.gdrive.neighbours import is_of_one_of, neighbours_of
+from ingestion.gdrive.neighbours import ask_elsewhere, is_of_one_of, neighbours_of
 from ingestion.gdrive.permissions import principals_of
 from ingestion.gdrive.poll import Log, logs_of
 from ingestion.gdrive.read_requests import at_end
@@ -153,6 +153,7 @@ class History:
         reader = FileReader(self.connection, self.clients, notes.drives, content, self.ports.clock, self.closed)
         stored = await self._stored(files)
         read_at = to_text(began)
+        neighbours = await neighbours_of(self.connection, self.ports.registry)
         events: list[IngestionEvent] = []
         ends: list[SourceWork] = []
         here_again = {"log": here.name, "part": part, "page": page}
@@ -174,19 +175,21 @@ class History:
                     return HistoryPage([], {**at, "tries": tries + 1})
                 log.warning("%s: the file %s is left to a sweep: %s", client.name, file["id"], error)
                 continue
-            if read is not None and read.event is not None and not await self._is_of_a_neighbour(read, stored):
+            if read is not None and read.event is not None and not self._is_of_one_of(neighbours, read, stored):
                 events.append(read.event)
+            if read is not None and read.closed:
+                ends += ask_elsewhere(neighbours, [read.file_id], read.read_at, because="closed elsewhere")
             if read is not None and read.expires_at is not None:
                 ends.append(at_end(self.connection, read.file_id, read.expires_at, subject=here.subject))
         self.closed.tell(self.connection)
         return HistoryPage(events, self._next(here, part, listed.next_page, logs), later=ends)
 
-    async def _is_of_a_neighbour(self, read: ReadFile, stored: Mapping[str, Shard]) -> bool:
-        """Whether a file that is not wanted here is stored for another connection of the domain."""
+    def _is_of_one_of(self, neighbours: list[DriveConnection], read: ReadFile, stored: Mapping[str, Shard]) -> bool:
+        """Whether a file that is not wanted here, or closed, is stored for another connection of the domain."""
         shard = stored.get(read.file_id)
-        if read.there or shard is None:
+        if shard is None or (read.there and not (read.closed and shard.acl.principals)):
             return False
-        return is_of_one_of(await neighbours_of(self.connection, self.ports.registry), self.connection, shard)
+        return is_of_one_of(neighbours, self.connection, shard)
 
     async def _told(
         self, reader: FileReader, client: DriveClient, file: File, stored: Shard | None, read_at: str

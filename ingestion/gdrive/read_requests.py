@@ -16,6 +16,9 @@ FOLDERS_TO_CLOSE = "foldersToClose"
 
 BATCH = 20
 """Files a message."""
+LOOKED_AGAIN = 3
+"""What was told of a file before it went may still be on its way to the store, and would stay there for good: so it is
+looked for again, a few times at most."""
 AFTER_END = timedelta(seconds=5)
 """How long after a permission's end the file is read again."""
 
@@ -31,6 +34,7 @@ class ReadNotes:
         closed: what is in a folder among them has been closed with a folder above.
         unread: how often their content was asked for since it could not be had.
         told: a log told of them as they were: if the first does not see one, another user may, whose log told the same.
+        elsewhere: another connection of the domain has asked, and need not be asked in turn.
     """
 
     subject: str | None = None
@@ -39,6 +43,7 @@ class ReadNotes:
     closed: bool = False
     unread: int = 0
     told: bool = False
+    elsewhere: bool = False
 
     def stored(self) -> dict[str, Any]:
         """As they stand in a message."""
@@ -49,6 +54,7 @@ class ReadNotes:
             "closed": self.closed,
             "unread": self.unread,
             "told": self.told,
+            "elsewhere": self.elsewhere,
         }
 
 
@@ -63,6 +69,7 @@ def notes_of(work: SourceWork) -> ReadNotes:
         closed=said.get("closed") is True,
         unread=unread if isinstance(unread, int) else 0,
         told=said.get("told") is True,
+        elsewhere=said.get("elsewhere") is True,
     )
 
 

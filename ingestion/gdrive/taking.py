@@ -1,7 +1,7 @@
 """Doing what the source has asked itself for: reading files by id, and closing what is below folders."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from connections.gdrive_connection import DriveConnection
@@ -14,20 +14,20 @@ from ingestion.gdrive.events import shard_of
 from ingestion.gdrive.file_reader import FileReader, ReadFile
 from ingestion.gdrive.following import Following
 from ingestion.gdrive.memory import DriveNotes, drives_key, new_drives_memory
-from ingestion.gdrive.neighbours import is_of_one_of, neighbours_of
+from ingestion.gdrive.neighbours import NEIGHBOURS_LOOK_AFTER, ask_elsewhere, is_of_one_of, neighbours_of
 from ingestion.gdrive.read_requests import (
     FILE,
     FOLDERS_TO_CLOSE,
+    LOOKED_AGAIN,
     ReadNotes,
     after_gone,
     again,
     at_end,
     notes_of,
-    read_requests,
     unread,
 )
 from ingestion.source import SourcePorts
-from messaging.contracts import SourceWork
+from messaging.contracts import IngestionEvent, SourceWork
 from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
 from messaging.times import from_text, to_text
 from shards.model import Shard
@@ -35,10 +35,6 @@ from shards.model import Shard
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN_AFTER = timedelta(minutes=5)
-LOOKED_AGAIN = 3
-"""What was told of a file before it went may still be on its way to the store, and would stay there for good: so it is
-looked for again, a few times at most."""
-NEIGHBOURS_LOOK_AFTER = timedelta(minutes=1)
 TRANSIENT_PAUSE = timedelta(seconds=15)
 UNREAD_TRIES = 18
 LONGEST_UNREAD_PAUSE = timedelta(hours=6)
@@ -57,6 +53,7 @@ class Taking:
     extractor: TextExtractor
     recent: RecentContents
     closed: ClosedFiles
+    _neighbours: list[DriveConnection] | None = field(default=None, init=False)
 
     async def take(self, work: SourceWork) -> int:
         """Send the events of the files that *work* asks for; how many those were.
@@ -119,23 +116,29 @@ class Taking:
             sent += await following.changed(read, stored, notes)
         if read.event is None:
             return sent
-        if read.event.event_type == "delete" and stored is not None and stored.is_live:
-            neighbours = await neighbours_of(self.connection, self.ports.registry)
-            for one in neighbours:
-                await self._ask(one, read.file_id, read.read_at)
-            if is_of_one_of(neighbours, self.connection, stored):
-                return sent
+        if not await self._is_ours_to_tell(read, read.event, stored, notes):
+            return sent
         # Closed with a folder and read again, a file may say what is stored, and the closing come after that.
         event = read.event.model_copy(update={"moves_moment": True}) if notes.below else read.event
         await self.ports.bus.send(INGESTION_EVENTS, [event.to_message(INGESTION_EVENTS)])
         return sent + 1
 
-    async def _ask(self, neighbour: DriveConnection, file_id: str, read_at: str) -> None:
-        """Have another connection read a file that this one finds gone, or does not want, once that is stored."""
-        notes = ReadNotes(after_gone=LOOKED_AGAIN)
-        asked = read_requests(neighbour, [(file_id, read_at)], notes, due_at=read_at, because="gone elsewhere")
-        for work in asked:
-            await self._later(work, NEIGHBOURS_LOOK_AFTER)
+    async def _is_ours_to_tell(
+        self, read: ReadFile, event: IngestionEvent, stored: Shard | None, notes: ReadNotes
+    ) -> bool:
+        """Whether to send what was read; where another connection may know better of the file, that one is asked."""
+        gone = event.event_type == "delete" and stored is not None and stored.is_live
+        if not gone and not read.closed:
+            return True
+        if self._neighbours is None:
+            self._neighbours = await neighbours_of(self.connection, self.ports.registry)
+        neighbours = self._neighbours
+        of_another = stored is not None and stored.is_live and is_of_one_of(neighbours, self.connection, stored)
+        if not notes.elsewhere or (gone and not of_another):
+            because = "gone elsewhere" if gone else "closed elsewhere"
+            for work in ask_elsewhere(neighbours, [read.file_id], read.read_at, because=because):
+                await self._later(work, NEIGHBOURS_LOOK_AFTER)
+        return not of_another or (read.closed and stored is not None and not stored.acl.principals)
 
     async def _look_again(
         self, work: SourceWork, notes: ReadNotes, missing: list[str], stored: dict[str, Shard]

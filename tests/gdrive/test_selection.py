@@ -12,7 +12,7 @@ from ingestion.first_load import FirstLoadPorts, note_asked
 from ingestion.gdrive import selection
 from ingestion.gdrive.places import Places
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
-from ingestion.work import ask_for_history
+from ingestion.work import ask_for_history, ask_for_sweep
 from messaging.queues import INGESTION_EVENTS_BULK, SOURCE_WORK
 from messaging.times import to_text
 
@@ -250,6 +250,62 @@ async def test_what_one_connection_took_away_another_brings_back_though_the_choi
         assert await rig.is_gone(shared)
     await finish(rig)
     assert await rig.path(shared) == "/Both/ours.txt"
+
+
+async def test_what_one_connection_may_not_tell_the_readers_of_another_that_may_keeps_open(rig: DriveRig) -> None:
+    files = [rig.drive.create_file(name, name, owner=ADMIN) for name in ("early.txt", "late.txt")]
+    hidden = rig.drive.create_file("hidden.txt", "Hidden.", owner=BOB)
+    for file_id in (*files, hidden):
+        rig.drive.share(file_id, given("user", ANN))
+    auth = GoogleAuth(service_account=rig.made.auth.service_account, subjects=(ANN,))
+    second = msgspec.structs.replace(rig.made, connection_id="second", auth=auth)
+    await rig.begin()
+    await rig.services.connections.save(second)
+    await rig.catch_up()
+    await ask_for_history([second], rig.services.ingestion)
+    await rig.settle()
+    readers = [f"user:{ADMIN}", f"user:{ANN}"]
+    assert [await rig.readers(file_id) for file_id in files] == [readers, readers], "after a load that may not tell"
+    assert await rig.readers(hidden) == [], "which nobody may tell of"
+    rig.wait(1300)
+    rig.drive.rename(files[0], "renamed.txt")
+    rig.drive.unshare(files[1], ANN)
+    new = rig.drive.create_file("new.txt", "New.", owner=ADMIN)
+    rig.drive.share(new, given("user", ANN))
+    for _ in range(3):
+        await rig.catch_up()
+    assert await rig.path(files[0]) == "/renamed.txt"
+    assert [await rig.readers(file_id) for file_id in (*files, new)] == [readers, [f"user:{ADMIN}"], readers]
+    await ask_for_sweep([second], rig.services.ingestion)
+    for _ in range(5):
+        await rig.settle()
+        rig.wait(301)
+    assert [await rig.readers(file_id) for file_id in (files[0], new)] == [readers, readers], "after its sweep"
+    left = (await rig.bus.depths())[SOURCE_WORK]
+    assert left.active + left.scheduled == 0, "nobody goes on asking"
+
+
+async def test_a_file_is_closed_that_the_only_connection_which_may_tell_can_not_read_now(rig: DriveRig) -> None:
+    note = rig.drive.create_file("note.txt", "Text.", owner=BOB)
+    rig.drive.share(note, given("user", ANN))
+    rig.drive.share(note, given("group", "sales@acme.example"))
+    auth = rig.made.auth.service_account
+    second = msgspec.structs.replace(
+        rig.made, connection_id="second", auth=GoogleAuth(service_account=auth, subjects=(ANN,))
+    )
+    rig.made = msgspec.structs.replace(rig.made, auth=GoogleAuth(service_account=auth, subjects=(ADMIN, BOB)))
+    await rig.begin()
+    await rig.services.connections.save(second)
+    await rig.catch_up()
+    rig.drive.suspend(BOB)
+    rig.drive.unshare(note, "sales@acme.example")
+    for _ in range(3):
+        await rig.catch_up()
+    assert await rig.readers(note) == []
+    rig.drive.restore(BOB)
+    for _ in range(3):
+        await rig.catch_up()
+    assert await rig.readers(note) == [f"user:{ANN}", f"user:{BOB}"]
 
 
 async def test_what_one_connection_can_see_no_more_another_of_the_domain_keeps(rig: DriveRig) -> None:
