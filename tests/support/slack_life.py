@@ -6,7 +6,7 @@ the app asks page after page; workers end in the middle of their work.
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, cast
@@ -18,6 +18,7 @@ from working_rig import LANES, POLL
 
 from api.reading import principals_in
 from api.tokens import reader_principals
+from connections.connection import Connection
 from connections.slack_connection import SlackConnection
 from ingestion.connecting import resume
 from ingestion.work import NOT_ACTIVE, ask_for_history, ask_for_sweep
@@ -46,10 +47,21 @@ Change = Callable[[Random], str]
 class SlackLife:
     """See :class:`random_life.Life`. With *joins* the bot joins public channels by itself; unless it *loses* a
     share of what the app is told, nearly all has to be right before the first sweep. Where it is *restricted* Slack
-    allows a call a minute of history and replies, most of the time."""
+    allows a call a minute of history and replies, most of the time. Each of *tenants* has the workspace connected."""
 
-    def __init__(self, rig: SlackSourceRig, *, joins: bool, loses: float, restricted: bool = False) -> None:
+    def __init__(
+        self,
+        rig: SlackSourceRig,
+        *,
+        joins: bool,
+        loses: float,
+        restricted: bool = False,
+        tenants: Sequence[str] = (TENANT,),
+    ) -> None:
         self.rig = rig
+        self.tenants = tenants
+        self.tenant = tenants[0]
+        """Whose shards are looked at now."""
         self.restricted = restricted
         self.slack = rig.workspace
         self.joins = joins
@@ -130,7 +142,8 @@ class SlackLife:
         await self.rig.pushes()
         rig.simulator.api.limits.restricted = self.restricted
         changes: dict[str, Any] = {"history_page": 40} if self.restricted else {}
-        await rig.connect(join_public=self.joins, **changes)
+        for tenant in self.tenants:
+            await rig.connect(tenant, join_public=self.joins, **changes)
 
     # One step
 
@@ -196,6 +209,11 @@ class SlackLife:
 
     async def _look_for_leaks(self) -> None:
         """Whatever happens: what has always been private is read by none but those who were in it."""
+        for tenant in self.tenants:
+            self.tenant = tenant
+            await self._look_for_leaks_of_tenant()
+
+    async def _look_for_leaks_of_tenant(self) -> None:
         shards = [one for one in await self._stored() if one.is_live]
         reads = await self._readable(shards)
         for shard in shards:
@@ -534,9 +552,13 @@ class SlackLife:
         return "a poll"
 
     async def _sweep(self, dice: Random) -> str:
-        await ask_for_sweep([await self.rig.connection()], self.rig.services.ingestion)
+        await ask_for_sweep(await self._some_connections(dice), self.rig.services.ingestion)
         await self._do(dice)
         return "a sweep"
+
+    async def _some_connections(self, dice: Random) -> list[Connection]:
+        tenants = self.tenants if len(self.tenants) == 1 else dice.sample(self.tenants, dice.choice((1, 2)))
+        return [await self.rig.connection(one) for one in tenants]
 
     async def _work_a_little(self, dice: Random) -> str:
         done = await self.rig.work(most=dice.randint(1, 3))
@@ -594,7 +616,7 @@ class SlackLife:
 
     async def _load(self, dice: Random) -> str:
         anew = dice.random() < 0.5
-        await ask_for_history([await self.rig.connection()], self.rig.services.ingestion, anew=anew)
+        await ask_for_history(await self._some_connections(dice), self.rig.services.ingestion, anew=anew)
         await self.rig.work(most=dice.randint(1, 3))
         return f"a first load{' anew' if anew else ''}"
 
@@ -635,14 +657,15 @@ class SlackLife:
                 await self._take(body)
         self.waiting = []
         await self._work_off()
-        connection = await rig.connection()
-        if connection.status != "active":
-            await resume(connection, rig.services.ingestion)
-            ports = rig.services.replay
-            rig.wait(2)
-            async for page in select(ports, ReplaySelection(tenant_id=TENANT, reason=NOT_ACTIVE)):
-                await replay(ports, page)
-            await self._work_off()
+        for tenant in self.tenants:
+            connection = await rig.connection(tenant)
+            if connection.status != "active":
+                await resume(connection, rig.services.ingestion)
+                ports = rig.services.replay
+                rig.wait(2)
+                async for page in select(ports, ReplaySelection(tenant_id=tenant, reason=NOT_ACTIVE)):
+                    await replay(ports, page)
+                await self._work_off()
         await self._let_pass(POLL.total_seconds() + 1)
         if not self.loses:
             early = await self.differences(swept=False)
@@ -680,8 +703,15 @@ class SlackLife:
             for queue in (SOURCE_WORK, *CHAIN_QUEUES)
             if (left := depths[queue]).active or left.locked or (swept and left.scheduled)
         ]
-        connection = cast(SlackConnection, await self.rig.connection())
-        memory = await self.rig.memory()
+        for tenant in self.tenants:
+            self.tenant = tenant
+            found += [f"{tenant}: {one}" for one in await self._differences_of_tenant(swept=swept)]
+        return found
+
+    async def _differences_of_tenant(self, *, swept: bool) -> list[str]:
+        found: list[str] = []
+        connection = cast(SlackConnection, await self.rig.connection(self.tenant))
+        memory = await self.rig.memory(self.tenant)
         if connection.status != "active" or memory.last_sync_status != "success":
             found.append(f"the connection is {connection.status}, {memory.last_sync_status}: {memory.error_message}")
         shards = {
@@ -697,7 +727,7 @@ class SlackLife:
         return found
 
     async def _stored(self) -> list[Shard]:
-        query = ShardQuery(TENANT, system="slack", include_deleted=True)
+        query = ShardQuery(self.tenant, system="slack", include_deleted=True)
         found: list[Shard] = []
         cursor: str | None = None
         while True:
@@ -712,9 +742,9 @@ class SlackLife:
         scopes = sorted({one.acl.scope for one in shards if one.is_live})
         reads: dict[str, set[str]] = {scope: set() for scope in scopes}
         for address in sorted(self.addresses):
-            principals = await principals_in(self.rig.store, TENANT, address, reader_principals(address))
+            principals = await principals_in(self.rig.store, self.tenant, address, reader_principals(address))
             for start in range(0, len(scopes), 50):
-                for scope in await self.rig.store.readable_scopes(TENANT, scopes[start : start + 50], principals):
+                for scope in await self.rig.store.readable_scopes(self.tenant, scopes[start : start + 50], principals):
                     reads[scope].add(address)
         return reads
 
@@ -801,7 +831,7 @@ class SlackLife:
         return self._own_people() | members
 
     def _id(self, kind: str, external_id: str) -> str:
-        return shard_id(TENANT, "slack", TEAM, kind, external_id)
+        return shard_id(self.tenant, "slack", TEAM, kind, external_id)
 
     def _expected(self, *, swept: bool) -> "dict[tuple[str, str], Expected]":
         found: dict[tuple[str, str], Expected] = {}
