@@ -68,16 +68,9 @@ class ConnectionRegistry:
         return None if shard is None or not shard.is_live else stored_connection(shard)
 
     async def of_tenant(self, tenant_id: str, *, system: str | None = None) -> list[Connection]:
-        """The tenant's connections, of one system or of all, by id.
-
-        Raises:
-            InvalidConnectionError: what is stored is no connection of this version.
-        """
-        connections = [stored_connection(shard) async for shard in self._shards(tenant_id)]
-        return sorted(
-            (connection for connection in connections if system in (None, connection.system)),
-            key=lambda connection: connection.connection_id,
-        )
+        """The tenant's connections that can be read, of one system or of all, by id."""
+        connections, _ = await self.listed(tenant_id)
+        return [connection for connection in connections if system in (None, connection.system)]
 
     async def all(self) -> list[Connection]:
         """The connections of every tenant. One that can't be read is logged and left out: the others go on."""
@@ -177,17 +170,18 @@ class ConnectionRegistry:
     async def resolve_instance(self, tenant_id: str, system: str) -> str | None:
         """The instance of the tenant's only connection of *system*; None when there is none or several.
 
-        Two connections of one instance (another user's login, say) are one, and one that is disconnected is none. The
-        answer is kept for :data:`CACHE_SECONDS`.
+        Two connections of one instance (another user's login, say) are one, and one that is disconnected is none. One
+        that can't be read may be of another instance. The answer is kept for :data:`CACHE_SECONDS`.
         """
         key = (tenant_id, system)
         now = self._monotonic()
         known = self._instances.get(key)
         if known and known[0] > now:
             return known[1]
-        connections = await self.of_tenant(tenant_id, system=system)
-        instances = {one.instance for one in connections if one.status != "disconnected"}
-        answer = next(iter(instances)) or None if len(instances) == 1 else None
+        connections, unreadable = await self.listed(tenant_id)
+        instances = {one.instance for one in connections if one.system == system and one.status != "disconnected"}
+        is_told = len(instances) == 1 and all(one.system != system for one in unreadable)
+        answer = next(iter(instances)) or None if is_told else None
         if answer is not None:
             # That there is none is not kept: events parked for it are replayed as soon as someone has connected.
             self._instances[key] = (now + CACHE_SECONDS, answer)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from connections.connection import Connection, InvalidConnectionError
@@ -11,6 +12,7 @@ from connections.registry import ConnectionRegistry
 from connections.stored_connection import connection_data, connection_from, stored_connection, structured_data
 from messaging.contracts import UNKNOWN_TENANT
 from shards.sqlite_store import SqliteShardStore
+from shards.store import ShardWrite
 from shards.types import validate
 
 ORG = "00D5g000000OPENEA4"
@@ -90,6 +92,32 @@ async def test_the_instance_of_the_only_connection_is_found(store: SqliteShardSt
 
     await registry.set_status(second, "disconnected")
     assert await registry.resolve_instance("acme", "salesforce") == ORG
+
+
+async def test_one_that_can_not_be_read_hides_none_of_the_others(store: SqliteShardStore) -> None:
+    registry = ConnectionRegistry(store, monotonic=lambda: 0.0)
+    kept = await registry.save(connection(instance=ORG))
+    slack = {"system": "slack", "auth": {"botToken": "secret:acme/bot", "signingSecret": "secret:acme/signing"}}
+    await break_stored(store, await registry.save(connection(connectionId="slack", **slack)))
+
+    assert await registry.of_tenant("acme") == [kept]
+    assert await registry.resolve_instance("acme", "salesforce") == ORG
+
+
+async def test_beside_one_that_can_not_be_read_no_instance_is_the_only_one(store: SqliteShardStore) -> None:
+    registry = ConnectionRegistry(store, monotonic=lambda: 0.0)
+    await registry.save(connection(instance=ORG))
+    await break_stored(store, await registry.save(connection(connectionId="second", instance=OTHER)))
+
+    assert await registry.resolve_instance("acme", "salesforce") is None
+
+
+async def break_stored(store: SqliteShardStore, saved: Connection) -> None:
+    """Leave of a stored connection what no version can read."""
+    shard = await store.get(saved.tenant_id, saved.shard_id)
+    assert shard is not None
+    broken = msgspec.structs.replace(shard, structured_data={**shard.structured_data, "settings": {}})
+    assert all(await store.write_many([ShardWrite(broken, shard.etag)]))
 
 
 async def test_a_connection_never_moves_to_another_instance(store: SqliteShardStore) -> None:
