@@ -97,8 +97,8 @@ async def test_the_instance_of_the_only_connection_is_found(store: SqliteShardSt
 async def test_one_that_can_not_be_read_hides_none_of_the_others(store: SqliteShardStore) -> None:
     registry = ConnectionRegistry(store, monotonic=lambda: 0.0)
     kept = await registry.save(connection(instance=ORG))
-    slack = {"system": "slack", "auth": {"botToken": "secret:acme/bot", "signingSecret": "secret:acme/signing"}}
-    await break_stored(store, await registry.save(connection(connectionId="slack", **slack)))
+    auth = {"botToken": "secret:acme/bot", "signingSecret": "secret:acme/signing"}
+    await break_stored(store, await registry.save(connection(connectionId="other", system="slack", auth=auth)))
 
     assert await registry.of_tenant("acme") == [kept]
     assert await registry.resolve_instance("acme", "salesforce") == ORG
