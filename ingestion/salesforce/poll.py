@@ -14,6 +14,7 @@ import msgspec
 from connections.salesforce_connection import PolledObject, SalesforceConnection
 from connections.state import Saved
 from ingestion.connection_memory import SyncStatus
+from ingestion.errors import TransientError
 from ingestion.history_memory import load_memory
 from ingestion.salesforce.cursor import (
     Cursor,
@@ -208,6 +209,9 @@ class _ObjectPoll:
             standing = self._saved.value.metadata.rewind_to
             self._reader.notes = msgspec.structs.replace(self._reader.notes, rewind_to=standing)
             await self._save(self._saved.value.cursor, "failed", str(error))
+        except TransientError:
+            await self._keep_page_size()
+            raise
         notes = self._saved.value.metadata
         if notes.refresh.wanted and notes.schema_changes:
             await self._ask_for_refresh(notes.schema_changes[-1].at)
@@ -219,6 +223,20 @@ class _ObjectPoll:
         if not self._report.finished or self._due_at is None or memory.metadata.walked_due == self._due_at:
             return
         notes = msgspec.structs.replace(memory.metadata, walked_due=self._due_at)
+        self._saved = await self._ports.states.save(
+            self._connection.tenant_id,
+            object_key(self._connection, self._object),
+            self._saved,
+            msgspec.structs.replace(memory, metadata=notes),
+        )
+
+    async def _keep_page_size(self) -> None:
+        """Remember how small the pages had become: each larger one that takes too long costs two minutes anew."""
+        memory = self._saved.value
+        size = self._reader.notes.page_size
+        if size == memory.metadata.page_size:
+            return
+        notes = msgspec.structs.replace(memory.metadata, page_size=size)
         self._saved = await self._ports.states.save(
             self._connection.tenant_id,
             object_key(self._connection, self._object),

@@ -118,3 +118,28 @@ async def test_an_object_that_takes_all_of_the_time_to_fail_leaves_some_to_the_o
         assert contact in org.seen.records("Contact")
     else:
         assert due_at in (memory.metadata.sweep.swept_due, memory.metadata.refresh.refreshed_due)
+
+
+async def test_an_object_whose_queries_take_too_long_at_any_size_is_asked_for_small_pages_next_time(
+    org: PushedOrg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = org.org.create("Account", {"Name": "A"})
+    contact = org.org.create("Contact", {"LastName": "B"})
+    query = SalesforceClient.query
+    asked: list[str] = []
+
+    async def slow(client: SalesforceClient, soql: str, *, object_type: str, deleted_too: bool = True) -> QueryPage:
+        if object_type == "Account":
+            asked.append(soql.rpartition(" LIMIT ")[2])
+            raise of_response(400, [{"errorCode": "QUERY_TIMEOUT", "message": "too long"}], {}, org.clock(), "Account")
+        return await query(client, soql, object_type=object_type, deleted_too=deleted_too)
+
+    monkeypatch.setattr(SalesforceClient, "query", slow)
+    for _ in range(3):
+        report = await org.poll()
+        assert "QUERY_TIMEOUT" in report.errors["Account"]
+    assert asked == ["2000", "1000", "500", "250", "125", "62", "62", "62"], "each of them costs two minutes"
+    assert contact in org.seen.records("Contact")
+    monkeypatch.undo()
+    await org.poll()
+    assert account in org.seen.records("Account")
