@@ -63,7 +63,7 @@ class ChannelFacts:
 
 
 def channel_scope(home: str, channel_id: str) -> str:
-    """The scope of a private channel's readers."""
+    """The scope of a channel's readers, where it has one."""
     return f"slack:{home}:{channel_id}"
 
 
