@@ -32,7 +32,7 @@ _CREDENTIAL: Final[Mapping[str, str]] = {
     "token_revoked": f"the app was removed or its token revoked: {REINSTALL}",
     "token_expired": "switch token rotation off in the app's settings, and store the new bot token",
     "not_allowed_token_type": "store a bot token (xoxb-…), not a user or app-level token",
-    "org_login_required": "the workspace is moving into an organisation: wait for its end, then register it again",
+    "org_login_required": "the workspace is moving into an organisation: wait for its end, then resume the connection",
     "ekm_access_denied": "ask the organisation's owners why Enterprise Key Management keeps this app out",
     "team_access_not_granted": "grant the app access to this workspace in the organisation's settings",
     "enterprise_is_restricted": "ask the organisation's owners to allow the app",

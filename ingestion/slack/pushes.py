@@ -327,7 +327,8 @@ class Pushed:
             told = (
                 "the app was uninstalled" if self._event.get("type") == "app_uninstalled" else "its token was revoked"
             )
-            message = f"Slack says that {told}. {error}; then register the connection again"
+            resume = f"'shardline connections --resume {self._connection.connection_id}'"
+            message = f"Slack says that {told}. {error}; then {resume}"
             log.warning("connection %s of %s: %s", self._connection.connection_id, self._connection.tenant_id, message)
             await self._ports.registry.set_status(self._connection, "failed", error_message=message, only_from="active")
         return 0

@@ -4,7 +4,8 @@ All under ``/_control``, JSON both ways, and only for callers that name the simu
 is ``{"error": …}`` with status 400, 403 or 404. Times are ISO 8601; durations are seconds.
 
 ``GET /_control``
-    ``{orgId, tenantId, now, calls, logins, usedCalls, objects: {name: live records}}``
+    ``{orgId, tenantId, now, calls, logins, usedCalls, objects: {name: live records},
+    pushes: {waiting, delivered, dropped}}``
 ``GET /_control/calls``, ``DELETE /_control/calls``
     ``{total, paths: {"GET /services/…": n}, queries: {object: n}, objects: {object: n}}``; forget them
 ``POST /_control/records``
