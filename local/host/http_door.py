@@ -32,6 +32,8 @@ FUNCTION_KEY_SETTING: Final = "SHARDLINE_FUNCTION_KEY"
 BODY_LIMIT_SETTING: Final = "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT"
 """Environment variable with the most bytes a request body may have, as on Azure."""
 DEFAULT_BODY_LIMIT: Final = 104_857_600
+ON_ITS_WAY_SECONDS: Final = 0.25
+"""How long a door that stops waits for requests over the connections that it has accepted."""
 _LOCAL_HOST: Final = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 _log = logging.getLogger("Host.Http")
 
@@ -215,7 +217,7 @@ def body_limit(environment: Mapping[str, str]) -> int:
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it takes requests."""
+    """A server that says when it takes requests, and answers those whose connections it has accepted when it stops."""
 
     def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -224,6 +226,16 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # The next process takes what is not accepted yet. A request that is on its way here would be cut off with its
+        # connection, and its sender could not tell whether it came to anything.
+        for server in self.servers:
+            server.close()
+        for listener in sockets or ():
+            listener.close()
+        await asyncio.sleep(ON_ITS_WAY_SECONDS)
+        await super().shutdown(sockets)
 
 
 async def serve(door: HttpDoor, listener: socket.socket, child: ChildProcess) -> None:

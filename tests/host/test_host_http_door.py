@@ -1,9 +1,12 @@
 """The HTTP door: which requests reach a function, what it is handed, and what goes back."""
 
+import asyncio
 import json
 import logging
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import azure.functions as func
@@ -11,8 +14,9 @@ import pytest
 from azure.functions.http import HttpRequest as WorkersRequest
 
 from local.host.app_index import index_app
+from local.host.child import ChildProcess
 from local.host.host_json import HostSettings
-from local.host.http_door import DEFAULT_BODY_LIMIT, HttpDoor, body_limit
+from local.host.http_door import DEFAULT_BODY_LIMIT, HttpDoor, body_limit, serve
 from local.host.invocation import Invoker
 
 KEY = "k3y"
@@ -260,3 +264,32 @@ async def test_what_is_no_response_is_500(caplog: pytest.LogCaptureFixture) -> N
 def test_the_body_limit_is_azures_setting() -> None:
     assert body_limit({}) == 104_857_600
     assert body_limit({"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "1000"}) == 1000
+
+
+async def test_a_door_that_stops_answers_over_the_connections_it_has_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local.host.http_door.ON_ITS_WAY_SECONDS", 0.5)
+    index = index_app(app, HostSettings())
+    invoker = Invoker(None, lambda: None)
+    door = HttpDoor(index, invoker, function_key=None)
+    child = ChildProcess(-1, timedelta(seconds=30))
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    serving = asyncio.create_task(serve(door, listener, child))
+    request = b"PUT /api/items/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        other_reader, other = await asyncio.open_connection("127.0.0.1", port)
+        other.write(request)
+        assert (await other_reader.read()).startswith(b"HTTP/1.1 200"), "so the first connection is accepted, too"
+        child.stop.set()
+        while listener.fileno() != -1:
+            await asyncio.sleep(0)  # noqa: ASYNC110 - nothing tells of it
+        writer.write(request)
+        answer = await reader.read()
+    finally:
+        child.stop.set()
+        await serving
+        invoker.close()
+        writer.close()
+        other.close()
+    assert answer.startswith(b"HTTP/1.1 200")
