@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from drive_rig import ADMIN, ANN, BOB, DriveRig, given
+from drive_rig import ADMIN, ANN, BOB, DriveRig, given, names
 
 from connections.gdrive_connection import GoogleAuth
 from ingestion.gdrive import file_reader
@@ -202,6 +202,20 @@ async def test_a_user_who_is_added_later_has_their_drive_listed(rig: DriveRig) -
     await rig.catch_up()
     await rig.catch_up()
     assert await rig.path(note) == "/note.txt"
+
+
+async def test_nothing_is_listed_before_the_token_of_each_log_is_taken(rig: DriveRig) -> None:
+    drive_id = rig.drive.create_drive("Deals", [given("user", ADMIN, "organizer")])
+    deal = rig.drive.create_file("deal.txt", "Deal.", parent=drive_id)
+    await rig.services.connections.save(rig.made)
+    await rig.ask("history")
+    await rig.settle()
+    await rig.catch_up()
+    await rig.settle()
+    assert await rig.path(deal) == "/Deals/deal.txt"
+    paths = names(rig.calls())
+    first_list = next(place for place, path in enumerate(paths) if path.endswith("/files"))
+    assert sum(path.endswith("/startPageToken") for path in paths[:first_list]) == 2
 
 
 async def test_a_file_that_goes_before_it_is_stored_does_not_stay(rig: DriveRig) -> None:

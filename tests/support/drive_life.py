@@ -365,6 +365,7 @@ class DriveLife:
         auth = GoogleAuth(service_account=connection.auth.service_account, subjects=reading.subjects)
         changed = msgspec.structs.replace(connection, folders=folders, left_out=left_out, auth=auth)
         await self.rig.services.connections.save(changed)
+        await self.rig.services.states.drop_errors(TENANT, reading.connection_id)
 
     async def _alive(self, work: Awaitable[T]) -> T | None:
         """What came of *work*; None when the worker died in it, and another has taken its place."""
@@ -516,12 +517,15 @@ class DriveLife:
         who = {"user": dice.choice((*PEOPLE, EVE)), "group": dice.choice((TEAM, CREW)), "domain": DOMAIN}.get(kind, "")
         if kind in ("domain", "anyone"):
             more["allowFileDiscovery"] = dice.random() < 0.5
-        elif (self._sweeps or item.owner in self._subjects) and dice.random() < 0.25:
+        elif (self._sweeps or self._is_told_by_all(item)) and dice.random() < 0.25:
             # No log tells of its end, and where nobody may say who reads a file, it is not known before it comes.
             more["expirationTime"] = time_text(
                 self.drive.clock() + timedelta(seconds=dice.choice((30, 300, 5000, 40_000)))
             )
         return given(kind, who, role, **more)
+
+    def _is_told_by_all(self, item: Item) -> bool:
+        return all(item.owner in reading.subjects for reading in self._readings)
 
     def _share(self, dice: Random) -> str | None:
         item = self._one(dice, folders=dice.random() < 0.7)
@@ -668,7 +672,8 @@ class DriveLife:
                 for item in self.drive.items.values()
                 if (not item.is_root or item.drive_id is not None) and (truth := self._truth(item)) is not None
             }
-        for file_id in live.keys() - self.drive.items.keys():
+        # What is gone may be what those who are away still see.
+        for file_id in live.keys() - self.drive.items.keys() if not self._away else ():
             found.append(f"{file_id} is gone, and stored: {live[file_id].structured_data.get('path')}")
         for file_id, (item, truth) in items.items():
             shard = live.get(file_id)
@@ -682,13 +687,15 @@ class DriveLife:
         return found
 
     def _truth(self, item: Item) -> Truth | None:
-        """What is to be stored of *item*; None where nobody may be asked of those who see it."""
+        """What is to be stored of *item*; None where nobody may be asked of those who find it."""
         away = self._away
         whole = truth_of_all(self.drive, item, [reading.wanted() for reading in self._readings])
         if not away:
             return whole
         asked = truth_of_all(self.drive, item, [reading.wanted(away) for reading in self._readings])
-        if not any(self.drive.role(user, item) is not None for user in self._subjects if user not in away):
+        left = [user for user in self._subjects if user not in away]
+        finds = any(self.drive.role(user, item, by_link=False) is not None for user in left)
+        if self.drive.in_trash(item) or not finds:
             return None
         # It stays as it was read before, until something is told of it.
         live = asked.live if asked.live == whole.live else None
@@ -709,7 +716,7 @@ class DriveLife:
         for state in await self.rig.states():
             told = state.structured_data
             left = "Shared drive not found" in str(told.get("errorMessage"))
-            if told.get("lastSyncStatus") in ("failed", "partial") and not left:
+            if told.get("errorMessage") and told.get("lastSyncStatus") in ("failed", "partial") and not left:
                 found.append(f"{told.get('name')}: {told.get('lastSyncStatus')} {told.get('errorMessage')}")
         return found
 
@@ -745,7 +752,8 @@ class DriveLife:
             if data.get(name) != value
         ]
         place = (str(data.get("path")), data.get(parent))
-        if place not in truth.places:
+        if place not in truth.places and not self._away:
+            # Nobody tells of the folders above who is away.
             found.append(f"stands at {place}, not at {sorted(truth.places, key=str)}")
         if shard.acl.principals not in truth.readers:
             found.append(f"is read by {shard.acl.principals}, not by {sorted(truth.readers)}")
