@@ -282,8 +282,8 @@ async def test_a_door_that_stops_answers_over_the_connections_it_has_accepted(mo
         other.write(request)
         assert (await other_reader.read()).startswith(b"HTTP/1.1 200"), "so the first connection is accepted, too"
         child.stop.set()
-        while listener.fileno() != -1:
-            await asyncio.sleep(0)  # noqa: ASYNC110 - nothing tells of it
+        while listener.fileno() != -1:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0)
         writer.write(request)
         answer = await reader.read()
     finally:
