@@ -43,6 +43,9 @@ PAUSE_SECONDS: Final = 2.0
 """Between the first two looks at a job, twice as long each time; after a few of them the page is empty, and the caller
 comes back. A job may take an hour, and each look is one of the org's calls."""
 
+PUT_OFF_AFTER: Final = 12
+"""Failures of an object in a row, an hour and more of them, after which the others behind it are read first."""
+
 NONCE: Final = "history"
 
 
@@ -52,7 +55,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     *after* is the last id read of the object *index*; with a *job* its results are read from *locator* on, None: it is
     not known to be complete. *fields* are those that the job was asked for at *begun_at*. *by_ids*: the object takes
     no job. *guessed*: an object has too many records to be counted. *passed* are objects that were not read, because
-    the connection did not want them when their turn came.
+    the connection did not want them when their turn came. *failures* are those of the object in a row; *put_off* says
+    where those stand that have failed too often, and come once more behind the others.
     """
 
     counts: dict[str, int]
@@ -67,6 +71,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     by_ids: bool = False
     guessed: bool = False
     passed: tuple[str, ...] = ()
+    failures: int = 0
+    put_off: "dict[str, Place]" = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +104,9 @@ class HistoryReader:
             if is_wanted:
                 try:
                     events, following = await self._of_object(session, name, place)
-                except ObjectError as error:
-                    # Passed over, its records would be missing for ever: polls begin where the history began.
-                    raise TransientError(f"the history waits: {error}") from None
+                except (ObjectError, TransientError) as error:
+                    return _failed(connection, place, error)
+                following = msgspec.structs.replace(following, failures=0)
         # An object that is passed over last is followed by an empty page, whose position has its name.
         end = is_wanted and following.index >= len(names)
         next_position = None if end else msgspec.to_builtins(following)
@@ -278,9 +284,49 @@ async def _lacking(asked: Sequence[str], fields: FieldList) -> list[str]:
     return [field for field in fields.names if field not in asked]
 
 
+def _failed(connection: SalesforceConnection, place: Place, error: ObjectError | TransientError) -> HistoryPage:
+    """The page that the present object's failure leaves: it is asked for again, after the others if that lasts.
+
+    Passed over, its records would be missing for ever: polls begin where the history began.
+
+    Raises:
+        TransientError: it is the last, or the failure says when to ask again: nothing else can be asked till then.
+    """
+    names = list(place.counts)
+    name, behind = names[place.index], names[place.index + 1 :]
+    if isinstance(error, TransientError) and (error.after is not None or not behind):
+        raise error
+    waits_for = f"the history waits: {error}"
+    if not behind:
+        raise TransientError(waits_for) from None
+    following = msgspec.structs.replace(place, failures=place.failures + 1)
+    if following.failures >= PUT_OFF_AFTER:
+        log.warning("connection %s: %s; %s come first", connection.connection_id, waits_for, ", ".join(behind))
+        here = msgspec.structs.replace(place, counts={}, index=0, guessed=False, passed=(), failures=0, put_off={})
+        counts = {one: place.counts[one] for one in (*names[: place.index], *behind, name)}
+        following = _at(
+            place.index, msgspec.structs.replace(place, counts=counts, put_off={**place.put_off, name: here})
+        )
+    position = msgspec.to_builtins(following)
+    return HistoryPage([], position, sum(place.counts.values()), place.guessed, waits_for=waits_for)
+
+
 def _next_object(place: Place, *, passed: bool = False) -> Place:
     names = (*place.passed, list(place.counts)[place.index]) if passed else place.passed
-    return Place(counts=place.counts, index=place.index + 1, guessed=place.guessed, passed=names)
+    return _at(place.index + 1, msgspec.structs.replace(place, passed=names))
+
+
+def _at(index: int, place: Place) -> Place:
+    """The place of the object *index*, from where it stood when it was put off."""
+    name = next(iter(list(place.counts)[index:]), "")
+    return msgspec.structs.replace(
+        place.put_off.get(name, Place(counts={})),
+        counts=place.counts,
+        index=index,
+        guessed=place.guessed,
+        passed=place.passed,
+        put_off={other: where for other, where in place.put_off.items() if other != name},
+    )
 
 
 def reads_from(history: HistoryNotes, object_type: str) -> str | None:

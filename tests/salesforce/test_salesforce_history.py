@@ -10,14 +10,16 @@ from pushed_org import SAMPLES, PushedOrg
 from connections.salesforce_connection import PolledObject
 from ingestion.errors import TransientError
 from ingestion.first_load import FirstLoadPorts, load_pages
+from ingestion.salesforce.client import QueryPage, SalesforceClient
 from ingestion.salesforce.csv_export import bulk_records
 from ingestion.salesforce.cursor import earlier
-from ingestion.salesforce.errors import ObjectError
+from ingestion.salesforce.errors import ObjectError, of_response
 from ingestion.salesforce.events import stamp_text
-from ingestion.salesforce.history import HistoryReader
+from ingestion.salesforce.history import PUT_OFF_AFTER, HistoryReader
 from ingestion.source import Pages, Position
 from local.salesforce.schema import Field, empty_table
 from local.salesforce.store import Table
+from messaging import codec
 from messaging.contracts import IngestionEvent
 from messaging.queues import INGESTION_EVENTS_BULK
 from processors.mapping import map_record
@@ -309,6 +311,53 @@ async def test_an_object_that_is_hidden_meanwhile_holds_the_history_and_says_so(
     page = await reader.page(without, passed.next_position)
     assert (passed.events, page.events) == ([], [])
     assert page.next_position is None, "taken out of the connection, it is passed over"
+
+
+@pytest.mark.parametrize("failure", [(500, ""), (400, [{"errorCode": "INVALID_TYPE", "message": "hidden"}])])
+async def test_an_object_that_fails_for_long_comes_behind_the_others_and_goes_on_where_it_stood(
+    org: PushedOrg, monkeypatch: pytest.MonkeyPatch, failure: tuple[int, Any]
+) -> None:
+    accounts = sorted(org.org.create("Account", {"Name": f"A{number}"}) for number in range(5))
+    contacts = sorted(org.org.create("Contact", {"LastName": f"C{number}"}) for number in range(3))
+    connection = await org.connect("Account", "Contact", page_size=2)
+    reader = history(org, 1_000_000)
+    query, failing = SalesforceClient.query, set[str]()
+
+    async def picky(client: SalesforceClient, soql: str, *, object_type: str, deleted_too: bool = True) -> QueryPage:
+        if object_type in failing and "COUNT()" not in soql:
+            raise of_response(*failure, {}, org.clock(), object_type)
+        return await query(client, soql, object_type=object_type, deleted_too=deleted_too)
+
+    monkeypatch.setattr(SalesforceClient, "query", picky)
+    position: Position | None = None
+    waited: list[str] = []
+
+    async def pages(number: int) -> list[str]:
+        """The ids that so many pages bring, each asked for by its position as it is kept."""
+        nonlocal position
+        ids: list[str] = []
+        for _ in range(number):
+            page = await reader.page(connection, position)
+            position = codec.decode(codec.encode(page.next_position))
+            ids += [event.source_id for event in page.events]
+            waited.extend([page.waits_for] if page.waits_for else [])
+        return ids
+
+    assert await pages(2) == accounts[:2], "users first, of whom there are none"
+    failing.add("Account")
+    assert await pages(PUT_OFF_AFTER - 1) == []
+    failing.clear()
+    assert await pages(1) == accounts[2:4], "what passes within an hour changes no order"
+    failing.add("Account")
+    assert await pages(PUT_OFF_AFTER) == []
+    assert await pages(2) == contacts
+    assert len(waited) == 2 * PUT_OFF_AFTER - 1
+    assert all("the history waits: " in one for one in waited)
+    with pytest.raises(TransientError):
+        await pages(1)
+    failing.clear()
+    assert await pages(1) == accounts[4:]
+    assert position is None
 
 
 async def test_exports_of_the_data_loader_load_as_histories_do(org: PushedOrg, tmp_path: Path) -> None:
