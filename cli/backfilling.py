@@ -94,7 +94,7 @@ def backfill(
     if json:
         print_json(codec.decode(codec.encode(notes)))
     elif not was_left:
-        told = f"Nothing was left to load: {notes.records:,} records were, by {notes.finished_at}."
+        told = f"Nothing was left to load: {counted(notes.records, 'record')} had been, by {notes.finished_at}."
         console().print(f"{told} --restart begins at the beginning.", soft_wrap=True)
     else:
         loaded = f"{counted(notes.records, 'record')} in {counted(notes.pages, 'page')}"
@@ -163,7 +163,7 @@ class _LoadProgress:
 
 def standing(notes: HistoryNotes) -> str:
     """Where a first load stands, in words."""
-    words = f"{notes.records:,} records"
+    words = counted(notes.records, "record")
     if notes.total:
         about = "about " if notes.estimated else ""
         words += f" of {about}{notes.total:,} ({min(100, int(100 * notes.records / notes.total))} %)"

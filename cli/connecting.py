@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, TenantOption, UsageError
+from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, TenantOption, UsageError, settings_of
 from cli.interrupts import raised_interrupts
 from cli.named_connection import refusing, the_connection, the_host
 from cli.output import console, counted, print_json, print_pairs, table
@@ -18,7 +18,7 @@ from composition import Services
 from connections.connection import Connection, InvalidConnectionError
 from connections.salesforce_connection import DEFAULT_OBJECTS
 from connections.secrets import SecretError, environment_variable, secret_name
-from connections.stored_connection import KINDS, connection_data, described_connection
+from connections.stored_connection import KINDS, connection_data, described_connection, secret_references
 from ingestion import connecting
 from ingestion.history_memory import load_memory
 from ingestion.purge import came_by, purge_notes
@@ -490,8 +490,20 @@ def _connect(
             for one in checked.findings
             if one.state == "error"
         )
-        dropped = ". The secrets that were typed are not kept: the next call asks for them again" if tried.typed else ""
-        raise CommandError(f"{described.connection_id} can't be used: {problems}{dropped}")
+        raise CommandError(f"{described.connection_id} can't be used: {problems}{_of_secrets(call.data, tried)}")
+
+
+def _of_secrets(data: Path, tried: _Tried) -> str:
+    """What became of the secrets that were typed, or where those are that let nobody in."""
+    if tried.typed:
+        return ". The secrets that were typed are not kept: the next call asks for them again"
+    settings, tenant = settings_of(data), tried.described.tenant_id
+    if tried.checked.instance or settings.home != "local":
+        return ""
+    names = (secret_name(tenant, one) for one in secret_references(tried.described).values())
+    files = [settings.secrets_folder / environment_variable(tenant, name) for name in names]
+    kept = " and ".join(str(file) for file in files if file.exists())
+    return f". Its secrets are in {kept}" if kept else ""
 
 
 async def replay_what_waited(services: Services, connection: Connection) -> int:

@@ -261,6 +261,11 @@ async def test_secrets_that_let_nobody_in_are_asked_for_again(
     answer = await shardline(*words, typed="slack-bot\nslack-signing\nall\nn\n")
     assert answer.code == 0, "what lets in is kept by a test, too"
 
+    kept = shardline.folder / "secrets" / environment_variable(TENANT, "slack-bot")
+    kept.write_text("xoxb-revoked")
+    line = complaint(await shardline(*words, "--check"), 1)
+    assert f". Its secrets are in {kept} and " in line
+
 
 @pytest.mark.parametrize("rig", ["gdrive"], indirect=True)
 async def test_at_a_terminal_drive_is_asked_for_its_key_file_and_customer(
