@@ -207,6 +207,7 @@ class Polling:
                     self.report.finished = False
                     break
             except CredentialError as error:
+                log.warning("connection %s: %s is not listed: %s", self.connection.connection_id, one.name, error)
                 self._refuse(one, error)
             except (NotFoundError, FileRefusedError, RequestRefusedError) as error:
                 self.report.errors[one.name] = str(error)
@@ -296,10 +297,12 @@ class Polling:
         saved = await self._memory(one, key)
         value = msgspec.structs.replace(saved.value, last_sync_status="failed", error_message=str(error))
         if value != saved.value:
+            # Once, not with each poll.
+            log.warning("connection %s: the log of %s: %s", self.connection.connection_id, one.name, error)
             await self.ports.states.save(self.connection.tenant_id, key, saved, value)
 
     def _refuse(self, one: Log, error: CredentialError) -> None:
-        log.warning("connection %s: %s", self.connection.connection_id, error)
+        log.debug("connection %s: %s", self.connection.connection_id, error)
         self._refused[one.subject] = error
         self.report.errors[one.name] = str(error)
 

@@ -1,5 +1,6 @@
 """What one file, one user or one bad moment must not hold up, hide or leave open."""
 
+import logging
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,6 +78,21 @@ async def test_what_a_suspended_user_made_before_it_was_read_comes_when_they_are
     await rig.catch_up()
     await rig.catch_up()
     assert await rig.path(note) == "/note.txt"
+
+
+async def test_a_user_who_is_suspended_is_told_of_once_each_time(
+    rig: DriveRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_users(rig, ANN, BOB)
+    await rig.begin()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            rig.drive.suspend(BOB)
+            for _ in range(3):
+                await rig.catch_up()
+            rig.drive.restore(BOB)
+            await rig.catch_up()
+    assert len([line for line in caplog.messages if BOB in line]) == 2
 
 
 async def test_a_shared_drive_is_read_on_though_its_first_member_is_suspended(rig: DriveRig) -> None:
