@@ -2,6 +2,7 @@
 again at who may read it."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
 from connections.slack_connection import SlackConnection
@@ -12,17 +13,21 @@ from ingestion.slack.client import next_cursor
 from ingestion.slack.errors import RefusedError
 from ingestion.slack.events import send_events
 from ingestion.slack.facts import ChannelFacts, JsonObject
-from ingestion.slack.workspace import UNSEEN, Workspace
+from ingestion.slack.workspace import SHARED_AGAIN_AFTER, UNSEEN, Workspace
 from ingestion.source import SourcePorts
 from messaging.contracts import IngestionEvent, SourceWork
-from messaging.queues import INGESTION_EVENTS_BULK, SOURCE_WORK
-from messaging.times import to_text
+from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK, SOURCE_WORK
+from messaging.times import from_text, to_text
 from processors.mapping.slack import CHANNEL, MESSAGE
 from processors.outcome import PermanentError
 from shards.ordering import version_key
 
 NO_CURSOR: Final = "-"
 IDS_AT_ONCE: Final = 50
+READ_BY: Final = timedelta(minutes=5)
+"""How long after a channel was shared anew messages may still be sent as it was before: by work that was under way."""
+COPIES_FOR: Final = timedelta(days=1)
+"""How long events that wait for another try are taken for such messages."""
 
 
 def history_request(channel_id: str, cursor: str | None = None) -> str:
@@ -209,7 +214,22 @@ class Reads:
         shard = await self._ports.store.get(self._workspace.connection.tenant_id, shard_id)
         if shard is not None and shard.is_live:
             await self._workspace.share_messages(shard, only_scoped=how == "scoped")
+            await self._look_again(request)
         return 0
+
+    async def _look_again(self, request: str) -> None:
+        """Have the last look at a channel's messages followed by another while some may still be on their way."""
+        shared_at, now, pause = from_text(self._work.due_at), self._ports.clock(), SHARED_AGAIN_AFTER[-1]
+        if now - shared_at < pause / 2:
+            return
+        depths = await self._ports.bus.depths()
+        for queue in (INGESTION_EVENTS, INGESTION_EVENTS_BULK):
+            oldest = depths[queue].oldest_enqueued_at
+            # A copy that waits for another try tells nothing of when its first was sent.
+            may_be_copies = depths[queue].scheduled and now - shared_at < COPIES_FOR
+            if may_be_copies or (oldest is not None and oldest <= shared_at + READ_BY):
+                await self._workspace.look_at_sharing(request, self._work.due_at, pause)
+                return
 
     async def _ask_next(self, ids: dict[str, list[str]], name: str) -> None:
         root_id = (self._work.event_id or self._work.due_at).partition("||")[0]

@@ -38,7 +38,7 @@ CHANNEL_KEPT: Final = timedelta(seconds=30)
 """A channel that turns private must be known soon: its messages would be written for all until then."""
 SHARED_AGAIN_AFTER: Final = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1))
 """When a channel's messages are looked at again that it was shared anew with: what was read before then is stored by
-then, unless the chain has a long queue."""
+then. While the chain has a longer queue, by the last of them again and again."""
 HOMES_KEPT: Final = timedelta(minutes=5)
 MEMBERS_A_PAGE: Final = 1000
 _MOST_KEPT: Final = 20_000
@@ -313,16 +313,24 @@ class Workspace:
         """
         now = to_text(self.ports.clock())
         for delay in SHARED_AGAIN_AFTER:
-            request = sharing_request(channel_id, is_scoped=is_scoped)
-            work = SourceWork(
-                tenant_id=self.connection.tenant_id,
-                connection_id=self.connection.connection_id,
-                work="read",
-                due_at=now,
-                ids={"sharing": [request]},
-                event_id=f"{now}|{delay.total_seconds():.0f}|{request}",
-            )
-            await self.ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)], delay=delay)
+            await self.look_at_sharing(sharing_request(channel_id, is_scoped=is_scoped), now, delay)
+
+    async def look_at_sharing(self, request: str, shared_at: str, delay: timedelta) -> None:
+        """Have it looked after *delay* at what :func:`sharing_request` names, of a channel that was shared anew then.
+
+        Raises:
+            BusUnavailableError: do it again.
+        """
+        due = self.ports.clock() + delay
+        work = SourceWork(
+            tenant_id=self.connection.tenant_id,
+            connection_id=self.connection.connection_id,
+            work="read",
+            due_at=shared_at,
+            ids={"sharing": [request]},
+            event_id=f"{shared_at}|{to_text(due)}|{request}",
+        )
+        await self.ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)], delay=delay)
 
     async def _share_messages(self, shard_id: str, facts: ChannelFacts) -> None:
         acl = Acl(facts.scope, (), inherited=True) if facts.is_scoped else Acl.of(TENANT_PRINCIPAL)

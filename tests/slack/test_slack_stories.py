@@ -8,7 +8,9 @@ from slack_rig import TEAM, SlackRig
 
 from api.reading import readable
 from local.slack.channel import Channel
+from messaging.contracts import SourceWork
 from messaging.queues import INGESTION_EVENTS, SOURCE_WORK
+from messaging.times import to_text
 from shards.model import Acl
 from shards.store import SearchQuery
 
@@ -190,6 +192,33 @@ async def test_what_was_on_its_way_when_a_channel_turned_private_is_not_shown_to
     await rig.settle()
     assert not await readable(rig.store, await rig.message(deal, ts), EVE)
     assert await found(rig, "merger", EVE) == []
+
+
+async def test_what_was_on_its_way_for_hours_as_a_channel_turned_private_is_not_shown_to_all(
+    rig: SlackRig, deal: str
+) -> None:
+    await rig.deliver()
+    ts = rig.workspace.post(deal, "merger", user="U0ANN")
+    await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
+    for one in rig.receiver.received:
+        await rig.post(one)
+    rig.receiver.received.clear()
+    await rig.work()
+    rig.workspace.channel(deal).is_private = True
+    rig.wait(1)
+    ids = {"channel": [deal]}
+    work = SourceWork(tenant_id=TENANT, connection_id="slack-main", work="read", due_at=to_text(rig.now), ids=ids)
+    await rig.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK)])
+    await rig.work()
+    for seconds in (60, 540, 3000, 3600, 3600):
+        rig.wait(seconds)
+        await rig.work()
+    await rig.settle()
+    assert await readable(rig.store, await rig.message(deal, ts), EVE), "the chain has it stored as it was read"
+    rig.wait(3600)
+    await rig.settle()
+    assert not await readable(rig.store, await rig.message(deal, ts), EVE)
+    assert (await rig.depth(SOURCE_WORK)).scheduled == 0, "all that was on its way is stored: nobody looks any more"
 
 
 async def test_a_channel_that_is_not_shown_any_more_is_not_named_by_what_others_say(rig: SlackRig, deal: str) -> None:
