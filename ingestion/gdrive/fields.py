@@ -28,7 +28,9 @@ CHANGES: Final = (
     "file(id,mimeType,version,trashed,driveId))"
 )
 START_TOKEN: Final = "startPageToken"  # noqa: S105 - the name of a field
-LISTED: Final = f"nextPageToken,incompleteSearch,files(id,mimeType,version,parents,driveId,permissions({PERMISSION}))"
+LISTED: Final = (
+    f"nextPageToken,incompleteSearch,files(id,mimeType,version,parents,driveId,ownedByMe,permissions({PERMISSION}))"
+)
 FILES: Final = f"nextPageToken,incompleteSearch,files({FILE})"
 CHILDREN: Final = "nextPageToken,files(id)"
 PERMISSIONS: Final = f"nextPageToken,permissions({PERMISSION})"

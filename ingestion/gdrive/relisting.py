@@ -142,6 +142,9 @@ class ListingOfLog:
         if shard.structured_data.get("contentStatus") == "failed" and not shard.structured_data.get("contentVersion"):
             # What kept its content from being read may have passed.
             return False
+        if file.get("ownedByMe") and _parent(file) != _stored_parent(shard):
+            # It was read as somebody who does not see the folder, while its owner could not be asked.
+            return False
         principals = principals_of(permissions, self.ports.clock())
         return (
             relationship.source_version == str(file.get("version"))
@@ -230,6 +233,16 @@ class ListingOfLog:
 
     async def _save(self, notes: LogNotes) -> None:
         self.saved = await keep_log(self.connection, self.key, self.saved, notes, self.ports)
+
+
+def _parent(file: File) -> str | None:
+    parents = file.get("parents")
+    return str(parents[0]) if isinstance(parents, list) and parents else None
+
+
+def _stored_parent(shard: Shard) -> object:
+    data = shard.structured_data
+    return data.get("parentExternalId" if shard.shard_type_id == "c_folder" else "parentFolderExternalId")
 
 
 def _roles(permissions: Sequence[Mapping[str, Any]]) -> set[tuple[object, object]]:

@@ -80,6 +80,26 @@ async def test_what_a_suspended_user_made_before_it_was_read_comes_when_they_are
     assert await rig.path(note) == "/note.txt"
 
 
+async def test_what_was_moved_while_its_owner_was_suspended_stands_in_its_folder_when_they_are_back(
+    rig: DriveRig,
+) -> None:
+    with_users(rig, ANN, BOB)
+    folder = rig.drive.create_folder("Bobs", owner=BOB)
+    note = rig.drive.create_file("note.txt", "Words.", owner=BOB)
+    rig.drive.share(note, given("user", ANN, "writer"))
+    await rig.begin()
+    rig.drive.suspend(BOB)
+    rig.drive.move(note, folder)
+    await rig.catch_up()
+    assert await rig.path(note) == "/note.txt", "who may edit it does not see the folder"
+    rig.drive.restore(BOB)
+    await rig.catch_up()
+    assert await rig.path(note) == "/Bobs/note.txt"
+    rig.forget_calls()
+    await rig.sweep()
+    assert not [call for call in rig.calls(note) if call.path.endswith(note)], "what is stored as it is stays"
+
+
 async def test_a_user_who_is_suspended_is_told_of_once_each_time(
     rig: DriveRig, caplog: pytest.LogCaptureFixture
 ) -> None:
