@@ -57,6 +57,8 @@ class ConnectionRegistry:
         self._monotonic = monotonic
         self._facts: dict[tuple[str, str], tuple[float, SourceFacts]] = {}
         self._instances: dict[tuple[str, str], tuple[float, str]] = {}
+        self._told: set[str] = set()
+        """What the log has been told of connections that can't be read: they are looked for every few seconds."""
 
     async def get(self, tenant_id: str, connection_id: str) -> Connection | None:
         """The connection, None when the tenant has none of this id.
@@ -73,10 +75,12 @@ class ConnectionRegistry:
         return [connection for connection in connections if system in (None, connection.system)]
 
     async def all(self) -> list[Connection]:
-        """The connections of every tenant. One that can't be read is logged and left out: the others go on."""
+        """The connections of every tenant. One that can't be read is logged, once, and left out: the others go on."""
         connections, unreadable = await self.listed()
-        for one in unreadable:
-            log.error("%s", one.problem)
+        problems = {one.problem for one in unreadable}
+        for problem in sorted(problems - self._told):
+            log.error("%s", problem)
+        self._told = problems
         return connections
 
     async def listed(self, tenant_id: str | None = None) -> tuple[list[Connection], list[UnreadableConnection]]:

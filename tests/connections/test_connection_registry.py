@@ -112,6 +112,24 @@ async def test_beside_one_that_can_not_be_read_no_instance_is_the_only_one(store
     assert await registry.resolve_instance("acme", "salesforce") is None
 
 
+async def test_the_log_has_one_line_for_one_that_can_not_be_read(
+    store: SqliteShardStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = ConnectionRegistry(store)
+    saved = await registry.save(connection())
+    await break_stored(store, saved)
+    for _ in range(3):
+        assert await registry.all() == []
+    assert len(caplog.records) == 1
+    assert "sweepHours" in caplog.text
+
+    await registry.save(connection())
+    assert len(await registry.all()) == 1
+    await break_stored(store, saved)
+    await registry.all()
+    assert len(caplog.records) == 2
+
+
 async def break_stored(store: SqliteShardStore, saved: Connection) -> None:
     """Leave of a stored connection what no version can read."""
     shard = await store.get(saved.tenant_id, saved.shard_id)
