@@ -67,7 +67,8 @@ _memories: WeakKeyDictionary[ConnectionDirectory, _Memory] = WeakKeyDictionary()
 
 
 async def receive(request: PushRequest, ports: WebhookPorts) -> PushAnswer:
-    """Take a request to ``webhooks/slack``. 200 is Slack's "done"; anything else makes it send again, thrice."""
+    """Take a request to ``webhooks/slack``. 200 is Slack's "done"; anything else makes it send again, thrice, but for
+    what says that it would be refused again."""
     if len(request.body) > LARGEST_REQUEST:
         return problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
