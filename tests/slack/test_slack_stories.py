@@ -234,6 +234,27 @@ async def test_a_channel_that_is_not_shown_any_more_is_not_named_by_what_others_
     assert (await rig.message(deal, ts)).structured_data["content"] == f"see #{away}"
 
 
+async def test_what_comes_late_of_a_channel_that_has_another_id_and_is_hidden_waits_for_nobody(
+    rig: SlackRig, deal: str
+) -> None:
+    slack = rig.workspace
+    slack.post(deal, "before", user="U0ANN")
+    await rig.deliver()
+    slack.change_channel_id(deal, "C0MOVED001")
+    moved = slack.channel("C0MOVED001")
+    moved.is_private = True
+    del moved.members[slack.bot_user_id]
+    await rig.deliver()
+    late = {"type": "message", "channel": deal, "channel_type": "channel", "user": "U0ANN", "text": "late"}
+    await rig.push({**late, "ts": "1700000000.000100", "event_ts": "1700000000.000100"})
+    assert (await rig.depth(SOURCE_WORK)).scheduled == 1, "the channel may be read under its new id any moment"
+    for _ in range(10):
+        rig.wait(900)
+        await rig.settle()
+    depth = await rig.depth(SOURCE_WORK)
+    assert (depth.active, depth.scheduled, await rig.parked()) == (0, 0, [])
+
+
 async def test_what_was_on_its_way_when_a_channel_was_deleted_does_not_stay(rig: SlackRig, deal: str) -> None:
     slack = rig.workspace
     await rig.deliver()
