@@ -680,11 +680,23 @@ class DriveLife:
             if shard is None and truth.live:
                 found.append(f"{self._name(file_id)} of {item.owner or item.drive_id} is not stored")
             elif shard is not None and truth.live is False:
+                if self.drive.in_trash(item) and not self._is_bin_told(item):
+                    continue
                 found.append(f"{self._name(file_id)} is stored, for {shard.acl.principals}, and not to be")
             elif shard is not None:
                 wrong = [*self._of_shard(connection, item, truth, shard), *await self._of_text(item, truth, shard)]
                 found += [f"{self._name(file_id)}: {one}" for one in wrong]
         return found
+
+    def _is_bin_told(self, item: Item) -> bool:
+        """Whether a folder's way into the bin is told of *item*: Drive tells of the folder alone, and what is in it is
+        found by where it is stored, which is where its owner sees it. What they do not see takes a sweep."""
+        while not self._sweeps and item.parent is not None and not item.trashed:
+            above = self.drive.items[item.parent]
+            if item.owner in self._subjects and self.drive.role(str(item.owner), above) is None:
+                return False
+            item = above
+        return True
 
     def _truth(self, item: Item) -> Truth | None:
         """What is to be stored of *item*; None where nobody may be asked of those who find it."""
