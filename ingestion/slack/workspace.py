@@ -27,7 +27,7 @@ from ingestion.slack.resharing import ResharingPorts, reshare_messages
 from ingestion.source import SourcePorts
 from messaging.contracts import IngestionEvent, SourceWork
 from messaging.queues import SOURCE_WORK
-from messaging.times import to_text
+from messaging.times import from_text, to_text
 from processors.mapping.slack import CHANNEL, USER
 from processors.mapping.slack_text import named_ids, written_text
 from shards.model import TENANT_PRINCIPAL, Acl, Shard
@@ -39,6 +39,8 @@ CHANNEL_KEPT: Final = timedelta(seconds=30)
 SHARED_AGAIN_AFTER: Final = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1))
 """When a channel's messages are looked at again that it was shared anew with: what was read before then is stored by
 then. While the chain has a longer queue, by the last of them again and again."""
+MOVED_SEEN_BY: Final = timedelta(hours=1)
+"""When a channel that goes by another id has been read under that, if the app may see it."""
 HOMES_KEPT: Final = timedelta(minutes=5)
 MEMBERS_A_PAGE: Final = 1000
 _MOST_KEPT: Final = 20_000
@@ -165,10 +167,14 @@ class Workspace:
             return ChannelFacts(channel_id, channel_id, home, is_private=True, readers=None)
 
     async def _of_stored(self, channel_id: str, home: str, shard: Shard) -> ChannelFacts | None:
-        """The channel in its shard, or in that which late events still call by the id that it had before."""
+        """The channel in its shard, or in that which late events still call by the id that it had before; None when
+        that is another connection's, or can't be seen."""
         if shard.redirect_to is not None:
             moved = await self.ports.store.resolve(self.connection.tenant_id, shard.id)
             if moved is None or not moved.is_live:
+                if shard.deleted_at is not None and from_text(shard.deleted_at) + MOVED_SEEN_BY < self.ports.clock():
+                    # Not for this app to see; where that changes it is read from its beginning.
+                    return None
                 raise TransientError(f"the channel that {channel_id} has become is not stored yet")
             return await self.channel(moved.external_relationships[0].external_id)
         if await self.is_others(channel_id, home, shard):
