@@ -13,7 +13,7 @@ from working_rig import POLL
 from connections.connection import CONNECTION_TYPE, ConnectionStatus
 from connections.stored_connection import connection_data
 from ingestion.errors import CredentialError, SourceError
-from ingestion.first_load import FirstLoadPorts, load_pages, note_asked
+from ingestion.first_load import FirstLoadPorts, LoadStep, load_pages, note_asked
 from ingestion.history_memory import HistoryNotes, history_key, new_history_memory
 from ingestion.purge import PurgePorts, note_purge, purge
 from ingestion.source import HistoryPage, Position
@@ -195,6 +195,42 @@ async def test_a_first_load_that_a_pause_broke_off_goes_on(rig: SourceRig, shard
     await shardline("connections", "--resume", of)
     await rig.settle()
     assert (await shardline.status())[of]["firstLoad"]["finishedAt"]
+
+
+@ONE_SOURCE
+async def test_a_load_from_the_command_line_ends_with_the_pause_of_its_connection(
+    rig: SourceRig, shardline: CommandsOfRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = await begun(rig, "before")
+    calls = 0
+
+    async def paused_meanwhile(*_: object, **__: object) -> LoadStep:
+        nonlocal calls
+        calls += 1
+        assert calls == 1, "it goes on"
+        await rig.services.connections.set_status(await rig.connection(), "paused")
+        return LoadStep(HistoryNotes(), timedelta(0))
+
+    monkeypatch.setattr("cli.backfilling.load_pages", paused_meanwhile)
+    said = complaint(await shardline("backfill", of), 1)
+    assert f"{of} is paused: 'shardline connections --resume {of}' lets it go on" in said
+
+
+@ONE_SOURCE
+async def test_what_people_have_paused_stays_so_though_work_under_way_is_let_in_no_more(
+    rig: SourceRig, shardline: CommandsOfRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = await begun(rig, "before")
+
+    async def refused(*_: object) -> None:
+        await shardline("connections", "--pause", of)
+        raise CredentialError("nobody is let in")
+
+    monkeypatch.setattr(rig.source, "run", refused)
+    rig.wait(POLL.total_seconds() + 1)
+    await rig.tick()
+    await rig.work()
+    assert (await shardline.status())[of]["state"] == "paused"
 
 
 @ONE_SOURCE
