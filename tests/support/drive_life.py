@@ -119,7 +119,7 @@ class DriveLife:
                 self._readings.append(self._reading("other", dice))
             for reading in self._readings:
                 chosen = self._chosen(dice) if dice.random() < 0.3 else ((), ())
-                if all(self._is_seen(folder, reading) for folder in chosen[0]):
+                if all(self._is_seen(folder, reading) for folder in (*chosen[0], *chosen[1])):
                     reading.choice = chosen
         self._is_loaded = dice.random() < 0.6
         self._stay_away = dice.random() < 0.5
