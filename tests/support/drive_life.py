@@ -680,7 +680,7 @@ class DriveLife:
             if shard is None and truth.live:
                 found.append(f"{self._name(file_id)} of {item.owner or item.drive_id} is not stored")
             elif shard is not None and truth.live is False:
-                if self.drive.in_trash(item) and not self._is_bin_told(item):
+                if not self._is_told(item):
                     continue
                 found.append(f"{self._name(file_id)} is stored, for {shard.acl.principals}, and not to be")
             elif shard is not None:
@@ -688,10 +688,10 @@ class DriveLife:
                 found += [f"{self._name(file_id)}: {one}" for one in wrong]
         return found
 
-    def _is_bin_told(self, item: Item) -> bool:
-        """Whether a folder's way into the bin is told of *item*: Drive tells of the folder alone, and what is in it is
-        found by where it is stored, which is where its owner sees it. What they do not see takes a sweep."""
-        while not self._sweeps and item.parent is not None and not item.trashed:
+    def _is_told(self, item: Item) -> bool:
+        """Whether what happens to the folders above is told of *item*: Drive tells of the folder alone, and what is in
+        it is found by where it is stored, which is where its owner sees it. What they do not see takes a sweep."""
+        while not self._sweeps and item.parent is not None:
             above = self.drive.items[item.parent]
             if item.owner in self._subjects and self.drive.role(str(item.owner), above) is None:
                 return False
@@ -767,7 +767,7 @@ class DriveLife:
         if place not in truth.places and not self._away:
             # Nobody tells of the folders above who is away.
             found.append(f"stands at {place}, not at {sorted(truth.places, key=str)}")
-        if shard.acl.principals not in truth.readers:
+        if shard.acl.principals not in truth.readers and self._is_told(item):
             found.append(f"is read by {shard.acl.principals}, not by {sorted(truth.readers)}")
         relationship = shard.external_relationships[0]
         if relationship.source_version != str(item.version):
