@@ -5,6 +5,7 @@ passes through a binary float.
 """
 
 import gc
+import re
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any, TypeVar
 
@@ -31,6 +32,11 @@ DecodeError = msgspec.DecodeError
 ValidationError = msgspec.ValidationError
 """The bytes are JSON, but not of the kind asked for; the message names the field."""
 
+_SURROGATES = re.compile(
+    rb"(?<!\\)(\\++)u[dD](?:[89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|[c-fC-F][0-9a-fA-F]{2})"
+)
+"""A surrogate, or two that are a character, behind all its backslashes: an even number of them is text."""
+
 T = TypeVar("T")
 
 
@@ -40,7 +46,7 @@ def encode(value: object) -> bytes:
 
 
 def decode(data: bytes | str) -> Any:
-    """The JSON value in *data*.
+    """The JSON value in *data*. Half of a character, as vendors leave it where they cut a text, is U+FFFD.
 
     Raises:
         DecodeError: *data* is no JSON, or none that can be held: nested too deep, a number beyond what Decimal takes.
@@ -49,12 +55,32 @@ def decode(data: bytes | str) -> Any:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _decoder.decode(data)
+        try:
+            return _decoder.decode(data)
+        except DecodeError:
+            mended = _without_halves(data)
+            if mended is None:
+                raise
+            return _decoder.decode(mended)
     except (RecursionError, UnicodeDecodeError, ArithmeticError) as error:
         raise DecodeError(f"{type(error).__name__}: {error}") from None
     finally:
         if collecting:
             gc.enable()
+
+
+def _without_halves(data: bytes | str) -> bytes | None:
+    """*data* with U+FFFD for each escaped surrogate that stands alone; None where there is none."""
+    raw = data.encode(errors="replace") if isinstance(data, str) else data
+    mended = _SURROGATES.sub(_mended, raw)
+    return None if mended == raw else mended
+
+
+def _mended(found: re.Match[bytes]) -> bytes:
+    is_escape, low = len(found[1]) % 2 == 1, found[2]
+    if is_escape:
+        return found[0] if low else found[1] + b"ufffd"
+    return found[0][: -len(low)] + b"\\ufffd" if low else found[0]
 
 
 def decode_shallow(data: bytes, deepest: int) -> Any:

@@ -83,3 +83,24 @@ def test_what_is_nested_too_deep_disturbs_no_finalizer_of_others(monkeypatch: py
     gc.collect()
     assert disturbed == []
     assert len(ended) == len(counts)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (rb'"cut \ud83d"', "cut \ufffd"),
+        (rb'"\ud83d and on"', "\ufffd and on"),
+        (rb'"\udE80\uD83D\ude80 \ud83d\ud83d\ude80"', "\ufffd\U0001f680 \ufffd\U0001f680"),
+        (rb'"\ud83d\\ud83d\ude80"', "\ufffd\\ud83d\ufffd"),
+        (rb'["\\ud83d", "\\\ud83d", "\u00e9\n"]', [r"\ud83d", "\\\ufffd", "\u00e9\n"]),
+    ],
+)
+def test_half_a_character_keeps_no_text_from_being_read(written: bytes, read: object) -> None:
+    assert codec.decode(written) == codec.decode(written.decode()) == read
+    assert codec.decode(codec.encode(codec.decode(written))) == read
+
+
+def test_what_is_no_json_stays_so_beside_half_a_character() -> None:
+    for broken in (rb'{"a": "\ud83d"', rb'"\ud83"', b'"\xff\\ud83d"'):
+        with pytest.raises(codec.DecodeError):
+            codec.decode(broken)
