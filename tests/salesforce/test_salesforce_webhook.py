@@ -276,8 +276,9 @@ async def test_events_of_one_transaction_that_a_client_passes_on_without_their_n
 @pytest.mark.parametrize("stamp", ["1777620337000", 1777620337000.0])
 async def test_the_time_of_a_commit_is_taken_as_clients_write_long_numbers(org: PushedOrg, stamp: object) -> None:
     await org.post(change("GAP_OVERFLOW", "000000000000000AAA", commitTimestamp=stamp))
-    [work] = await org.asked()
-    assert work.push == {"everythingSince": "2026-05-01T07:25:37.000Z"}
+    await org.post(change("GAP_OVERFLOW", commitTimestamp=stamp, transactionKey="names no id at all"))
+    told = [work.push for work in await org.asked()]
+    assert told == [{"everythingSince": "2026-05-01T07:25:37.000Z"}] * 2
 
 
 async def test_a_time_of_a_commit_that_is_none_stands_for_now(org: PushedOrg) -> None:

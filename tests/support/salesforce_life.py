@@ -1,10 +1,13 @@
 """A Salesforce org that lives: people, flows and bad days at the vendor, and what befalls the app that reads it."""
 
 import asyncio
+import csv
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,15 +15,20 @@ from xml.sax.saxutils import escape
 
 import msgspec
 from chain_rig import CHAIN_QUEUES
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from salesforce_source_rig import ADDRESS_SECRET, SESSION, SalesforceSourceRig
 from salesforce_truth import CURRENCY, OBJECTS, Expected, expected, tables, told_apart
 from source_rig import TENANT, Key, KilledError, SourceRig
+from starlette.types import Receive, Scope, Send
 
 from connections.connection import Connection
-from connections.salesforce_connection import PolledObject, SalesforceConnection
+from connections.salesforce_connection import PolledObject, SalesforceAuth, SalesforceConnection
 from connections.state import STATE_TYPE
 from ingestion import connecting
-from ingestion.history_memory import load_memory
+from ingestion.first_load import FirstLoadPorts, load_pages, note_asked
+from ingestion.history_memory import history_key, load_memory
+from ingestion.salesforce.errors import ObjectError
 from ingestion.salesforce.history import HistoryReader
 from ingestion.salesforce.record_reads import RecordReads
 from ingestion.salesforce.source import SalesforceSource
@@ -74,23 +82,122 @@ FAULTS = (
 FOR_PEOPLE = frozenset({"object-unreadable", "unknown-object-type", "connection-not-active"})
 """Why a push may be parked here: its object was hidden, or its connection rested; docs/operate.md tells of both."""
 
+KEPT_COLUMNS = ("Id", "Name", "LastName", "StageName", "IsClosed", "IsWon")
+"""What an export has at least."""
+
 Step = Callable[[Random], Coroutine[Any, Any, str]]
+Change = tuple[ChangeKind, str, str]
+
+
+@cache
+def key_pair(number: int) -> tuple[str, str]:
+    """A private key of a connected app, and the public one of its certificate, as PEM."""
+    key = rsa.generate_private_key(65537, 2048)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private.decode(), public.decode()
+
+
+@dataclass
+class Place:
+    """An org as one connection reads it. Two connections of one org share all but their names and ways to log in."""
+
+    connection_id: str
+    by_jwt: bool
+    org: Org
+    simulator: SalesforceSimulator
+    domain: str
+    made: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in OBJECTS})
+    changes: list[Change] = field(default_factory=list)
+    sent: list[PushRequest] = field(default_factory=list)
+
+    @property
+    def secret(self) -> str:
+        """The name of the secret that its connection logs in with."""
+        return f"{self.domain}-{'key' if self.by_jwt else 'consumer'}"
 
 
 class LivingOrg(SalesforceSourceRig):
-    """An org of six objects whose clock never gives the same moment twice: no two readings are of one."""
+    """An org of six objects whose clock never gives the same moment twice: no two readings are of one.
 
-    def __init__(self, folder: Path, *, bulk_from: int, without: str) -> None:
+    *second* is where another connection of the tenant leads: nowhere, to the same org, or to one of its own.
+    """
+
+    def __init__(self, folder: Path, *, bulk_from: int, without: str, by_jwt: bool, second: str) -> None:
         self._bulk_from = bulk_from
         self._without = {"Visit__c", without}
+        self._keys = 0
         self.org = Org(Company(TENANT, default_org_id(TENANT), tables()))
-        self.simulator = SalesforceSimulator(self.org).start()
+        self.simulator = SalesforceSimulator(self.org)
+        self.places = [Place("sf", by_jwt, self.org, self.simulator, "acme.my")]
+        if second == "same":
+            [one] = self.places
+            self.places.append(
+                Place("sf2", not by_jwt, one.org, one.simulator, one.domain, one.made, one.changes, one.sent)
+            )
+        elif second == "other":
+            self.places.append(self._other_place(not by_jwt))
+        self._server = self.simulator.start()
         self._told = []
         self._notified = 0
         SourceRig.__init__(self, folder, salesforce_simulator=self.simulator.base_url)
+        self.at = self.places[0]
         self.now = START
         self.set_vendor_clock(self.now)
         self._hurry()
+
+    def _other_place(self, by_jwt: bool) -> Place:
+        """Another org, behind the same server: who calls is told apart by the host that is asked for."""
+        company = Company("other", default_org_id("other"), tables())
+        org = Org(company, self.org.clock)
+        simulator = SalesforceSimulator(org)
+        here, there = self.simulator.app, simulator.app
+
+        async def by_host(scope: Scope, receive: Receive, send: Send) -> None:
+            asked = dict(scope["headers"]).get(b"x-forwarded-host", b"")
+            await (there if asked.startswith(b"other.my") else here)(scope, receive, send)
+
+        self.simulator.app = by_host  # type: ignore[assignment]  # any ASGI app will do
+        return Place("sf2", by_jwt, org, simulator, "other.my")
+
+    def go_to(self, place: Place) -> None:
+        """Let what follows be about *place*."""
+        self.at, self.org, self.simulator = place, place.org, place.simulator
+
+    async def connection(self, tenant_id: str = TENANT) -> Connection:
+        found = await self.services.connections.get(tenant_id, self.at.connection_id)
+        assert found is not None
+        return found
+
+    def revoke_credentials(self) -> None:
+        self.simulator.credentials.approved = False
+        super().revoke_credentials()
+
+    def restore_credentials(self) -> None:
+        self.simulator.credentials.approved = True
+        super().restore_credentials()
+
+    def rotate_credentials(self) -> None:
+        self._keys += 1
+        for place in self.places:
+            if place.simulator is self.simulator:
+                self._new_secret(place)
+        self.simulator.api.login.expire_sessions()
+
+    def _new_secret(self, place: Place) -> str:
+        """Let in a new secret or key for *place*, and put it where secrets are; its reference."""
+        credentials = place.simulator.credentials
+        if place.by_jwt:
+            private, credentials.public_key = key_pair(self._keys % 2)
+            return self.keep(place.secret, private)
+        credentials.consumer_secret = f"consumer-secret-{place.domain}-{self._keys}"
+        return self.keep(place.secret, credentials.consumer_secret)
+
+    async def close(self) -> None:
+        self.simulator = self._server
+        await super().close()
 
     def _hurry(self) -> None:
         """Have few records pass for many, and nothing wait in the real time."""
@@ -109,8 +216,36 @@ class LivingOrg(SalesforceSourceRig):
 
     def new_connection(self, tenant_id: str) -> Connection:
         made = super().new_connection(tenant_id)
+        place, credentials = self.at, self.simulator.credentials
+        secret = self._new_secret(place)
+        if place.by_jwt:
+            # Without a token host of its own, a login leads to where everyone's begins.
+            own = place.domain if place.domain != "acme.my" else None
+            auth = SalesforceAuth(
+                flow="jwt-bearer",
+                instance_domain=own,
+                username=credentials.username,
+                consumer_key=credentials.consumer_key,
+                private_key=secret,
+            )
+        else:
+            auth = SalesforceAuth(
+                flow="client-credentials",
+                domain=place.domain,
+                consumer_key=credentials.consumer_key,
+                consumer_secret=secret,
+            )
         objects = tuple(PolledObject(name=name) for name in OBJECTS if name not in self._without)
-        return msgspec.structs.replace(made, objects=objects, page_size=5, sweep_share=1.0, default_currency=CURRENCY)
+        return msgspec.structs.replace(
+            made,
+            connection_id=place.connection_id,
+            name=place.connection_id,
+            auth=auth,
+            objects=objects,
+            page_size=5,
+            sweep_share=1.0,
+            default_currency=CURRENCY,
+        )
 
 
 class SalesforceLife:
@@ -118,18 +253,24 @@ class SalesforceLife:
 
     def __init__(self, folder: Path, number: int) -> None:
         self._number_of_life = number
-        without = "User" if number % 5 == 1 else ""
-        self.rig = LivingOrg(folder, bulk_from=(4, 1000)[number // 2 % 2], without=without)
+        self.rig = LivingOrg(
+            folder,
+            bulk_from=(4, 1000)[number // 2 % 2],
+            without="User" if number % 5 == 1 else "",
+            by_jwt=number % 2 == 1,
+            second=("", "other", "same", "")[number // 2 % 4],
+        )
         self.rig.skew_clock(timedelta(seconds=(0, 90, -90)[number % 3]))
-        self.org = self.rig.org
-        self._changes: list[tuple[ChangeKind, str, str]] = []
-        self._sent: list[PushRequest] = []
-        self._made: dict[str, list[str]] = {name: [] for name in OBJECTS}
         self._number = 0
-        self.org.watchers.append(self._noticed)
+        self._folder = folder.parent / "exports"
+        self._exports: list[Path] = []
         self._amid: list[tuple[int, Step, Random]] = []
-        self._strike = self.rig.simulator.api.faults.strike
-        self.rig.simulator.api.faults.strike = self._called  # type: ignore[method-assign]
+        for org, simulator, changes in {
+            id(one.org): (one.org, one.simulator, one.changes) for one in self.rig.places
+        }.values():
+            org.watchers.append(partial(_noticed, changes))
+            faults = simulator.api.faults
+            faults.strike = partial(self._called, faults.strike)  # type: ignore[method-assign]
         self._steps: list[tuple[Step, int]] = [
             (self._create, 10),
             (self._change, 12),
@@ -164,19 +305,48 @@ class SalesforceLife:
             (self._bad_days, 4),
             (self._good_days, 3),
             (self._expire_session, 2),
+            (self._rotate, 1),
             (self._use_up_calls, 1),
+            (self._hours_at_the_limit, 1),
+            (self._export, 2),
+            (self._load_export, 4),
             (self._lose_jobs, 1),
             (self._change_connection, 2),
             (self._rest, 1),
         ]
 
+    @property
+    def org(self) -> Org:
+        """The org that the present step is about."""
+        return self.rig.org
+
+    @property
+    def _changes(self) -> list[Change]:
+        return self.rig.at.changes
+
+    @property
+    def _made(self) -> dict[str, list[str]]:
+        return self.rig.at.made
+
     async def begin(self) -> None:
         """Some people and accounts, and the connection to them; every other life begins with a first load."""
+        known: list[Org] = []
+        for place in self.rig.places:
+            self.rig.go_to(place)
+            if place.org not in known:
+                self._people()
+            known.append(place.org)
+            await self._first_connection()
+        self.rig.go_to(self.rig.places[0])
+
+    def _people(self) -> None:
         for number in range(3):
             self._insert("User", {"LastName": f"U{number}", "Name": f"U{number}", "IsActive": True})
         for name in ("Account", "Contact", "Opportunity", "Invoice__c", "Visit__c"):
             for number in range(2 if self._number_of_life % 2 else 9):
                 self._insert(name, self._values(Random(7 + number), name))
+
+    async def _first_connection(self) -> None:
         if self._number_of_life % 2:
             await self.rig.connect()
         else:
@@ -204,8 +374,9 @@ class SalesforceLife:
 
     async def step(self, dice: Random) -> str:
         """See :class:`random_life.Life`."""
+        self.rig.go_to(dice.choice(self.rig.places))
         [chosen] = dice.choices([one for one, _ in self._steps], [weight for _, weight in self._steps])
-        name = chosen.__name__.strip("_").replace("_", " ")
+        name = f"{self.rig.at.connection_id} {chosen.__name__.strip('_').replace('_', ' ')}"
         try:
             told = await chosen(dice)
         except OrgError as error:
@@ -216,9 +387,6 @@ class SalesforceLife:
         return f"{self.rig.now:%d %H:%M:%S.%f} {name}: {told}"
 
     # What people do
-
-    def _noticed(self, kind: ChangeKind, object_name: str, record_id: str) -> None:
-        self._changes.append((kind, object_name, record_id))
 
     def _insert(self, name: str, values: dict[str, object]) -> str:
         record_id = self.org.create(name, values)
@@ -469,17 +637,18 @@ class SalesforceLife:
             return "nothing"
         chosen = dice.sample(self._changes, min(len(self._changes), dice.choice((1, 1, 3, 100))))
         if dice.random() < 0.7:
-            self._changes = [one for one in self._changes if one not in chosen]
+            self._changes[:] = [one for one in self._changes if one not in chosen]
         make = dice.choice((self._messages, self._messages, self._callouts, self._events))
         requests = make(dice, chosen)
-        self._sent = [*self._sent, *requests][-20:]
+        sent = self.rig.at.sent
+        sent[:] = [*sent, *requests][-20:]
         told = [await self._post(dice, one) for one in requests]
         return f"{make.__name__} {told} {[one[1:] for one in chosen][:6]}"
 
     async def _push_again(self, dice: Random) -> str:
-        if not self._sent:
+        if not self.rig.at.sent:
             return "nothing"
-        return str(await self._post(dice, dice.choice(self._sent)))
+        return str(await self._post(dice, dice.choice(self.rig.at.sent)))
 
     async def _post(self, dice: Random, request: PushRequest) -> int:
         answer = await self.rig.take_push(request)
@@ -489,7 +658,7 @@ class SalesforceLife:
             await self.rig.work()
         return answer.status
 
-    def _messages(self, dice: Random, changes: list[tuple[ChangeKind, str, str]]) -> list[PushRequest]:
+    def _messages(self, dice: Random, changes: list[Change]) -> list[PushRequest]:
         by_object: dict[str, list[str]] = {}
         for kind, name, record_id in changes:
             if kind != "DELETE" and record_id in self.org.tables[name].records:
@@ -517,7 +686,7 @@ class SalesforceLife:
         )
         return self._request("text/xml; charset=utf-8", body.encode())
 
-    def _callouts(self, dice: Random, changes: list[tuple[ChangeKind, str, str]]) -> list[PushRequest]:
+    def _callouts(self, dice: Random, changes: list[Change]) -> list[PushRequest]:
         made = []
         by_object: dict[str, list[str]] = {}
         for _, name, record_id in changes:
@@ -532,7 +701,7 @@ class SalesforceLife:
             made.append(self._request("application/json", codec.encode(dice.choice(bodies))))
         return made
 
-    def _events(self, dice: Random, changes: list[tuple[ChangeKind, str, str]]) -> list[PushRequest]:
+    def _events(self, dice: Random, changes: list[Change]) -> list[PushRequest]:
         made = []
         for kind, name, record_id in changes:
             self._number += 1
@@ -561,7 +730,9 @@ class SalesforceLife:
         return made
 
     def _request(self, kind: str, body: bytes) -> PushRequest:
-        return PushRequest({"content-type": kind}, body, {"connectionId": "sf", "secret": ADDRESS_SECRET})
+        return PushRequest(
+            {"content-type": kind}, body, {"connectionId": self.rig.at.connection_id, "secret": ADDRESS_SECRET}
+        )
 
     # What the app does, and what befalls it
 
@@ -594,14 +765,14 @@ class SalesforceLife:
             self._amid = []
         return f"{[(skip, step.__name__) for skip, step in drawn]} amid {doing.__name__}: {told}"
 
-    def _called(self, path: str) -> Fault | None:
+    def _called(self, strike: Callable[[str], Fault | None], path: str) -> Fault | None:
         due = [(step, dice) for skip, step, dice in self._amid if skip == 0]
         self._amid = [(skip - 1, step, dice) for skip, step, dice in self._amid if skip]
         for step, dice in due:
             self.rig.wait(dice.choice((0, 0, 1)))
             with suppress(OrgError, StopIteration):
                 step(dice).send(None)  # it waits for nothing
-        return self._strike(path)
+        return strike(path)
 
     async def _work_a_little(self, dice: Random) -> str:
         return f"{await self.rig.work(most=dice.choice((1, 2)))} done"
@@ -628,7 +799,8 @@ class SalesforceLife:
             self.rig.die_after_events()
         else:
             self.rig.die_before_write(dice.randrange(8))
-        doing = dice.choice((self._poll, self._poll, self._normalize, self._push, self._load_history, self._sweep))
+        loads = (self._load_history, self._load_export)
+        doing = dice.choice((self._poll, self._poll, self._normalize, self._push, self._sweep, *loads))
         try:
             told = await doing(dice)
         except KilledError:
@@ -660,6 +832,67 @@ class SalesforceLife:
         await ask_for_history([await self.rig.connection()], self.rig.services.ingestion, anew=anew)
         await self.rig.work(most=dice.choice((1, 1, 100)))
         return "anew" if anew else "asked"
+
+    async def _export(self, dice: Random) -> str:
+        """An administrator exports objects with the Data Loader: all of what they see, or some columns of it."""
+        self._number += 1
+        folder = self._folder / str(self._number)
+        folder.mkdir(parents=True)
+        told = []
+        for name in dice.sample(OBJECTS, dice.choice((1, 2, 6))):
+            table = self.org.tables[name]
+            dropped = {one for one in table.fields if one not in KEPT_COLUMNS and dice.random() < 0.2}
+            columns = [one for one in table.fields if one not in dropped]
+            all_too = "IsDeleted" in columns and dice.random() < 0.5
+            rows = [one for one in table.records.values() if all_too or not one.get("IsDeleted")]
+            with (folder / f"export_{name}.csv").open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+                writer.writerow(one.upper() for one in columns)
+                writer.writerows([_cell(row.get(one)) for one in columns] for row in rows)
+            told.append(f"{len(rows)} {name} without {sorted(dropped)}")
+        (folder / self.org.org_id).touch()
+        self._exports.append(folder)
+        return f"{folder.name} of {self.rig.at.connection_id}: {told}"
+
+    async def _load_export(self, dice: Random) -> str:
+        """Load an export, this one's or one of long ago, as ``shardline backfill --from`` does."""
+        mine = [one for one in self._exports if (one / self.org.org_id).exists()]
+        if not mine or dice.random() < 0.3:
+            await self._export(dice)
+            mine = self._exports[-1:]
+        folder = dice.choice(mine)
+        rig, connection = self.rig, await self._connection()
+        if connection.status != "active":
+            return f"the connection is {connection.status}"
+        paths = [one for one in sorted(folder.glob("*.csv")) if connection.wants(one.stem.removeprefix("export_"))]
+        ports = FirstLoadPorts(rig.services.bus, rig.services.states, rig.clock)
+        key = f"{history_key(connection)}/{connecting.export_key(paths)}"
+        try:
+            pages = connecting.history_of_export(connection, paths, rig.services.ingestion)
+            await note_asked(connection, ports, anew=dice.random() < 0.5, key=key)
+            step = await load_pages(connection, pages, ports, deadline=rig.clock() + timedelta(seconds=20), key=key)
+        except ObjectError as error:
+            return f"{folder.name} refused: {error}"
+        return f"{folder.name}: {step.notes.records} records, again in {step.again_in}"
+
+    async def _hours_at_the_limit(self, dice: Random) -> str:
+        """Other programs have used up the org's calls of the day; people go on, and so do flows."""
+        self.rig.simulator.api.faults.add("request-limit", times=None)
+        hours = dice.choice((1, 3, 8))
+        told = []
+        for _ in range(hours):
+            with suppress(OrgError):
+                told.append(await dice.choice((self._change, self._create, self._delete, self._merge))(dice))
+            told.append(await self._push(dice))
+            self.rig.wait(HOUR)
+            await self.rig.tick()
+            await self.rig.settle()
+        self.rig.end_faults()
+        return f"{hours} h: {told}"
+
+    async def _rotate(self, dice: Random) -> str:
+        self.rig.rotate_credentials()
+        return "new"
 
     async def _bad_days(self, dice: Random) -> str:
         kind, times, skip = dice.choice(FAULTS), dice.choice((1, 3, 6, None)), dice.choice((0, 0, 2, 5))
@@ -701,8 +934,12 @@ class SalesforceLife:
     async def _change_connection(self, dice: Random) -> str:
         """Other objects, or fewer fields of one."""
         connection = await self._connection()
-        names = [one for one in OBJECTS if dice.random() < (0.5 if one == "User" else 0.8)] or ["Account"]
-        limited = dice.choice((None, *FEW_FIELDS))
+        is_alone = len(self._of_org()) == 1
+        # What only the other one has read of an object is swept by that one alone.
+        names = [one for one in OBJECTS if dice.random() < (0.5 if one == "User" else 0.8) or not is_alone]
+        names = names or ["Account"]
+        # Two connections that read other fields of the same records would each have the others' taken away.
+        limited = dice.choice((None, *FEW_FIELDS)) if is_alone else None
         objects = tuple(PolledObject(name=one, fields=FEW_FIELDS[one] if one == limited else ()) for one in names)
         changed = msgspec.structs.replace(connection, objects=objects)
         checked = Checked(connection.instance, connection.base_url, [])
@@ -722,18 +959,21 @@ class SalesforceLife:
     async def settle(self) -> None:
         """See :class:`random_life.Life`."""
         rig = self.rig
-        rig.end_faults()
-        rig.restore_credentials()
-        rig.simulator.api.daily_limit = 100_000
-        rig.simulator.api.bulk.failures.clear()
-        for name in OBJECTS:
+        for place in rig.places:
+            rig.go_to(place)
+            rig.end_faults()
+            rig.restore_credentials()
+            rig.simulator.api.daily_limit = 100_000
+            rig.simulator.api.bulk.failures.clear()
             # A hidden object is left alone: what is stored of it stays. Hidden fields stay hidden.
-            self.org.hidden_objects.discard(name)
+            self.org.hidden_objects.clear()
         rig.wait(LONGEST_TRANSACTION)
-        self.org.commit_due()
-        connection = await rig.connection()
-        if connection.status != "active":
-            await connecting.resume(connection, rig.services.ingestion)
+        for place in rig.places:
+            rig.go_to(place)
+            self.org.commit_due()
+            connection = await rig.connection()
+            if connection.status != "active":
+                await connecting.resume(connection, rig.services.ingestion)
         # A poll; the calls of a day and the describe; the sweep and its second look; the refresh, another sweep.
         for seconds in (61, 61, DAY + HOUR, 11 * MINUTE, 7 * DAY, 11 * MINUTE, 61):
             rig.wait(seconds)
@@ -753,25 +993,42 @@ class SalesforceLife:
         found = [f"{name} holds {depth}" for name, depth in depths.items() if _holds(depth)]
         parked = await self.rig.parked()
         found += [f"parked: {one.reason} {one.detail}" for one in parked if one.reason not in FOR_PEOPLE]
-        connection = await self._connection()
-        if connection.status != "active":
-            found.append(f"the connection is {connection.status}: {connection.error_message}")
         for state in await self.rig._all(ShardQuery(TENANT, shard_type_ids=(STATE_TYPE,))):
             if error := state.structured_data.get("errorMessage"):
                 found.append(f"{state.structured_data.get('name')}: {error}")
-        history = (await load_memory(connection, self.rig.services.states)).metadata
-        if history.asked_at is not None and history.finished_at is None:
-            found.append(f"the first load has not ended: {history}")
-        return found + await self._records(connection)
+        for place in self.rig.places:
+            self.rig.go_to(place)
+            connection = await self._connection()
+            if connection.status != "active":
+                found.append(f"{connection.connection_id} is {connection.status}: {connection.error_message}")
+            history = (await load_memory(connection, self.rig.services.states)).metadata
+            if history.asked_at is not None and history.finished_at is None:
+                found.append(f"the first load of {connection.connection_id} has not ended: {history}")
+            found += [f"{connection.connection_id}: {one}" for one in await self._records()]
+        return found
+
+    def _of_org(self) -> list[Place]:
+        """The places of the present org."""
+        return [one for one in self.rig.places if one.org is self.org]
 
     async def _connection(self) -> SalesforceConnection:
         connection = await self.rig.connection()
         assert isinstance(connection, SalesforceConnection)
         return connection
 
-    async def _records(self, connection: SalesforceConnection) -> list[str]:
+    async def _wanted(self) -> dict[str, tuple[str, ...]]:
+        """The fields of the objects that the org's connections read; none named: all."""
+        wanted: dict[str, tuple[str, ...]] = {}
+        here = self.rig.at
+        for place in self._of_org():
+            self.rig.go_to(place)
+            wanted |= {one.name: one.fields for one in (await self._connection()).objects}
+        self.rig.go_to(here)
+        return wanted
+
+    async def _records(self) -> list[str]:
         found: list[str] = []
-        wanted = {one.name: one.fields for one in connection.objects}
+        wanted = await self._wanted()
         truth: dict[tuple[str, str], Expected] = {}
         # What the connection does not read any more stays as it was when it did.
         for name, fields in wanted.items():
@@ -874,3 +1131,17 @@ class SalesforceLife:
 
 def _holds(depth: QueueDepth) -> bool:
     return bool(depth.active or depth.locked or depth.scheduled or depth.dead_lettered)
+
+
+def _noticed(changes: list[Change], kind: ChangeKind, object_name: str, record_id: str) -> None:
+    changes.append((kind, object_name, record_id))
+
+
+def _cell(value: object) -> str:
+    """A value as the Data Loader writes it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value)
+    return text.replace("+0000", "Z") if text.endswith(".000+0000") else text
