@@ -10,8 +10,8 @@ import typer
 
 from cli import backfilling, connecting, deploying, operating, reading, running
 from cli.home import CommandError, UsageError
-from cli.interrupts import INTERRUPTED, LINE
 from connections.connection import InvalidConnectionError
+from local.interrupts import INTERRUPTED, LINE
 from messaging.bus import BusUnavailableError
 from messaging.sqlite import DataFileError
 from settings import SettingsError

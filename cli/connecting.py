@@ -11,7 +11,6 @@ import msgspec
 import typer
 
 from cli.home import DEFAULT_DATA, CommandError, DataOption, JsonOption, TenantOption, UsageError, settings_of
-from cli.interrupts import raised_interrupts
 from cli.named_connection import refusing, the_connection, the_host
 from cli.output import console, counted, print_json, print_pairs, table
 from composition import Services
@@ -24,6 +23,7 @@ from ingestion.history_memory import load_memory
 from ingestion.purge import came_by, purge_notes
 from ingestion.source import Checked
 from ingestion.work import NOT_ACTIVE
+from local.interrupts import raised_interrupts
 from messaging import codec
 from messaging.contracts import is_tenant_id
 from messaging.queues import SOURCE_WORK

@@ -10,8 +10,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from cli.interrupts import stopped_by_interrupts
 from composition import Services, build
+from local.interrupts import stopped_by_interrupts
 from settings import HOME_FILE, Settings, load_settings
 
 T = TypeVar("T")

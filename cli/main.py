@@ -2,7 +2,7 @@
 
 import sys
 
-from cli.interrupts import take_interrupts
+from local.interrupts import take_interrupts
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""What Ctrl-C does to a command: it ends it at once and quietly, but lets its work stop in order.
+"""What Ctrl-C does to a command or a simulator: it ends it at once and quietly, but lets its work stop in order.
 
 Python's own way, a KeyboardInterrupt wherever the process happens to be, becomes other errors and tracebacks amid an
 import or a finalizer. This module loads next to nothing, as it is there to be in time for the rest.
