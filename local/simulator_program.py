@@ -10,7 +10,7 @@ from local.simulator_process import ServedSimulator, SimulatorError, listen
 
 
 def run_simulator(parser: argparse.ArgumentParser, build: Callable[[argparse.Namespace], ServedSimulator]) -> int:
-    """Serve what *build* makes of the command line until standard input closes or Ctrl-C; the exit code.
+    """Serve what *build* makes of the command line until standard input closes; the exit code.
 
     ``--port`` is added to the arguments of *parser*. A company that can't be read and a port in use are a line on
     standard error.
@@ -25,6 +25,4 @@ def run_simulator(parser: argparse.ArgumentParser, build: Callable[[argparse.Nam
     except (CompanyError, SimulatorError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 0

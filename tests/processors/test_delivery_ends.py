@@ -141,7 +141,6 @@ BROKEN_BODIES = {
     ),
     "a whole number of 5,000 digits": (b"{" + SIX + b',"payload":{"Amount":' + b"9" * 5000 + b"}}", "invalid-message"),
     "bytes that are no text": (b"{" + SIX + b',"payload":{"Name":"\xff\xfe"}}', "invalid-message"),
-    "half a surrogate pair": (b"{" + SIX + b',"payload":{"Name":"\\ud83d"}}', "invalid-message"),
 }
 
 

@@ -184,7 +184,7 @@ def test_ctrl_c_on_the_terminal_of_its_parent_does_not_reach_it() -> None:
         assert os.getpgid(simulator.process_id) != os.getpgrp()
 
 
-def test_ctrl_c_ends_it_without_a_word() -> None:
+def test_ctrl_c_ends_it_with_one_line() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "local.salesforce", "--contacts", "1"],
         cwd=ROOT,
@@ -198,7 +198,7 @@ def test_ctrl_c_ends_it_without_a_word() -> None:
     assert requests.get(address + "/_control", timeout=10).status_code == 200
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "")
+    assert (process.returncode, errors) == (130, "shardline: interrupted\n")
 
 
 def test_it_does_not_outlive_a_parent_that_is_killed() -> None:
