@@ -62,8 +62,8 @@ class AtWork:
     _busy: int = 0
     """Connections with a piece that runs."""
 
-    def rests(self, work: SourceWork, now: datetime) -> timedelta | None:
-        """How long *work* had better wait; None when it may be done now.
+    def rests(self, work: SourceWork, now: datetime, *, own_try: bool = False) -> timedelta | None:
+        """How long *work* had better wait; None when it may be done now. For its *own try* it waits for a place alone.
 
         What waits for a place comes back when its turn is, as far as that can be told: a thousand pieces that ask
         every second would themselves be a flood.
@@ -75,7 +75,7 @@ class AtWork:
             soonest = now + BUSY_FOR * random.uniform(1, 2)  # noqa: S311 - spreading
             standing.turn = min(max(standing.turn + gap, soonest) if standing.turn else soonest, now + LONGEST_REST)
             return standing.turn - now
-        if work.work in PUSHED and standing.until is not None and now < standing.until:
+        if work.work in PUSHED and not own_try and standing.until is not None and now < standing.until:
             # Spread over half as much again, or they would meet again.
             return (standing.until - now) * random.uniform(1, 1.5)  # noqa: S311 - spreading
         return None

@@ -195,18 +195,26 @@ async def handle_source_work(work: SourceWork, ports: IngestionPorts, *, source_
     Raises:
         BusUnavailableError, StoreUnavailableError: nothing is lost, the same message works later.
     """
-    if (rest := ports.at_work.rests(work, ports.clock())) is not None:
-        if work.work in PUSHED and ports.at_work.is_failing(work):
+    is_pushed = work.work in PUSHED
+    # Where the source answers others, what fails of theirs parks nothing else: its own try tells.
+    own_try = is_pushed and _is_kept_long(work, source_failures + 1, ports) and ports.at_work.answers_others(work)
+    if (rest := ports.at_work.rests(work, ports.clock(), own_try=own_try)) is not None:
+        if is_pushed and ports.at_work.is_failing(work) and not own_try:
             return _source_fails(work, rest, "others of the connection failed", source_failures, ports)
         return Later(rest, "others of the connection are at work")
     with ports.at_work.doing(work):
         return await _handle(work, ports, source_failures)
 
 
+def _is_kept_long(work: SourceWork, failures: int, ports: IngestionPorts) -> bool:
+    """Whether a push is for people once its source, failing, has kept it from its end *failures* times."""
+    return failures >= MOST_SOURCE_FAILURES and ports.clock() >= from_text(work.due_at) + TRIED_FOR
+
+
 def _source_fails(work: SourceWork, delay: timedelta, error: str, failures: int, ports: IngestionPorts) -> Later | Park:
     """What becomes of a push that its source, failing with *error*, has kept from its end *failures* times before."""
     failures += 1
-    if failures < MOST_SOURCE_FAILURES or ports.clock() < from_text(work.due_at) + TRIED_FOR:
+    if not _is_kept_long(work, failures, ports):
         return Later(delay, error, Cause.SOURCE)
     return Park(
         "source-failing",

@@ -13,11 +13,12 @@ from source_rig import TENANT
 
 from connections.salesforce_connection import PolledObject, SalesforceConnection
 from ingestion.at_work import LONGEST_REST
-from ingestion.work import MOST_SOURCE_FAILURES, TRIED_FOR
+from ingestion.work import MOST_SOURCE_FAILURES, TRIED_FOR, handle_source_work
 from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
 from messaging.times import to_text
 from operations.replay import ReplaySelection, replay, select
+from processors.outcome import DONE, Later
 
 FEW = 8
 """Failures that are enough here."""
@@ -90,6 +91,39 @@ async def test_after_a_day_it_is_parked_and_a_replay_reads_it(rig: SalesforceSou
     await rig.normalize()
     assert await rig.texts(keys) == ["pushed 0", "pushed 1", "pushed 2"]
     assert await rig.parked() == []
+
+
+async def test_what_others_that_fail_held_up_is_tried_itself_before_it_would_be_parked(
+    rig: SalesforceSourceRig,
+) -> None:
+    objects = (PolledObject(name="Account"), PolledObject(name="Contact"))
+    await rig.services.connections.save(msgspec.structs.replace(await rig.connection(), objects=objects))
+    keys = [await rig.create("held up")]
+    await rig.deliver()
+    [held] = await rig.receive(SOURCE_WORK)
+    await rig.bus.complete([held])
+    rig.wait((TRIED_FOR + STEP).total_seconds())
+    keys.append(await rig.create("answered"))
+    await rig.deliver()
+    await rig.work()
+    rig.simulator.api.faults.add("server-error", times=None, path="sobjects/Contact/describe")
+    contact = rig.org.create("Contact", {"LastName": "Poe"})
+    failing = SourceWork(
+        tenant_id=TENANT,
+        connection_id="sf",
+        work="read",
+        due_at=to_text(rig.now),
+        ids={"Contact": [contact]},
+        event_id="fails",
+    )
+    ports = rig.services.ingestion
+    assert isinstance(await handle_source_work(failing, ports), Later)
+    work = SourceWork.from_bytes(held.body)
+
+    assert isinstance(await handle_source_work(work, ports, source_failures=FEW - 2), Later)
+    assert await handle_source_work(work, ports, source_failures=FEW - 1) is DONE
+    await rig.normalize()
+    assert await rig.texts(keys) == ["held up", "answered"]
 
 
 async def test_one_that_always_fails_is_parked_though_the_source_answers_others(rig: SalesforceSourceRig) -> None:
