@@ -17,13 +17,13 @@ from connections.secrets import FolderSecrets, SecretStore
 from connections.state import StateStore
 from ingestion.content.extractor import ContentExtractor
 from ingestion.gdrive.source import DriveSource
+from ingestion.ports import IngestionPorts
 from ingestion.salesforce.client import SalesforceClients
 from ingestion.salesforce.session import PollingPorts
 from ingestion.salesforce.source import SalesforceSource
 from ingestion.slack.source import SlackSource
 from ingestion.source import AnySource, SourcePorts
 from ingestion.webhooks import WebhookPorts
-from ingestion.work import IngestionPorts
 from messaging.bus import MessageBus
 from messaging.claim_check import ClaimCheckBus
 from messaging.lanes import LaneBus, TenantRates

@@ -27,7 +27,8 @@ from api.status import pipeline_status
 from bench.home import CONNECTION_ID, SECRET_NAME, TENANT, bench_connection
 from composition import Services
 from connections.secrets import environment_variable
-from ingestion.work import enqueue_due, handle_source_work
+from ingestion.asking import enqueue_due
+from ingestion.work import handle_source_work
 from local.company import default_org_id
 from local.salesforce.contacts import FIRST_STAMP, contacts_company, numbered_id
 from local.salesforce.server import SimulatorProcess

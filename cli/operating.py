@@ -27,7 +27,7 @@ from connections.connection import Connection, InvalidConnectionError
 from connections.registry import UnreadableConnection
 from connections.stored_connection import described_connection
 from ingestion import connecting
-from ingestion.work import ask_for_sweep
+from ingestion.asking import ask_for_sweep
 from operations.dead_letters import drain
 from operations.reconciliation import reconcile as reconcile_now
 from operations.replay import ReplaySelection, select

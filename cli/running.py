@@ -184,7 +184,7 @@ async def _register(services: "Services", played: "Sandbox") -> None:
     """
     from connections.salesforce_connection import SalesforceConnection
     from ingestion import connecting
-    from ingestion.work import ask
+    from ingestion.asking import ask
 
     ports = services.ingestion
     for connection in played.connections:

@@ -6,11 +6,13 @@ from functools import partial
 import azure.functions as func
 
 from composition import services
+from ingestion.asking import enqueue_due
 from ingestion.gdrive import webhook as gdrive_webhook
+from ingestion.ports import IngestionPorts
 from ingestion.salesforce import webhook as salesforce_webhook
 from ingestion.slack import webhook as slack_webhook
 from ingestion.webhooks import push_request, push_response
-from ingestion.work import IngestionPorts, enqueue_due, handle_source_work
+from ingestion.work import handle_source_work
 from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
 from processors.delivery import Delivery, consume

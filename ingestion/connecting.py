@@ -11,11 +11,12 @@ from connections.connection import Connection, InvalidConnectionError
 from connections.secrets import SecretError, SecretStore, SecretsUnavailableError
 from connections.state import StateError, StateMovedError
 from connections.stored_connection import secret_references
+from ingestion.asking import ask, ask_for_history
 from ingestion.errors import SourceError, TransientError
 from ingestion.history_memory import load_memory
+from ingestion.ports import IngestionPorts
 from ingestion.purge import drop_notes, is_under_way, note_purge, purge_notes
 from ingestion.source import AnySource, Checked, Finding, Pages
-from ingestion.work import IngestionPorts, ask, ask_for_history
 
 
 class ConnectionStateError(Exception):

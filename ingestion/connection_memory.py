@@ -10,6 +10,7 @@ import msgspec
 
 from connections.connection import Connection
 from connections.lease import Lease
+from connections.state import Saved, StateStore
 
 SyncStatus = Literal["pending", "success", "failed", "partial"]
 
@@ -62,7 +63,7 @@ def connection_key(connection: Connection) -> str:
     return connection.connection_id
 
 
-def new_connection_memory(connection: Connection) -> ConnectionMemory:
+def _new_memory(connection: Connection) -> ConnectionMemory:
     """The memory of a connection that nothing has been done with."""
     return ConnectionMemory(
         name=connection.name or connection.connection_id,
@@ -70,3 +71,12 @@ def new_connection_memory(connection: Connection) -> ConnectionMemory:
         integration_type=connection.system,
         last_sync_status="pending",
     )
+
+
+async def memory_of(connection: Connection, states: StateStore) -> Saved[ConnectionMemory]:
+    """How work against *connection* stands.
+
+    Raises:
+        StateError: what is stored is of another version.
+    """
+    return await states.load(connection.tenant_id, connection_key(connection), _new_memory(connection))

@@ -13,8 +13,8 @@ import msgspec
 from connections.connection import Connection
 from connections.lease import Lease
 from connections.state import STATE_TYPE, Saved, StateMovedError, StateStore, state_shard_id
-from ingestion.connection_memory import SourceMemory, connection_key, new_connection_memory
-from ingestion.history_memory import history_key, new_history_memory
+from ingestion.connection_memory import SourceMemory, memory_of
+from ingestion.history_memory import load_memory
 from messaging.bus import MessageBus, QueueDepth
 from messaging.contracts import IngestionEvent
 from messaging.queues import INGESTION_EVENTS, INGESTION_EVENTS_BULK
@@ -190,10 +190,8 @@ class _Purge:
 
     async def _is_worked_on(self, now: datetime) -> bool:
         connection, states = self.connection, self.ports.states
-        tenant = connection.tenant_id
-        work = await states.load(tenant, connection_key(connection), new_connection_memory(connection))
-        history = await states.load(tenant, history_key(connection), new_history_memory(connection))
-        leases: list[Lease | None] = [work.value.lease, history.value.lease]
+        work, history = (await memory_of(connection, states)).value, await load_memory(connection, states)
+        leases: list[Lease | None] = [work.lease, history.lease]
         return any(lease is not None and lease.holds(now) for lease in leases)
 
     async def _page(self) -> bool:

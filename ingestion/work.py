@@ -1,8 +1,7 @@
-"""Work against sources: the timer asks for what is due, and one worker at a time does it under a lease."""
+"""Doing work against sources: what a message of ``source-work`` asks for, one worker at a time under a lease."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from time import perf_counter
@@ -11,38 +10,32 @@ import msgspec
 
 from connections.connection import Connection, InvalidConnectionError
 from connections.lease import new_lease
-from connections.registry import ConnectionRegistry
-from connections.state import Saved, StateError, StateMovedError, StateStore
-from ingestion.at_work import PUSHED, AtWork
+from connections.state import Saved, StateError, StateMovedError
+from ingestion.asking import ask_for_history
+from ingestion.at_work import PUSHED
 from ingestion.connection_memory import (
     ConnectionMemory,
     ConnectionNotes,
     SyncStatus,
     connection_key,
-    new_connection_memory,
+    memory_of,
 )
 from ingestion.errors import BudgetExhaustedError, CredentialError, TransientError
-from ingestion.first_load import FirstLoadPorts, LoadBusyError, load_pages, note_asked
+from ingestion.first_load import FirstLoadPorts, LoadBusyError, load_pages
+from ingestion.ports import IngestionPorts
 from ingestion.purge import PurgePorts, purge
 from ingestion.source import AnySource, Report
 from messaging import tracing
-from messaging.bus import MessageBus
-from messaging.contracts import Recurring, SourceWork, Work
-from messaging.queues import SOURCE_WORK
-from messaging.times import Clock, from_text, to_text, utc_now
-from operations.metrics import Metrics, SourceRun
+from messaging.contracts import SourceWork
+from messaging.times import from_text, to_text
+from operations.metrics import SourceRun
 from processors.outcome import DONE, Cause, Later, Outcome, Park
-from shards.parked import ParkedMessages
-from shards.store import ShardStore
 
 log = logging.getLogger(__name__)
 
-RUN_FOR = timedelta(seconds=30)
-"""How long one message works before a copy goes on: well within a queue's lock, and short enough that a worker which is
-ended over and over still gets the work done, message by message."""
-
 LEASE_FOR = timedelta(minutes=5)
-"""Longer than :data:`RUN_FOR` and the longest call together: Salesforce ends a query after two minutes."""
+"""Longer than :data:`ingestion.ports.RUN_FOR` and the longest call together: Salesforce ends a query after two
+minutes."""
 
 BUSY_DELAY = timedelta(seconds=2)
 """Work that was asked for twice finds the first done by then; a look at the lease costs one read."""
@@ -68,123 +61,6 @@ ASKED_AGAIN = "it is asked again by itself"
 
 LOST_AFTER = timedelta(minutes=15)
 """How long after its time a copy that should go on with the work is taken for lost."""
-
-CONFIRM_AFTER = timedelta(minutes=10)
-"""How long after a listing that misses records the second one is due."""
-
-
-@dataclass(frozen=True, slots=True)
-class IngestionPorts:
-    """What source work reaches the world through."""
-
-    bus: MessageBus
-    registry: ConnectionRegistry
-    states: StateStore
-    store: ShardStore
-    parked: ParkedMessages
-    sources: Mapping[str, AnySource]
-    """By system."""
-    clock: Clock = utc_now
-    run_for: timedelta = RUN_FOR
-    confirm_after: timedelta = CONFIRM_AFTER
-    metrics: Metrics = field(default_factory=Metrics)
-    at_work: AtWork = field(default_factory=AtWork)
-
-
-async def enqueue_due(ports: IngestionPorts) -> int:
-    """Ask for the polls and sweeps that are due; how many were asked for.
-
-    The message's id is made of the due time, so a tick that fires twice, or before the last one's work is done, asks
-    once.
-
-    Raises:
-        BusUnavailableError, StoreUnavailableError: the next tick asks again.
-    """
-    now = ports.clock()
-    due: list[SourceWork] = []
-    for connection in await ports.registry.all():
-        if connection.status != "active" and not (connection.status == "failed" and ports.metrics.on):
-            continue
-        try:
-            memory = (await _load(connection, ports)).value
-        except StateError as error:
-            log.error("connection %s can't be polled: %s", connection.connection_id, error)
-            continue
-        lag = now - from_text(memory.last_sync_at or connection.created_at or to_text(now))
-        ports.metrics.connection_lag(connection.tenant_id, connection.connection_id, connection.system, lag)
-        if connection.status == "active":
-            due.extend(_due(connection, memory, now, ports))
-    if due:
-        await ports.bus.send(SOURCE_WORK, [work.to_message(SOURCE_WORK) for work in due])
-    return len(due)
-
-
-async def ask_for_sweep(connections: Sequence[Connection], ports: IngestionPorts) -> str:
-    """Ask for a sweep of each of *connections* now, whenever its next one is due; the due time it was asked for with.
-
-    Raises:
-        BusUnavailableError: nothing was asked for.
-    """
-    return await ask(connections, "sweep", ports)
-
-
-async def ask(connections: Sequence[Connection], work: Work, ports: IngestionPorts) -> str:
-    """Ask for a piece of work on each of *connections* now, whenever it is due; the due time it was asked for with.
-
-    That is a time of its own: the bus drops no message for one that was asked for before, and may have come to nothing.
-
-    Raises:
-        BusUnavailableError: nothing was asked for.
-    """
-    due_at = to_text(ports.clock())
-    asked = [_work(connection, work, due_at) for connection in connections]
-    await ports.bus.send(SOURCE_WORK, [one.to_message(SOURCE_WORK) for one in asked])
-    return due_at
-
-
-async def ask_for_history(connections: Sequence[Connection], ports: IngestionPorts, *, anew: bool = False) -> None:
-    """Ask for the first load of each of *connections*: where it stands, or *anew* from the beginning.
-
-    Raises:
-        BusUnavailableError, StoreUnavailableError, StateError: not all was asked for.
-        StateMovedError: others kept writing; try again.
-    """
-    for connection in connections:
-        await note_asked(connection, FirstLoadPorts(ports.bus, ports.states, ports.clock), anew=anew)
-    await ask(connections, "history", ports)
-
-
-def _due(connection: Connection, memory: ConnectionMemory, now: datetime, ports: IngestionPorts) -> list[SourceWork]:
-    source = ports.sources.get(connection.system)
-    if source is None:
-        log.error("connection %s is of %s, which no source here reads", connection.connection_id, connection.system)
-        return []
-    first = connection.created_at or to_text(now)
-    due: list[SourceWork] = []
-    for work, interval in source.every(connection).items():
-        if work == "poll":
-            at = memory.next_sync_at or first
-        else:
-            at = memory.metadata.next_at.get(work) or to_text(from_text(first) + _first_after(work, interval))
-        if from_text(at) <= now:
-            due.append(_work(connection, work, at))
-    return due
-
-
-def _first_after(work: Recurring, interval: timedelta) -> timedelta:
-    """What renews something is due at once; what looks for what polls miss has nothing to find at first."""
-    return timedelta(0) if work == "watch" else interval
-
-
-def _work(connection: Connection, work: Work, due_at: str) -> SourceWork:
-    """The request for a piece of work: a trace begins with it."""
-    return SourceWork(
-        tenant_id=connection.tenant_id,
-        connection_id=connection.connection_id,
-        work=work,
-        due_at=due_at,
-        traceparent=tracing.new_trace(SOURCE_WORK, connection.tenant_id),
-    )
 
 
 async def handle_source_work(work: SourceWork, ports: IngestionPorts, *, source_failures: int = 0) -> Outcome:
@@ -364,7 +240,7 @@ async def _fail(source: AnySource, connection: Connection, error: CredentialErro
 async def _take(connection: Connection, work: SourceWork, ports: IngestionPorts) -> Saved[ConnectionMemory] | Outcome:
     """The connection's memory with a lease of this worker; an outcome when there is nothing for it to do now."""
     try:
-        saved = await _load(connection, ports)
+        saved = await memory_of(connection, ports.states)
     except StateError as error:
         return Park("state-invalid", str(error))
     if _is_done(work, saved.value.metadata):
@@ -507,10 +383,6 @@ class _Run:
         notes = memory.metadata
         notes = msgspec.structs.replace(notes, next_at={**notes.next_at, self.work.work: at})
         return msgspec.structs.replace(memory, metadata=notes)
-
-
-async def _load(connection: Connection, ports: IngestionPorts) -> Saved[ConnectionMemory]:
-    return await ports.states.load(connection.tenant_id, connection_key(connection), new_connection_memory(connection))
 
 
 async def _save(

@@ -8,7 +8,7 @@ from typing import Any
 
 from composition import LocalServices, Services
 from connections.connection import Connection
-from ingestion.connection_memory import connection_key, new_connection_memory
+from ingestion.connection_memory import memory_of
 from ingestion.history_memory import load_memory
 from messaging.bus import QueueDepth
 from messaging.queues import SOURCE_WORK
@@ -73,8 +73,7 @@ async def _only_plans(services: LocalServices, connections: Sequence[Connection]
         load = (await load_memory(connection, services.states)).metadata
         if load.asked_at is not None and load.finished_at is None:
             return False
-        key, empty = connection_key(connection), new_connection_memory(connection)
-        if (await services.states.load(connection.tenant_id, key, empty)).value.metadata.failures:
+        if (await memory_of(connection, services.states)).value.metadata.failures:
             return False
     return True
 

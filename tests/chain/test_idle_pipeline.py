@@ -10,7 +10,7 @@ from chain_rig import current
 from slack_source_rig import SlackSourceRig
 from source_rig import TENANT
 
-from ingestion.connection_memory import ConnectionNotes, connection_key, new_connection_memory
+from ingestion.connection_memory import ConnectionNotes, connection_key, memory_of
 from ingestion.first_load import FirstLoadPorts, note_asked
 from local.summary import SOON, Moment, summarize, until_idle
 from messaging.contracts import SourceWork
@@ -88,8 +88,8 @@ async def test_what_is_tried_again_later_is_waited_for(rig: SlackSourceRig) -> N
     await rig.settle()
     await rig.drain()
     await plan(rig, timedelta(hours=1), "late")
-    states, key, empty = rig.services.states, connection_key(connection), new_connection_memory(connection)
-    saved = await states.load(TENANT, key, empty)
+    states, key = rig.services.states, connection_key(connection)
+    saved = await memory_of(connection, states)
     failing = msgspec.structs.replace(saved.value, metadata=ConnectionNotes(failures=1))
     saved = await states.save(TENANT, key, saved, failing)
     assert not await is_idle(rig)

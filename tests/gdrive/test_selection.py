@@ -8,11 +8,11 @@ from drive_rig import ADMIN, ANN, BOB, DriveRig, given
 
 from api.status import pipeline_status
 from connections.gdrive_connection import GoogleAuth
+from ingestion.asking import ask_for_history, ask_for_sweep
 from ingestion.first_load import FirstLoadPorts, note_asked
 from ingestion.gdrive import selection
 from ingestion.gdrive.places import Places
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
-from ingestion.work import ask_for_history, ask_for_sweep
 from messaging.queues import INGESTION_EVENTS_BULK, SOURCE_WORK
 from messaging.times import to_text
 

@@ -11,13 +11,14 @@ from polled_org import CONNECTION, TENANT
 from pushed_org import PushedOrg
 
 from connections.salesforce_connection import PolledObject
+from ingestion.asking import enqueue_due
 from ingestion.errors import BudgetExhaustedError
 from ingestion.first_load import FirstLoadPorts, load_pages
 from ingestion.salesforce import refresh as refreshing
 from ingestion.salesforce.history import HistoryReader
 from ingestion.salesforce.poll import poll
 from ingestion.salesforce.refresh import refresh
-from ingestion.work import enqueue_due, handle_source_work
+from ingestion.work import handle_source_work
 from local.salesforce.schema import Field
 from messaging.contracts import SourceWork
 from messaging.queues import INGESTION_EVENTS

@@ -7,11 +7,12 @@ from pathlib import Path
 from connections.registry import ConnectionRegistry
 from connections.secrets import EnvironmentSecrets
 from connections.state import StateStore
+from ingestion.ports import IngestionPorts
 from ingestion.salesforce.client import SalesforceClients
 from ingestion.salesforce.session import PollingPorts
 from ingestion.salesforce.source import SalesforceSource
 from ingestion.source import AnySource
-from ingestion.work import IngestionPorts, handle_source_work
+from ingestion.work import handle_source_work
 from messaging.contracts import SourceWork
 from messaging.sqlite_bus import SqliteMessageBus
 from messaging.times import to_text, utc_now

@@ -13,8 +13,9 @@ from polled_org import CONNECTION, TENANT, PolledOrg
 
 from connections.lease import Lease
 from connections.state import state_shard_id
-from ingestion.connection_memory import connection_key, new_connection_memory
-from ingestion.work import enqueue_due, handle_source_work
+from ingestion.asking import enqueue_due
+from ingestion.connection_memory import connection_key, memory_of
+from ingestion.work import handle_source_work
 from messaging import codec
 from messaging.bus import ReceivedMessage
 from messaging.contracts import SourceWork
@@ -118,7 +119,7 @@ async def test_a_lease_that_has_run_out_or_whose_owner_is_dead_is_taken_over(org
     alive = Lease(owner="another-machine|boot/ns/1/1|x", expires_at=to_text(org.clock() + timedelta(minutes=3)))
     dead = Lease(owner=f"{platform.node()}|boot/ns/1/1|x", expires_at=to_text(org.clock() + timedelta(minutes=3)))
     for lease, expected in ((alive, Later), (dead, type(DONE))):
-        saved = await org.states.load(TENANT, connection_key(connection), new_connection_memory(connection))
+        saved = await memory_of(connection, org.states)
         await org.states.save(
             TENANT, connection_key(connection), saved, msgspec.structs.replace(saved.value, lease=lease)
         )
@@ -291,9 +292,9 @@ async def test_a_state_of_another_version_is_told_and_asked_for_again_by_the_clo
     [again] = await asked_for(org)
     assert await run(org, again) == DONE
 
-    memory = await org.states.load(TENANT, CONNECTION, new_connection_memory(await org.connection()))
-    assert memory.value.last_sync_status == "failed"
-    assert f"{CONNECTION}/Contact" in str(memory.value.error_message)
+    memory = await org.connection_memory()
+    assert memory.last_sync_status == "failed"
+    assert f"{CONNECTION}/Contact" in str(memory.error_message)
     assert await asked_for(org) == []
     org.pass_time(timedelta(minutes=2))
     assert len(await asked_for(org)) == 1

@@ -10,7 +10,8 @@ from shardline_command import Answer, shardline
 
 from composition import LocalServices, build_local
 from connections.salesforce_connection import SalesforceAuth, SalesforceConnection
-from ingestion.work import ask_for_sweep, enqueue_due, handle_source_work
+from ingestion.asking import ask_for_sweep, enqueue_due
+from ingestion.work import handle_source_work
 from local.home import prepare_home
 from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ingestion.at_work import FIRST_REST, LATELY, LONGEST_REST, PLACES, SLOW_AFTER, AtWork
-from ingestion.work import RUN_FOR
+from ingestion.ports import RUN_FOR
 from messaging.contracts import SourceWork, Work
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -9,8 +9,9 @@ from chain_rig import current
 from salesforce_source_rig import SalesforceSourceRig
 from source_rig import Key
 
+from ingestion.asking import ask
 from ingestion.salesforce.client import QueryPage, SalesforceClient
-from ingestion.work import LEASE_FOR, ask
+from ingestion.work import LEASE_FOR
 from local.salesforce.schema import Field
 from messaging.contracts import Recurring
 

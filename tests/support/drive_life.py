@@ -18,10 +18,10 @@ from working_rig import LANES
 
 from connections.connection import Connection, Schedule
 from connections.gdrive_connection import DriveConnection, GoogleAuth
-from ingestion.connection_memory import ConnectionMemory, connection_key, new_connection_memory
+from ingestion.asking import ask_for_history, ask_for_sweep
+from ingestion.connection_memory import ConnectionMemory, memory_of
 from ingestion.gdrive.folder_tree import my_drive_root_id, time_text
 from ingestion.webhooks import PushRequest
-from ingestion.work import ask_for_history, ask_for_sweep
 from local.gdrive.drive import DriveError
 from local.gdrive.items import Item
 from messaging.queues import SOURCE_WORK
@@ -733,8 +733,7 @@ class DriveLife:
         return found
 
     async def _memory(self, connection: Connection) -> ConnectionMemory:
-        empty = new_connection_memory(connection)
-        return (await self.rig.services.states.load(TENANT, connection_key(connection), empty)).value
+        return (await memory_of(connection, self.rig.services.states)).value
 
     def _of_shard(self, connection: Connection, item: Item, truth: Truth, shard: Shard) -> list[str]:
         data = shard.structured_data

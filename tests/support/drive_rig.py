@@ -14,11 +14,11 @@ from working_rig import POLL, WorkingRig
 from connections.gdrive_connection import DriveConnection, GoogleAuth
 from connections.secrets import EnvironmentSecrets, environment_variable
 from connections.state import STATE_TYPE
+from ingestion.asking import ask_for_sweep
 from ingestion.content.extraction import extract
 from ingestion.content.kept_text import Extracted
 from ingestion.content.limits import Limits
 from ingestion.gdrive.source import DriveSource
-from ingestion.work import ask_for_sweep
 from local.gdrive.rest import CallRecord
 from local.gdrive.server import DriveSimulator
 from messaging.bus import BusUnavailableError

@@ -12,7 +12,8 @@ from connections.registry import ConnectionRegistry
 from connections.salesforce_connection import PolledObject, SalesforceAuth, SalesforceConnection
 from connections.secrets import EnvironmentSecrets, SecretStore, environment_variable
 from connections.state import StateStore
-from ingestion.connection_memory import ConnectionMemory, connection_key, new_connection_memory
+from ingestion.connection_memory import ConnectionMemory, memory_of
+from ingestion.ports import IngestionPorts
 from ingestion.salesforce.client import SalesforceClients
 from ingestion.salesforce.memory import (
     ObjectMemory,
@@ -24,7 +25,6 @@ from ingestion.salesforce.session import PollingPorts
 from ingestion.salesforce.source import SalesforceSource
 from ingestion.salesforce.sweep import SweepReport, sweep
 from ingestion.source import AnySource
-from ingestion.work import IngestionPorts
 from local.company import Company, default_org_id
 from local.salesforce.org import Org
 from local.salesforce.schema import empty_table
@@ -250,8 +250,7 @@ class PolledOrg:
 
     async def connection_memory(self) -> ConnectionMemory:
         """What is remembered of the connection."""
-        connection = await self.connection()
-        return (await self.states.load(TENANT, connection_key(connection), new_connection_memory(connection))).value
+        return (await memory_of(await self.connection(), self.states)).value
 
     def truth(self, object_type: str = "Contact") -> dict[str, Any]:
         """The live records of the org."""

@@ -26,6 +26,7 @@ from connections.connection import Connection
 from connections.salesforce_connection import PolledObject, SalesforceAuth, SalesforceConnection
 from connections.state import STATE_TYPE
 from ingestion import connecting
+from ingestion.asking import ask_for_history, ask_for_sweep
 from ingestion.first_load import FirstLoadPorts, load_pages, note_asked
 from ingestion.history_memory import history_key, load_memory
 from ingestion.salesforce.errors import ObjectError
@@ -34,7 +35,6 @@ from ingestion.salesforce.record_reads import RecordReads
 from ingestion.salesforce.source import SalesforceSource
 from ingestion.source import Checked
 from ingestion.webhooks import PushRequest
-from ingestion.work import ask_for_history, ask_for_sweep
 from local.company import Company, default_org_id
 from local.salesforce.ids import made_id
 from local.salesforce.org import ChangeKind, Org, OrgError

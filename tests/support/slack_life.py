@@ -20,8 +20,9 @@ from api.reading import principals_in
 from api.tokens import reader_principals
 from connections.connection import Connection
 from connections.slack_connection import SlackConnection
+from ingestion.asking import ask_for_history, ask_for_sweep
 from ingestion.connecting import resume
-from ingestion.work import NOT_ACTIVE, ask_for_history, ask_for_sweep
+from ingestion.work import NOT_ACTIVE
 from local.simulator_faults import Fault
 from local.slack.channel import Channel, JsonObject
 from local.slack.workspace import WorkspaceError

@@ -19,10 +19,11 @@ from vendor_road import VendorRoad, road_of
 from working_rig import POLL
 
 from connections.state import state_shard_id
+from ingestion.asking import ask, ask_for_history, ask_for_sweep
 from ingestion.connecting import disconnect, resume
 from ingestion.purge import purge_key
 from ingestion.webhooks import PushRequest
-from ingestion.work import LEASE_FOR, ask, ask_for_history, ask_for_sweep
+from ingestion.work import LEASE_FOR
 from messaging.bus import BusUnavailableError, MessageBus
 from messaging.contracts import IngestionEvent
 from messaging.queues import INGESTION_EVENTS_BULK, SOURCE_WORK

@@ -20,11 +20,11 @@ from connections.connection import Connection, Schedule
 from connections.directory import ConnectionDirectory
 from connections.secrets import EnvironmentSecrets, Secret, environment_variable
 from connections.state import STATE_TYPE
+from ingestion.asking import ask_for_history, ask_for_sweep
 from ingestion.connecting import check, establish
-from ingestion.connection_memory import ConnectionMemory, connection_key, new_connection_memory
+from ingestion.connection_memory import ConnectionMemory, memory_of
 from ingestion.source import AnySource, Checked, HistoryPage, Position
 from ingestion.webhooks import PushAnswer, PushRequest, WebhookPorts
-from ingestion.work import ask_for_history, ask_for_sweep
 from messaging.bus import Message, MessageBus
 from messaging.contracts import IngestionEvent
 from messaging.times import utc_now
@@ -232,9 +232,7 @@ class SourceRig(WorkingRig, ABC):
 
     async def memory(self, tenant_id: str = TENANT) -> ConnectionMemory:
         """What is remembered of work against the connection."""
-        connection = await self.connection(tenant_id)
-        empty = new_connection_memory(connection)
-        return (await self.services.states.load(tenant_id, connection_key(connection), empty)).value
+        return (await memory_of(await self.connection(tenant_id), self.services.states)).value
 
     # What happens at the vendor
 

@@ -13,8 +13,8 @@ from file_events import file, kept
 from polling_rig import PollingRig
 
 from connections.salesforce_connection import SalesforceConnection
+from ingestion.asking import ask_for_sweep
 from ingestion.salesforce.memory import new_object_memory, object_key
-from ingestion.work import ask_for_sweep
 from messaging.bus import Message, QueueDepth
 from messaging.contracts import ChunkReference, EmbeddingJob
 from messaging.queues import EMBEDDING_JOBS, INGESTION_EVENTS, QUEUES, SHARD_EMISSION
