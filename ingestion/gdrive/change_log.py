@@ -13,8 +13,9 @@ from typing import Any
 from connections.gdrive_connection import DriveConnection
 from connections.state import Saved
 from ingestion.gdrive.client import DriveClient
-from ingestion.gdrive.events import FOLDER, relationship_of, shard_of
+from ingestion.gdrive.events import relationship_of, shard_of
 from ingestion.gdrive.memory import LogMemory, LogNotes, keep_log
+from ingestion.gdrive.mime_types import FOLDER
 from ingestion.gdrive.read_requests import ReadNotes, read_requests
 from ingestion.history_memory import HistoryNotes
 from ingestion.source import RunReport, SourcePorts

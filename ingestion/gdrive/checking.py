@@ -7,7 +7,8 @@ from ingestion.errors import CredentialError
 from ingestion.gdrive import fields
 from ingestion.gdrive.client import SELF, DriveClient, DriveClients, subjects_of
 from ingestion.gdrive.errors import FileRefusedError, NotFoundError, RequestRefusedError, SubjectError
-from ingestion.gdrive.events import FOLDER, instance_of
+from ingestion.gdrive.events import instance_of
+from ingestion.gdrive.mime_types import FOLDER
 from ingestion.gdrive.poll import BASE_URL
 from ingestion.source import Checked, Finding
 

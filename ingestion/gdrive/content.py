@@ -22,7 +22,8 @@ from ingestion.gdrive.errors import (
     PolicyError,
     RequestRefusedError,
 )
-from ingestion.gdrive.events import FOLDER, NATIVE, SHORTCUT, Content, instance_of
+from ingestion.gdrive.events import Content, instance_of
+from ingestion.gdrive.mime_types import FOLDER, NATIVE, SHORTCUT
 from shards.blobs import BlobStore
 from shards.file_text import has_text, put_text
 

@@ -6,6 +6,7 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 from connections.gdrive_connection import DriveConnection
+from ingestion.gdrive.mime_types import FOLDER
 from messaging import codec
 from messaging.contracts import IngestionEvent
 from shards.identity import shard_id
@@ -13,9 +14,6 @@ from shards.model import ExternalRelationship, Shard
 
 SYSTEM = "gdrive"
 OBJECT_TYPE = "file"
-FOLDER = "application/vnd.google-apps.folder"
-SHORTCUT = "application/vnd.google-apps.shortcut"
-NATIVE = "application/vnd.google-apps."
 CLOSED = None
 """Who may read a file of which nobody could say it."""
 

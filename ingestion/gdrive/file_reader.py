@@ -12,16 +12,9 @@ from ingestion.gdrive.client import DriveClient, DriveClients, File, subjects_of
 from ingestion.gdrive.closed_files import ClosedFiles
 from ingestion.gdrive.content import ContentReader
 from ingestion.gdrive.errors import FileRefusedError, NotFoundError
-from ingestion.gdrive.events import (
-    FOLDER,
-    Content,
-    closed_event,
-    content_of_shard,
-    file_event,
-    gone_event,
-    relationship_of,
-)
+from ingestion.gdrive.events import Content, closed_event, content_of_shard, file_event, gone_event, relationship_of
 from ingestion.gdrive.memory import KnownDrive
+from ingestion.gdrive.mime_types import FOLDER
 from ingestion.gdrive.permissions import next_end, principals_of
 from ingestion.gdrive.places import Place, Places
 from messaging.contracts import IngestionEvent

@@ -15,83 +15,47 @@
 * The version is 1 for all, so that a tree that was read before and has changed since replaces what was read.
 """
 
-import hashlib
 import json
 import logging
 import os
 import re
 import unicodedata
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from ingestion.gdrive.drive_resources import (
+    TIME,
+    Permission,
+    ResourceError,
+    binary_facts,
+    checksums,
+    complete_permission,
+    digest,
+    effective_permissions,
+    made_id,
+    member_permissions,
+    my_drive_root_id,
+    owner_permission,
+    shared_drive_id,
+    time_text,
+    user_resource,
+    web_view_link,
+)
+from ingestion.gdrive.mime_types import FOLDER, NATIVE, SHORTCUT, mime_type_of
+
 logger = logging.getLogger(__name__)
 
-FOLDER: Final = "application/vnd.google-apps.folder"
-SHORTCUT: Final = "application/vnd.google-apps.shortcut"
-NATIVE_PREFIX: Final = "application/vnd.google-apps."
 SETTINGS_FILE: Final = "gdrive.json"
-ROLES: Final = ("reader", "commenter", "writer", "fileOrganizer", "organizer", "owner")
-"""From the least to the most that one may do."""
-
-Permission = dict[str, Any]
-"""A Drive v3 Permission resource."""
-
-_TYPES = ("user", "group", "domain", "anyone")
 _ID = re.compile(r"[A-Za-z0-9_-]{10,128}")
-_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 _LEFT_OUT = frozenset({"thumbs.db", "desktop.ini"})
 _FIRST_TIME = datetime(2024, 1, 1, tzinfo=UTC)
 _FILE_KEYS = frozenset(
     {"id", "name", "mimeType", "createdTime", "modifiedTime", "owner", "permissions"}
     | {"description", "shortcutTarget", "trashed"}
 )
-_BLOCK = 1 << 20
-# The standard library's table differs from machine to machine.
-_MIME_TYPES: Final[Mapping[str, str]] = {
-    "txt": "text/plain",
-    "text": "text/plain",
-    "log": "text/plain",
-    "md": "text/markdown",
-    "markdown": "text/markdown",
-    "html": "text/html",
-    "htm": "text/html",
-    "csv": "text/csv",
-    "tsv": "text/tab-separated-values",
-    "json": "application/json",
-    "xml": "text/xml",
-    "yaml": "application/yaml",
-    "yml": "application/yaml",
-    "rtf": "application/rtf",
-    "pdf": "application/pdf",
-    "doc": "application/msword",
-    "xls": "application/vnd.ms-excel",
-    "ppt": "application/vnd.ms-powerpoint",
-    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    "pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-    "odt": "application/vnd.oasis.opendocument.text",
-    "ods": "application/vnd.oasis.opendocument.spreadsheet",
-    "odp": "application/vnd.oasis.opendocument.presentation",
-    "epub": "application/epub+zip",
-    "zip": "application/zip",
-    "eml": "message/rfc822",
-    "ics": "text/calendar",
-    "png": "image/png",
-    "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "gif": "image/gif",
-    "svg": "image/svg+xml",
-    "webp": "image/webp",
-    "mp3": "audio/mpeg",
-    "wav": "audio/wav",
-    "mp4": "video/mp4",
-    "mov": "video/quicktime",
-}
 
 
 class FolderTreeError(Exception):
@@ -167,171 +131,6 @@ def read_folder_tree(folder: Path, *, domain: str, owner: str | None = None) -> 
     if folder.is_symlink() or not folder.is_dir():
         raise FolderTreeError(f"{folder}: no such folder; give the path of a folder tree")
     return _Reader(folder, domain.lower(), (owner or f"admin@{domain}").lower()).read()
-
-
-def customer_id(domain: str) -> str:
-    """The Google customer id of a domain that names none, ``C0`` and eight letters or digits."""
-    number = int.from_bytes(_digest("customer", domain.lower()), "big")
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    return "C0" + "".join(letters[number // 36**place % 36] for place in range(8))
-
-
-def my_drive_root_id(address: str) -> str:
-    """The id of the root folder of the My Drive of *address*."""
-    return _root_id("root", address.lower())
-
-
-def shared_drive_id(name: str, path: str) -> str:
-    """The id of a shared drive that names none."""
-    return _root_id("drive", f"{name}\0{path}")
-
-
-def permission_id(kind: str, principal: str) -> str:
-    """The permission id of a user, group or domain: the same wherever it is shared with."""
-    if kind == "anyone":
-        return "anyoneWithLink"
-    number = int.from_bytes(_digest("permission", f"{kind}\0{principal.lower()}")[:9], "big") % 10**19
-    return f"{number:020d}" + ("k" if kind == "domain" else "")
-
-
-def complete_permission(given: Mapping[str, Any], domain: str = "") -> Permission:
-    """A Permission resource with what the vendor adds: kind, id, display name, lower-case address.
-
-    Raises:
-        FolderTreeError: it is no permission.
-    """
-    kind, role = given.get("type"), given.get("role")
-    if kind not in _TYPES:
-        raise FolderTreeError(f"permission type {kind!r}; write one of {', '.join(_TYPES)}")
-    if role not in ROLES:
-        raise FolderTreeError(f"permission role {role!r}; write one of {', '.join(ROLES)}")
-    ends = given.get("expirationTime")
-    if ends is not None and (not isinstance(ends, str) or _TIME.fullmatch(ends) is None):
-        raise FolderTreeError(f"permission expirationTime {ends!r}; write it like 2026-03-12T07:29:10.356Z")
-    made: Permission = {"kind": "drive#permission", **given}
-    principal = ""
-    if kind in {"user", "group"} and not given.get("deleted"):
-        address = given.get("emailAddress")
-        if not isinstance(address, str) or _ADDRESS.fullmatch(address) is None:
-            raise FolderTreeError(f"permission of a {kind} with emailAddress {address!r}; write its e-mail address")
-        made["emailAddress"] = principal = address.lower()
-        made.setdefault("displayName", address.partition("@")[0])
-        made.setdefault("deleted", False)
-        made.setdefault("pendingOwner", False)
-    elif kind == "domain":
-        name = given.get("domain", domain)
-        if not isinstance(name, str) or not name:
-            raise FolderTreeError("permission of a domain without domain; write its name")
-        made["domain"] = principal = name.lower()
-        made.setdefault("displayName", name)
-    if kind in {"domain", "anyone"}:
-        made.setdefault("allowFileDiscovery", kind == "domain")
-    fallback = permission_id(str(kind), principal)
-    if kind == "anyone" and made["allowFileDiscovery"]:
-        fallback = "anyone"
-    made.setdefault("id", fallback)
-    return made
-
-
-def owner_permission(address: str) -> Permission:
-    """The permission that makes *address* the owner."""
-    return complete_permission({"type": "user", "role": "owner", "emailAddress": address})
-
-
-def effective_permissions(
-    own: Sequence[Permission], above: Sequence[Permission], folder_id: str | None, *, in_shared_drive: bool
-) -> tuple[Permission, ...]:
-    """What counts for an item with *own* permissions in the folder *folder_id* where *above* count.
-
-    One principal has one permission, with the highest role. The owner of a folder may write what others put into it.
-    In a shared drive ``permissionDetails`` say what is inherited and from where.
-    """
-    found: dict[str, Permission] = {}
-    for given in own:
-        details = {"permissionType": "file", "role": given["role"], "inherited": False}
-        found[given["id"]] = {**given, "permissionDetails": [details]} if in_shared_drive else dict(given)
-    for given in above:
-        inherited = {**given, "role": "writer"} if given["role"] == "owner" and not in_shared_drive else dict(given)
-        if in_shared_drive:
-            inherited["permissionDetails"] = [
-                {"inheritedFrom": folder_id, **details, "inherited": True} for details in given["permissionDetails"]
-            ]
-        mine = found.get(inherited["id"])
-        if mine is None:
-            found[inherited["id"]] = inherited
-            continue
-        role = max(mine["role"], inherited["role"], key=ROLES.index)
-        mine["role"] = role
-        if in_shared_drive:
-            mine["permissionDetails"] = [*mine["permissionDetails"], *inherited["permissionDetails"]]
-    return tuple(found.values())
-
-
-def member_permissions(members: Sequence[Permission], drive_id: str) -> tuple[Permission, ...]:
-    """The permissions of a shared drive's root: its members, as everything in the drive inherits them."""
-    return tuple(
-        {
-            **member,
-            "permissionDetails": [
-                {"permissionType": "member", "role": member["role"], "inherited": False, "inheritedFrom": drive_id}
-            ],
-        }
-        for member in members
-    )
-
-
-def time_text(moment: datetime) -> str:
-    """A time as Drive writes it: UTC with milliseconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
-
-
-def mime_type_of(name: str) -> str:
-    """The MIME type of a file by the ending of its name."""
-    return _MIME_TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")
-
-
-def binary_facts(name: str) -> dict[str, Any]:
-    """What Drive says of a binary file by its name."""
-    stem, dot, ending = name.rpartition(".")
-    extension = ending if dot and stem else ""
-    return {"originalFilename": name, "fileExtension": extension, "fullFileExtension": extension}
-
-
-def checksums(file: BinaryIO) -> tuple[int, dict[str, str]]:
-    """The size of what is left in *file*, and the three checksums that Drive tells."""
-    sums = {
-        "md5Checksum": hashlib.md5(usedforsecurity=False),
-        "sha1Checksum": hashlib.sha1(usedforsecurity=False),
-        "sha256Checksum": hashlib.sha256(),
-    }
-    size = 0
-    while block := file.read(_BLOCK):
-        size += len(block)
-        for made in sums.values():
-            made.update(block)
-    return size, {name: made.hexdigest() for name, made in sums.items()}
-
-
-def web_view_link(file_id: str, mime_type: str) -> str:
-    """The address of the page that shows the file."""
-    places = {
-        FOLDER: f"https://drive.google.com/drive/folders/{file_id}",
-        NATIVE_PREFIX + "document": f"https://docs.google.com/document/d/{file_id}/edit?usp=drivesdk",
-        NATIVE_PREFIX + "spreadsheet": f"https://docs.google.com/spreadsheets/d/{file_id}/edit?usp=drivesdk",
-        NATIVE_PREFIX + "presentation": f"https://docs.google.com/presentation/d/{file_id}/edit?usp=drivesdk",
-    }
-    return places.get(mime_type, f"https://drive.google.com/file/d/{file_id}/view?usp=drivesdk")
-
-
-def user_resource(address: str) -> dict[str, Any]:
-    """A Drive User resource."""
-    name = address.partition("@")[0]
-    return {
-        "kind": "drive#user",
-        "displayName": name,
-        "permissionId": permission_id("user", address),
-        "emailAddress": address,
-    }
 
 
 @dataclass(slots=True)
@@ -450,7 +249,7 @@ class _Reader:
             raise FolderTreeError(f"{SETTINGS_FILE}: {place}: permissions is no list of objects; write [{{…}}]")
         try:
             return tuple(complete_permission(permission, self.domain) for permission in given)
-        except FolderTreeError as error:
+        except ResourceError as error:
             raise FolderTreeError(f"{SETTINGS_FILE}: {place}: {error}") from error
 
     def _walk(self, given: Mapping[str, dict[str, Any]]) -> Iterator[_Entry]:
@@ -498,7 +297,7 @@ class _Reader:
                 entry.mime_type = _text(entry.given, "mimeType", entry.content_type, f"files: {entry.path!r}")
                 if entry.mime_type in {FOLDER, SHORTCUT}:
                     raise _wrong(entry.path, f"a file on disk can't be {entry.mime_type}; correct the mimeType")
-            made = _made_id(entry.key, is_native=entry.mime_type.startswith(NATIVE_PREFIX) and not entry.is_folder)
+            made = made_id(entry.key, is_native=entry.mime_type.startswith(NATIVE) and not entry.is_folder)
             entry.file_id = _text(entry.given, "id", made, f"files: {entry.path!r}")
             if _ID.fullmatch(entry.file_id) is None:
                 raise _wrong(entry.path, f"id {entry.file_id!r} is no Drive id; write 10 or more letters, digits, - _")
@@ -545,7 +344,7 @@ class _Reader:
             with _open(entry.location, path) as file:
                 size, sums = checksums(file)
         created, modified = self._times(entry, sums["sha256Checksum"])
-        is_native = entry.mime_type.startswith(NATIVE_PREFIX)
+        is_native = entry.mime_type.startswith(NATIVE)
         name = path.rpartition("/")[2]
         if is_native and not entry.is_folder and entry.mime_type != SHORTCUT:
             name = name.rpartition(".")[0] or name
@@ -581,7 +380,7 @@ class _Reader:
         if entry.location is not None:
             resource["size"] = str(size)
             if not is_native:
-                resource |= {**sums, **binary_facts(name), "headRevisionId": _made_id(sums["md5Checksum"])}
+                resource |= {**sums, **binary_facts(name), "headRevisionId": made_id(sums["md5Checksum"])}
         if entry.mime_type == SHORTCUT:
             resource["shortcutDetails"] = self._target(entry, by_key)
         return TreeFile(path, resource, own, effective, entry.location, entry.content_type)
@@ -622,7 +421,7 @@ def _time(entry: _Entry, name: str) -> datetime | None:
     if value is None:
         return None
     try:
-        if not isinstance(value, str) or _TIME.fullmatch(value) is None:
+        if not isinstance(value, str) or TIME.fullmatch(value) is None:
             raise ValueError
         return datetime.fromisoformat(value)
     except ValueError:
@@ -642,20 +441,6 @@ def _open(path: Path, name: str) -> BinaryIO:
         raise FolderTreeError(f"{name}: {error.strerror}; make the file readable") from error
 
 
-def _digest(kind: str, text: str) -> bytes:
-    return hashlib.sha256(f"{kind}\0{text}".encode()).digest()
-
-
-def _made_id(text: str, *, is_native: bool = False) -> str:
-    """An id as Drive makes them: 44 characters for a native type, 33 else."""
-    digest = _digest("file", text) + _digest("more", text)[:1]
-    return "1" + urlsafe_b64encode(digest).decode()[: 43 if is_native else 32]
-
-
-def _root_id(kind: str, text: str) -> str:
-    return "0A" + urlsafe_b64encode(_digest(kind, text)).decode()[:11] + "Uk9PVA"
-
-
 def _made_time(kind: str, text: str) -> datetime:
     """A moment of 2024."""
-    return _FIRST_TIME + timedelta(milliseconds=int.from_bytes(_digest(kind, text)[:6], "big") % (365 * 86_400_000))
+    return _FIRST_TIME + timedelta(milliseconds=int.from_bytes(digest(kind, text)[:6], "big") % (365 * 86_400_000))

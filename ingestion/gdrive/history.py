@@ -24,10 +24,11 @@ from ingestion.gdrive.errors import (
     RequestRefusedError,
     SubjectError,
 )
-from ingestion.gdrive.events import FOLDER, Content, content_of_shard, file_event, gone_event, instance_of, shard_of
+from ingestion.gdrive.events import Content, content_of_shard, file_event, gone_event, instance_of, shard_of
 from ingestion.gdrive.file_reader import FileReader, ReadFile
 from ingestion.gdrive.folder_tree import FolderTreeError, TreeFile, read_folder_tree
 from ingestion.gdrive.memory import DriveNotes, log_key, new_log_memory
+from ingestion.gdrive.mime_types import FOLDER
 from ingestion.gdrive.neighbours import ask_elsewhere, is_of_one_of, neighbours_of
 from ingestion.gdrive.permissions import principals_of
 from ingestion.gdrive.poll import Log, logs_of

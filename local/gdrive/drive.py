@@ -12,23 +12,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ingestion.gdrive.folder_tree import (
-    FOLDER,
+from ingestion.gdrive.drive_resources import (
     ROLES,
-    SHORTCUT,
-    FolderTree,
-    FolderTreeError,
     Permission,
-    TreeFile,
+    ResourceError,
     complete_permission,
     customer_id,
     effective_permissions,
     member_permissions,
-    mime_type_of,
     my_drive_root_id,
     owner_permission,
     shared_drive_id,
 )
+from ingestion.gdrive.folder_tree import FolderTree, TreeFile
+from ingestion.gdrive.mime_types import FOLDER, NATIVE, SHORTCUT, mime_type_of
 from local.gdrive.change_log import ChangeLog, Entry, seeded
 from local.gdrive.ids import new_file_id
 from local.gdrive.items import Content, DriveRecord, Item, content_of
@@ -344,7 +341,7 @@ class Drive:
         """A new file; its id. For a native *mime_type* the *data* is what exports give, of *content_type*."""
         held = data.encode() if isinstance(data, str) else data
         kind = mime_type or mime_type_of(name)
-        shown = content_type or ("text/plain" if kind.startswith("application/vnd.google-apps.") else kind)
+        shown = content_type or ("text/plain" if kind.startswith(NATIVE) else kind)
         return self._create(name, kind, content_of(held, shown), parent=parent, owner=owner)
 
     def create_shortcut(
@@ -374,7 +371,7 @@ class Drive:
             self._add_user(mine)
         now = self.clock()
         item = Item(
-            file_id=new_file_id(is_native=mime_type.startswith("application/vnd.google-apps.") and mime_type != FOLDER),
+            file_id=new_file_id(is_native=mime_type.startswith(NATIVE) and mime_type != FOLDER),
             name=name,
             mime_type=mime_type,
             created=now,
@@ -702,7 +699,7 @@ class Drive:
     def _permission(self, given: Mapping[str, object]) -> Permission:
         try:
             made = complete_permission(given, self.domain)
-        except FolderTreeError as error:
+        except ResourceError as error:
             raise DriveError(str(error)) from error
         if made["type"] == "user" and "emailAddress" in made:
             self._add_user(made["emailAddress"])

@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element
 
 from defusedxml.ElementTree import fromstring
 
-from ingestion.gdrive.folder_tree import NATIVE_PREFIX
+from ingestion.gdrive.mime_types import NATIVE
 from local.gdrive.errors import DriveApiError
 from local.gdrive.items import Content, Item
 
@@ -28,7 +28,7 @@ XLSX: Final = _OFFICE + "spreadsheetml.sheet"
 PPTX: Final = _OFFICE + "presentationml.presentation"
 
 EXPORT_FORMATS: Final[Mapping[str, Mapping[str, str]]] = {
-    NATIVE_PREFIX + "document": {
+    NATIVE + "document": {
         "application/rtf": "rtf",
         _ODF + "text": "odt",
         "text/html": "html",
@@ -40,7 +40,7 @@ EXPORT_FORMATS: Final[Mapping[str, Mapping[str, str]]] = {
         DOCX: "docx",
         "text/plain": "txt",
     },
-    NATIVE_PREFIX + "spreadsheet": {
+    NATIVE + "spreadsheet": {
         "application/x-vnd.oasis.opendocument.spreadsheet": "ods",
         "text/tab-separated-values": "tsv",
         "application/pdf": "pdf",
@@ -49,31 +49,31 @@ EXPORT_FORMATS: Final[Mapping[str, Mapping[str, str]]] = {
         "application/zip": "zip",
         _ODF + "spreadsheet": "ods",
     },
-    NATIVE_PREFIX + "presentation": {
+    NATIVE + "presentation": {
         _ODF + "presentation": "odp",
         "application/pdf": "pdf",
         PPTX: "pptx",
         "text/plain": "txt",
     },
-    NATIVE_PREFIX + "drawing": {
+    NATIVE + "drawing": {
         "image/svg+xml": "svg",
         "image/png": "png",
         "application/pdf": "pdf",
         "image/jpeg": "jpeg",
     },
-    NATIVE_PREFIX + "script": {NATIVE_PREFIX + "script+json": "json"},
-    NATIVE_PREFIX + "form": {"application/zip": "zip"},
-    NATIVE_PREFIX + "jam": {"application/pdf": "pdf"},
-    NATIVE_PREFIX + "site": {"text/plain": "txt"},
-    NATIVE_PREFIX + "mail-layout": {"text/plain": "txt"},
-    NATIVE_PREFIX + "vid": {"video/mp4": "mp4"},
+    NATIVE + "script": {NATIVE + "script+json": "json"},
+    NATIVE + "form": {"application/zip": "zip"},
+    NATIVE + "jam": {"application/pdf": "pdf"},
+    NATIVE + "site": {"text/plain": "txt"},
+    NATIVE + "mail-layout": {"text/plain": "txt"},
+    NATIVE + "vid": {"video/mp4": "mp4"},
 }
 """The MIME types that each native type is exported to, with the word that names each in an export link."""
 
 _LINKS: Final = {
-    NATIVE_PREFIX + "document": "https://docs.google.com/feeds/download/documents/export/Export",
-    NATIVE_PREFIX + "spreadsheet": "https://docs.google.com/spreadsheets/export",
-    NATIVE_PREFIX + "presentation": "https://docs.google.com/feeds/download/presentations/Export",
+    NATIVE + "document": "https://docs.google.com/feeds/download/documents/export/Export",
+    NATIVE + "spreadsheet": "https://docs.google.com/spreadsheets/export",
+    NATIVE + "presentation": "https://docs.google.com/feeds/download/presentations/Export",
 }
 EXPORT_PATHS: Final = frozenset(link.removeprefix("https://docs.google.com") for link in _LINKS.values())
 """The paths of export links."""

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ingestion.gdrive.folder_tree import FOLDER, NATIVE_PREFIX, SHORTCUT, Permission, TreeFile, checksums
+from ingestion.gdrive.drive_resources import Permission, checksums
+from ingestion.gdrive.folder_tree import TreeFile
+from ingestion.gdrive.mime_types import FOLDER, NATIVE, SHORTCUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Item:
     @property
     def is_native(self) -> bool:
         """Of Google's own types: without bytes of its own."""
-        return self.mime_type.startswith(NATIVE_PREFIX)
+        return self.mime_type.startswith(NATIVE)
 
 
 @dataclass(slots=True)

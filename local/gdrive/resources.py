@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from ingestion.gdrive.folder_tree import (
+from ingestion.gdrive.drive_resources import (
     ROLES,
     Permission,
     binary_facts,

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import local
-from ingestion.gdrive.folder_tree import FOLDER, FolderTree, TreeFile, read_folder_tree
+from ingestion.gdrive.folder_tree import FolderTree, TreeFile, read_folder_tree
+from ingestion.gdrive.mime_types import FOLDER
 
 COMPANY = Path(local.__file__).parent / "sample_company"
 DRIVE = COMPANY / "gdrive"

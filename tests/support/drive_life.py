@@ -20,7 +20,7 @@ from connections.connection import Connection, Schedule
 from connections.gdrive_connection import DriveConnection, GoogleAuth
 from ingestion.asking import ask_for_history, ask_for_sweep
 from ingestion.connection_memory import ConnectionMemory, memory_of
-from ingestion.gdrive.folder_tree import my_drive_root_id, time_text
+from ingestion.gdrive.drive_resources import my_drive_root_id, time_text
 from ingestion.webhooks import PushRequest
 from local.gdrive.drive import DriveError
 from local.gdrive.items import Item

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ingestion.gdrive.folder_tree import FolderTreeError, TreeFile, customer_id, read_folder_tree
+from ingestion.gdrive.drive_resources import customer_id
+from ingestion.gdrive.folder_tree import FolderTreeError, TreeFile, read_folder_tree
 
 ANN = {"type": "user", "role": "reader", "emailAddress": "Ann@acme.example"}
 
