@@ -73,7 +73,7 @@ class Sandbox:
             salesforce.control("/pushes", method="DELETE")
             salesforce.control("/pushes", {"url": address, "style": "changes"})
         if gdrive := self.simulators.get("gdrive"):
-            gdrive.control("/push", {"deliver_to": app})
+            gdrive.control("/push", {"deliverTo": app})
 
 
 @contextmanager

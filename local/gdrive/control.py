@@ -42,7 +42,7 @@ by ``path``: the names from the top of a My Drive, or a shared drive's name and 
     ``{pageCap?, emptyPages?, repeatedEntries?, lag?, childEntries?, driveItemsInUserLogs?, incompleteSearch?,
     exportLimit?}``, see :class:`local.gdrive.drive.Manners`
 ``POST /_control/push``
-    ``{deliver_to?, retry_seconds?}``: where notifications for other addresses than this machine's go, path kept
+    ``{deliverTo?, retrySeconds?}``: where notifications for other addresses than this machine's go, path kept
 ``GET /_control/push``
     ``{channels: [{id, address, user, log, expiration}], deliveries: [{id, state, number, tries, status}]}``
 """
@@ -185,10 +185,10 @@ class ControlRoute(SimulatorControl):
 
     def _set_push(self, given: Any) -> dict[str, object]:
         channels = self._api.channels
-        if "deliver_to" in given:
-            channels.lead_to(given["deliver_to"])
-        channels.retry_seconds = float(given.get("retry_seconds", channels.retry_seconds))
-        return {"deliver_to": channels.deliver_to, "retry_seconds": channels.retry_seconds}
+        if "deliverTo" in given:
+            channels.lead_to(given["deliverTo"])
+        channels.retry_seconds = float(given.get("retrySeconds", channels.retry_seconds))
+        return {"deliverTo": channels.deliver_to, "retrySeconds": channels.retry_seconds}
 
     def _push(self) -> dict[str, object]:
         channels = self._api.channels

@@ -116,7 +116,7 @@ def test_everything_is_changed_by_the_control_route(simulator: DriveProcess) -> 
     control("/faults", method="DELETE")
     for what in ("access", "pages", "changes"):
         control("/tokens/expire", {"what": what})
-    assert control("/push", {"deliver_to": "http://127.0.0.1:9", "retry_seconds": 0.1})["retry_seconds"] == 0.1
+    assert control("/push", {"deliverTo": "http://127.0.0.1:9", "retrySeconds": 0.1})["retrySeconds"] == 0.1
     assert control("/push") == {"channels": [], "deliveries": []}
     assert control("/calls")["users"][ANN] > 0
     control("/calls", method="DELETE")
@@ -142,7 +142,7 @@ def test_the_control_route_says_what_is_wrong(simulator: DriveProcess) -> None:
         ("/faults", {"kind": "meteor"}, "no fault 'meteor'"),
         ("/settings", {"colour": 1}, "no setting colour"),
         ("/settings", {"emptyPages": 16}, "0 to 15"),
-        ("/push", {"deliver_to": "https://elsewhere.example"}, "this machine alone"),
+        ("/push", {"deliverTo": "https://elsewhere.example"}, "this machine alone"),
         ("/nowhere", {}, "there is no POST /_control/nowhere"),
     ):
         with pytest.raises(SimulatorError) as caught:
