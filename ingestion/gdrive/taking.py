@@ -116,20 +116,21 @@ class Taking:
             sent += await following.changed(read, stored, notes)
         if read.event is None:
             return sent
-        if not await self._is_ours_to_tell(read, read.event, stored, notes):
+        if await self._leave_to_neighbours(read, read.event, stored, notes):
             return sent
         # Closed with a folder and read again, a file may say what is stored, and the closing come after that.
         event = read.event.model_copy(update={"moves_moment": True}) if notes.below else read.event
         await self.ports.bus.send(INGESTION_EVENTS, [event.to_message(INGESTION_EVENTS)])
         return sent + 1
 
-    async def _is_ours_to_tell(
+    async def _leave_to_neighbours(
         self, read: ReadFile, event: IngestionEvent, stored: Shard | None, notes: ReadNotes
     ) -> bool:
-        """Whether to send what was read; where another connection may know better of the file, that one is asked."""
+        """Ask the other connections of the domain for a file that is gone or closed here, since they may know better;
+        whether one of them has read it, so that nothing is to be said of it here."""
         gone = event.event_type == "delete" and stored is not None and stored.is_live
         if not gone and not read.closed:
-            return True
+            return False
         if self._neighbours is None:
             self._neighbours = await neighbours_of(self.connection, self.ports.registry)
         neighbours = self._neighbours
@@ -138,7 +139,8 @@ class Taking:
             because = "gone elsewhere" if gone else "closed elsewhere"
             for work in ask_elsewhere(neighbours, [read.file_id], read.read_at, because=because):
                 await self._later(work, NEIGHBOURS_LOOK_AFTER)
-        return not of_another or (read.closed and stored is not None and not stored.acl.principals)
+        is_closed_already = read.closed and stored is not None and not stored.acl.principals
+        return of_another and not is_closed_already
 
     async def _look_again(
         self, work: SourceWork, notes: ReadNotes, missing: list[str], stored: dict[str, Shard]

@@ -221,6 +221,7 @@ class Reads:
         """Have the last look at a channel's messages followed by another while some may still be on their way."""
         shared_at, now, pause = from_text(self._work.due_at), self._ports.clock(), SHARED_AGAIN_AFTER[-1]
         if now - shared_at < pause / 2:
+            # One of the looks that are followed by the last anyway.
             return
         depths = await self._ports.bus.depths()
         for queue in (INGESTION_EVENTS, INGESTION_EVENTS_BULK):
