@@ -79,7 +79,7 @@ class SlackLife:
         rig.simulator.api.faults.strike = struck  # type: ignore[method-assign]  # what happens while the app asks
         # Under ids of their own making one life would not be like itself.
         del slack.channels[rig.channel], slack.users[rig.user]
-        self.people.arrive()
+        self.people.begin()
         await self.rig.pushes()
         rig.simulator.api.limits.restricted = self.restricted
         changes: dict[str, Any] = {"history_page": 40} if self.restricted else {}

@@ -52,7 +52,7 @@ class SlackPeople:
             (3, self._change_guest),
         ]
 
-    def arrive(self) -> None:
+    def begin(self) -> None:
         """Let the first people, channels and messages be there."""
         dice = Random(0)
         for _ in range(3):
