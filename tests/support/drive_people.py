@@ -225,7 +225,7 @@ class DrivePeople:
             members = [self.member(dice)]
             made = self._drive.create_drive(dice.choice(("Deals", "Legal")), members)
             return f"the shared drive {made} is made, with {members}"
-        drive_id = dice.choice(sorted(self._drive.shared_drives))
+        drive_id = dice.choice(list(self._drive.shared_drives))
         ways = (
             self._drive_is_renamed,
             self._member_comes,
