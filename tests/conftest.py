@@ -1,10 +1,11 @@
-"""What tests of the chain share: an app over a folder of its own."""
+"""What tests of the chain and of its sources share: an app over a folder of its own, retries that don't wait."""
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import stamina
 from chain_rig import Rig, current
 from hypothesis import HealthCheck, settings
 
@@ -29,10 +30,20 @@ def chain_functions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def source_functions(chain_functions: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lead the functions of the way in to the services of the rig that calls them, too."""
+    monkeypatch.setattr("ingestion.blueprint.services", current.get)
+
+
+@pytest.fixture
+def without_waiting() -> Iterator[None]:
+    """Retries come at once."""
+    with stamina.set_testing(True, attempts=4):
+        yield
+
+
+@pytest.fixture
 async def rig(tmp_path: Path, chain_functions: None) -> AsyncIterator[Rig]:
     """The chain over a new folder."""
-    made = Rig(tmp_path / "data")
-    try:
+    async with Rig(tmp_path / "data") as made:
         yield made
-    finally:
-        await made.close()

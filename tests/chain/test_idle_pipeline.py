@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from chain_rig import current
 from slack_source_rig import SlackSourceRig
 from source_rig import TENANT
 
@@ -17,6 +16,8 @@ from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
 from messaging.times import to_text
 
+pytestmark = pytest.mark.usefixtures("source_functions")
+
 
 class StillWaitingError(Exception):
     """It waits on."""
@@ -24,18 +25,9 @@ class StillWaitingError(Exception):
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[SlackSourceRig]:
-    """A workspace that is connected."""
-    made = SlackSourceRig(tmp_path / "data")
-    try:
+    """A workspace that is not connected yet."""
+    async with SlackSourceRig(tmp_path / "data") as made:
         yield made
-    finally:
-        await made.close()
-
-
-@pytest.fixture(autouse=True)
-def source_functions(chain_functions: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lead the app's functions to the services of the rig."""
-    monkeypatch.setattr("ingestion.blueprint.services", current.get)
 
 
 async def is_idle(rig: SlackSourceRig) -> bool:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import stamina
-from chain_rig import current
 from commands_of_rig import CommandsOfRig
 from drive_source_rig import DriveSourceRig
 from salesforce_source_rig import SalesforceSourceRig
@@ -22,11 +21,8 @@ RIGS: dict[str, type[SalesforceSourceRig | SlackSourceRig | DriveSourceRig]] = {
 @pytest.fixture(params=RIGS)
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SourceRig]:
     """Each of the sources; a test that is of one alone names it by ``indirect``."""
-    made = RIGS[request.param](tmp_path / "data")
-    try:
+    async with RIGS[request.param](tmp_path / "data") as made:
         yield made
-    finally:
-        await made.close()
 
 
 @pytest.fixture
@@ -36,13 +32,7 @@ def shardline(rig: SourceRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture(autouse=True)
-def source_functions(chain_functions: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lead the functions of the way in to the services of the rig that calls them, too."""
-    monkeypatch.setattr("ingestion.blueprint.services", current.get)
-
-
-@pytest.fixture(autouse=True)
-def without_waiting() -> Iterator[None]:
-    """Retries come at once."""
+def app_of_the_test(source_functions: None) -> Iterator[None]:
+    """The functions work on the rig's services; a call that fails is made once more, at once."""
     with stamina.set_testing(True, attempts=2):
         yield

@@ -1,28 +1,12 @@
 """Random lives of a Slack workspace."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stamina
-from chain_rig import current
 from random_life import live, lives
 from slack_life import SlackLife
 from slack_source_rig import SlackSourceRig
 from source_rig import OTHER_TENANT, TENANT
-
-
-@pytest.fixture(autouse=True)
-def source_functions(chain_functions: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lead the functions of the way in to the services of the rig that calls them, too."""
-    monkeypatch.setattr("ingestion.blueprint.services", current.get)
-
-
-@pytest.fixture(autouse=True)
-def without_waiting() -> Iterator[None]:
-    """Retries come at once."""
-    with stamina.set_testing(True, attempts=4):
-        yield
 
 
 @pytest.mark.parametrize("number", lives())

@@ -4,8 +4,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import stamina
-from chain_rig import current
 from drive_rig import ADMIN, ANN, BOB, DriveRig
 
 from local.gdrive.drive import Drive
@@ -13,16 +11,8 @@ from local.gdrive.server import DriveSimulator
 
 
 @pytest.fixture(autouse=True)
-def source_functions(chain_functions: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lead the functions of the way in to the services of the rig that calls them, too."""
-    monkeypatch.setattr("ingestion.blueprint.services", current.get)
-
-
-@pytest.fixture(autouse=True)
-def without_waiting() -> Iterator[None]:
-    """Retries come at once."""
-    with stamina.set_testing(True, attempts=4):
-        yield
+def app_of_the_test(source_functions: None, without_waiting: None) -> None:
+    """The functions work on the rig's services; retries come at once."""
 
 
 @pytest.fixture

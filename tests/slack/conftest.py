@@ -4,8 +4,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import stamina
-from chain_rig import current
 from slack_receiver import SlackReceiver
 from slack_rig import TEAM, SlackRig
 
@@ -48,9 +46,5 @@ def deal(rig: SlackRig) -> str:
 
 
 @pytest.fixture(autouse=True)
-def app_of_the_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def app_of_the_test(source_functions: None, without_waiting: None) -> None:
     """The functions work on the rig's services; retries come at once."""
-    monkeypatch.setattr("ingestion.blueprint.services", current.get)
-    monkeypatch.setattr("processors.blueprint.services", current.get)
-    with stamina.set_testing(True, attempts=4):
-        yield

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import stamina
-from chain_rig import current
 from source_rig import TENANT, Key
 from sources_side_by_side import SideBySide
 
@@ -23,9 +22,8 @@ PATIENCE = 100.0
 
 
 @pytest.fixture(autouse=True)
-def functions(chain_functions: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The functions work on the rig's services; retries come at once."""
-    monkeypatch.setattr("ingestion.blueprint.services", current.get)
+def app_of_the_test(source_functions: None) -> Iterator[None]:
+    """The functions work on the rig's services; a call that fails is made once more, at once."""
     with stamina.set_testing(True, attempts=2):
         yield
 

@@ -1,10 +1,9 @@
 """Work that a slow org keeps beyond its lease: another worker takes it over, and both come to their ends."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import stamina
 from chain_rig import current
 from salesforce_source_rig import SalesforceSourceRig
 from source_rig import Key
@@ -15,22 +14,13 @@ from ingestion.work import LEASE_FOR
 from local.salesforce.schema import Field
 from messaging.contracts import Recurring
 
-
-@pytest.fixture(autouse=True)
-def functions(chain_functions: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The functions work on the rig's services; retries come at once."""
-    monkeypatch.setattr("ingestion.blueprint.services", current.get)
-    with stamina.set_testing(True, attempts=4):
-        yield
+pytestmark = pytest.mark.usefixtures("source_functions", "without_waiting")
 
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[SalesforceSourceRig]:
-    made = SalesforceSourceRig(tmp_path / "data")
-    try:
+    async with SalesforceSourceRig(tmp_path / "data") as made:
         yield made
-    finally:
-        await made.close()
 
 
 @pytest.mark.parametrize(("kind", "asked"), [("poll", 0), ("sweep", 1), ("refresh", 0)])

@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import pytest
 import stamina
-from chain_rig import current
 from salesforce_source_rig import SalesforceSourceRig
 from source_rig import TENANT
 
@@ -26,9 +25,8 @@ STEP = TRIED_FOR / FEW
 
 
 @pytest.fixture(autouse=True)
-def functions(chain_functions: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def app_of_the_test(source_functions: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The functions work on the rig's services; a call that fails is not made again."""
-    monkeypatch.setattr("ingestion.blueprint.services", current.get)
     monkeypatch.setattr("ingestion.work.MOST_SOURCE_FAILURES", FEW)
     with stamina.set_testing(True, attempts=1):
         yield
@@ -36,12 +34,9 @@ def functions(chain_functions: None, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[SalesforceSourceRig]:
-    made = SalesforceSourceRig(tmp_path)
-    try:
+    async with SalesforceSourceRig(tmp_path) as made:
         await made.connect()
         yield made
-    finally:
-        await made.close()
 
 
 async def replayed(rig: SalesforceSourceRig) -> int:

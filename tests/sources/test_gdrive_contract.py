@@ -11,8 +11,5 @@ from source_contract import SourceContract
 class TestDrive(SourceContract):
     @pytest.fixture
     async def rig(self, tmp_path: Path) -> AsyncIterator[DriveSourceRig]:
-        made = DriveSourceRig(tmp_path / "data")
-        try:
+        async with DriveSourceRig(tmp_path / "data") as made:
             yield made
-        finally:
-            await made.close()

@@ -32,29 +32,20 @@ DOCUMENT = "application/vnd.google-apps.document"
 
 @pytest.fixture
 async def slack(tmp_path: Path) -> AsyncIterator[SlackSourceRig]:
-    made = SlackSourceRig(tmp_path / "data")
-    try:
+    async with SlackSourceRig(tmp_path / "data") as made:
         yield made
-    finally:
-        await made.close()
 
 
 @pytest.fixture
 async def org(tmp_path: Path) -> AsyncIterator[SalesforceSourceRig]:
-    made = SalesforceSourceRig(tmp_path / "data")
-    try:
+    async with SalesforceSourceRig(tmp_path / "data") as made:
         yield made
-    finally:
-        await made.close()
 
 
 @pytest.fixture
 async def drive(tmp_path: Path) -> AsyncIterator[DriveSourceRig]:
-    made = DriveSourceRig(tmp_path / "data")
-    try:
+    async with DriveSourceRig(tmp_path / "data") as made:
         yield made
-    finally:
-        await made.close()
 
 
 # Slack

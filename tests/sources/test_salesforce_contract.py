@@ -11,8 +11,5 @@ from source_contract import SourceContract
 class TestSalesforce(SourceContract):
     @pytest.fixture
     async def rig(self, tmp_path: Path) -> AsyncIterator[SalesforceSourceRig]:
-        made = SalesforceSourceRig(tmp_path / "data")
-        try:
+        async with SalesforceSourceRig(tmp_path / "data") as made:
             yield made
-        finally:
-            await made.close()

@@ -11,8 +11,5 @@ from source_contract import SourceContract
 class TestSlack(SourceContract):
     @pytest.fixture
     async def rig(self, tmp_path: Path) -> AsyncIterator[SlackSourceRig]:
-        made = SlackSourceRig(tmp_path / "data")
-        try:
+        async with SlackSourceRig(tmp_path / "data") as made:
             yield made
-        finally:
-            await made.close()

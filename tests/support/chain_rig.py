@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from the_app import app
 
@@ -140,6 +140,12 @@ class Rig:
     async def close(self) -> None:
         """Give back the files."""
         await self.services.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def send(self, *events: IngestionEvent, queue: str = INGESTION_EVENTS) -> None:
         """Put events on their queue, each under its own deterministic message id."""

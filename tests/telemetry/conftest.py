@@ -35,10 +35,9 @@ async def rig(
 
 @pytest.fixture
 async def polling(
-    tmp_path: Path, chain_functions: None, monkeypatch: pytest.MonkeyPatch, captured: Captured
+    tmp_path: Path, source_functions: None, monkeypatch: pytest.MonkeyPatch, captured: Captured
 ) -> AsyncIterator[PollingRig]:
     """The chain, connected to an org that is empty."""
-    monkeypatch.setattr("ingestion.blueprint.services", current.get)
     org = PolledOrg(tmp_path)
     for name, value in org.environment.items():
         monkeypatch.setenv(name, value)
