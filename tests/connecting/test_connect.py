@@ -43,6 +43,19 @@ async def registered(rig: SourceRig) -> list[Connection]:
     return await rig.services.connections.of_tenant(TENANT)
 
 
+def secrets_to_type(rig: SourceRig, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The values of Slack's secrets by name, which nobody has but whoever types them; what is typed hidden is read as
+    all else."""
+    options(rig)
+    monkeypatch.setattr("getpass.getpass", lambda *_: input())
+    return {name: rig.secrets.pop(environment_variable(TENANT, name)) for name in ("slack-bot", "slack-signing")}
+
+
+def answers(secrets: dict[str, str]) -> str:
+    """What is typed: the secrets' names and values, all channels, and that the bot joins none."""
+    return "".join(f"{name}\n{value}\n" for name, value in secrets.items()) + "all\nn\n"
+
+
 async def test_what_works_is_registered_and_read(rig: SourceRig, shardline: CommandsOfRig) -> None:
     await rig.create("here before")
     rig.wait(1)
@@ -228,11 +241,8 @@ async def test_at_a_terminal_it_asks_for_what_it_needs(rig: SourceRig, shardline
 async def test_at_a_terminal_it_takes_the_values_of_secrets_that_are_not_there_yet(
     rig: SourceRig, shardline: CommandsOfRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options(rig)
-    values = {name: rig.secrets.pop(environment_variable(TENANT, name)) for name in ("slack-bot", "slack-signing")}
-    monkeypatch.setattr("getpass.getpass", lambda *_: input())
-    typed = f"slack-bot\n{values['slack-bot']}\nslack-signing\n{values['slack-signing']}\nall\nn\n"
-    answer = await shardline("connect", "slack", "--tenant", TENANT, typed=typed)
+    values = secrets_to_type(rig, monkeypatch)
+    answer = await shardline("connect", "slack", "--tenant", TENANT, typed=answers(values))
     assert answer.code == 0, answer.error
     assert not any(value in answer.out + answer.error for value in values.values())
     for name, value in values.items():
@@ -244,19 +254,16 @@ async def test_at_a_terminal_it_takes_the_values_of_secrets_that_are_not_there_y
 async def test_secrets_that_let_nobody_in_are_asked_for_again(
     rig: SourceRig, shardline: CommandsOfRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options(rig)
-    values = {name: rig.secrets.pop(environment_variable(TENANT, name)) for name in ("slack-bot", "slack-signing")}
-    monkeypatch.setattr("getpass.getpass", lambda *_: input())
+    values = secrets_to_type(rig, monkeypatch)
     words = ("connect", "slack", "--tenant", TENANT)
-    answer = await shardline(*words, typed="slack-bot\nxoxb-mistyped\nslack-signing\nplanted\nall\nn\n")
+    answer = await shardline(*words, typed=answers({"slack-bot": "xoxb-mistyped", "slack-signing": "planted"}))
     assert answer.code == 1
     assert "The secrets that were typed are not kept: the next call asks for them again" in answer.error
     answer = await shardline(*words, typed="slack-bot\nxoxb-mistyped\n")
     assert answer.code != 0, "it was left in the middle"
     assert list((shardline.folder / "secrets").iterdir()) == []
 
-    typed = f"slack-bot\n{values['slack-bot']}\nslack-signing\n{values['slack-signing']}\nall\nn\n"
-    answer = await shardline(*words, "--check", typed=typed)
+    answer = await shardline(*words, "--check", typed=answers(values))
     assert answer.code == 0, answer.error
     answer = await shardline(*words, typed="slack-bot\nslack-signing\nall\nn\n")
     assert answer.code == 0, "what lets in is kept by a test, too"

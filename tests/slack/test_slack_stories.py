@@ -27,6 +27,24 @@ async def found(rig: SlackRig, words: str, reader: frozenset[str]) -> list[str]:
     return [hit.shard.structured_data["content"] for hit in hits if "content" in hit.shard.structured_data]
 
 
+async def read(rig: SlackRig) -> None:
+    """Hand over what has happened, and do the work that follows from it, but not the chain's."""
+    await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
+    for one in rig.receiver.received:
+        await rig.post(one)
+    rig.receiver.received.clear()
+    await rig.work()
+
+
+async def read_and_not_stored(rig: SlackRig, channel: str, text: str) -> str:
+    """Have a message posted and read, whose event is still on its way through the chain; the message's ``ts``."""
+    await rig.deliver()
+    ts = rig.workspace.post(channel, text, user="U0ANN")
+    await read(rig)
+    assert (await rig.depth(INGESTION_EVENTS)).active > 0
+    return ts
+
+
 async def test_a_message_is_stored_with_who_wrote_it_and_where(rig: SlackRig, deal: str) -> None:
     ts = rig.workspace.post(deal, f"Hello <@U0BOB>, see <#{deal}>", user="U0ANN")
     assert {answer.status for answer in await rig.deliver()} == {200}
@@ -155,10 +173,7 @@ async def test_a_poll_that_overtakes_the_word_of_a_channels_end_does_not_undo_it
     ts = rig.workspace.post(deal, "soon gone", user="U0ANN")
     await rig.deliver()
     rig.workspace.delete_channel(deal)
-    await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
-    for one in rig.receiver.received:
-        await rig.post(one)
-    await rig.work()
+    await read(rig)
     held = await rig.receive(INGESTION_EVENTS)
     await rig.ask("poll")
     assert (await rig.channel(deal)).acl.principals == (), "it is closed, as it can't be seen"
@@ -171,13 +186,7 @@ async def test_a_poll_that_overtakes_the_word_of_a_channels_end_does_not_undo_it
 async def test_what_was_on_its_way_when_a_channel_turned_private_is_not_shown_to_all(
     rig: SlackRig, deal: str, is_removed: bool
 ) -> None:
-    await rig.deliver()
-    ts = rig.workspace.post(deal, "merger", user="U0ANN")
-    await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
-    for one in rig.receiver.received:
-        await rig.post(one)
-    rig.receiver.received.clear()
-    await rig.work()
+    ts = await read_and_not_stored(rig, deal, "merger")
     held = await rig.receive(INGESTION_EVENTS)
     rig.workspace.channel(deal).is_private = True
     if is_removed:
@@ -197,13 +206,7 @@ async def test_what_was_on_its_way_when_a_channel_turned_private_is_not_shown_to
 async def test_what_was_on_its_way_for_hours_as_a_channel_turned_private_is_not_shown_to_all(
     rig: SlackRig, deal: str
 ) -> None:
-    await rig.deliver()
-    ts = rig.workspace.post(deal, "merger", user="U0ANN")
-    await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
-    for one in rig.receiver.received:
-        await rig.post(one)
-    rig.receiver.received.clear()
-    await rig.work()
+    ts = await read_and_not_stored(rig, deal, "merger")
     rig.workspace.channel(deal).is_private = True
     rig.wait(1)
     ids = {"channel": [deal]}
@@ -257,13 +260,7 @@ async def test_what_comes_late_of_a_channel_that_has_another_id_and_is_hidden_wa
 
 async def test_what_was_on_its_way_when_a_channel_was_deleted_does_not_stay(rig: SlackRig, deal: str) -> None:
     slack = rig.workspace
-    await rig.deliver()
-    waiting = slack.post(deal, "waits in the queue", user="U0ANN")
-    await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
-    for one in rig.receiver.received:
-        await rig.post(one)
-    rig.receiver.received.clear()
-    await rig.work()
+    waiting = await read_and_not_stored(rig, deal, "waits in the queue")
     held = await rig.receive(INGESTION_EVENTS)
     late = slack.post(deal, "told late", user="U0ANN")
     await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
@@ -282,13 +279,7 @@ async def test_what_was_on_its_way_when_a_channel_was_deleted_does_not_stay(rig:
 
 
 async def test_what_was_on_its_way_under_a_channels_old_id_leads_to_the_new_one(rig: SlackRig, deal: str) -> None:
-    await rig.deliver()
-    waiting = rig.workspace.post(deal, "waits in the queue", user="U0ANN")
-    await asyncio.to_thread(rig.simulator.sender.wait_until_idle)
-    for one in rig.receiver.received:
-        await rig.post(one)
-    rig.receiver.received.clear()
-    await rig.work()
+    waiting = await read_and_not_stored(rig, deal, "waits in the queue")
     held = await rig.receive(INGESTION_EVENTS)
     rig.workspace.change_channel_id(deal, "C0NEWID001")
     await rig.deliver()
@@ -478,7 +469,6 @@ async def test_two_replies_prepared_at_once_are_both_in_the_text_of_their_thread
     await rig.deliver()
     text = await texts_of(rig, deal, root)
     assert all(words in text for words in ("one", "two", "three"))
-    await asyncio.sleep(0)
 
 
 async def test_a_deleted_root_that_was_edited_keeps_none_of_its_text(rig: SlackRig, deal: str) -> None:
