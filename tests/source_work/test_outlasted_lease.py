@@ -56,12 +56,13 @@ async def test_nothing_is_lost_or_stored_twice(
         return page
 
     monkeypatch.setattr(SalesforceClient, "query", slow)
-    for is_second in (False, True):
+    # For a sweep a record is gone once a second listing misses it, too.
+    for number in range(2):
         calls = 0
         rig.wait(700)
         await ask([await rig.connection()], kind, rig.services.ingestion)
         await rig.settle()
-        assert is_second or calls > asked + 1
+        assert number == 1 or calls > asked + 1, "the slow call was the last"
     for source in other.sources.values():
         source.close()
     await other.close()
