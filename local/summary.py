@@ -1,24 +1,22 @@
 """What a run has done, as `shardline demo` prints it."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from composition import LocalServices, Services
-from connections.connection import Connection
-from ingestion.connection_memory import memory_of
-from ingestion.history_memory import load_memory
 from messaging.bus import QueueDepth
 from messaging.queues import SOURCE_WORK
+from processors.delivery import is_copy
 
 SOURCES = ("salesforce", "slack", "gdrive")
 STAGES = ("normalize", "enrich", "prepare", "embed")
 LOOK_EVERY = 0.1
-SOON = timedelta(seconds=45)
-"""What sources are asked for later than that is planned (another look in an hour, the end of a permission next year):
-nothing waits for it. What they ask for to go on with is due sooner."""
+SOON = timedelta(seconds=20)
+"""What sources are first asked for later than that is planned (another look in a minute, the end of a permission next
+year): nothing waits for it. What goes on with something, and is no copy of a message, is due sooner."""
 BOOKKEEPING = "integration."
 """The shard types that stand for no record: what connections remember."""
 
@@ -48,34 +46,29 @@ async def until_idle(
         StandstillError: one of the connections has failed and waits for people.
     """
     while True:
-        connections = [await services.connections.get(*whose) for whose in connection_ids]
-        known = [connection for connection in connections if connection is not None]
         depths = await services.bus.depths()
         waiting = sum(_unfinished(depth) for depth in depths.values())
-        if 0 < waiting == depths[SOURCE_WORK].scheduled and await _only_plans(services, known):
-            soon = await services.queues.due_by(services.clock() + SOON)
+        if 0 < waiting == depths[SOURCE_WORK].scheduled:
+            unplanned = await _unplanned(services)
             # Counted at two moments: between them one may have become due.
-            waiting = soon.get(SOURCE_WORK, 0) if await services.bus.depths() == depths else waiting
+            waiting = unplanned if await services.bus.depths() == depths else waiting
         behind = {stage.value: count for stage, count in (await services.store.stages_behind()).items()}
         seen(Moment(waiting, behind))
         if not waiting:
             return
-        for connection in known:
-            if connection.status == "failed":
-                where = f"{connection.connection_id} of {connection.tenant_id}"
-                raise StandstillError(f"connection {where} has failed: {connection.error_message}")
+        for tenant_id, connection_id in connection_ids:
+            connection = await services.connections.get(tenant_id, connection_id)
+            if connection and connection.status == "failed":
+                problem = connection.error_message
+                raise StandstillError(f"connection {connection_id} of {tenant_id} has failed: {problem}")
         await asyncio.sleep(LOOK_EVERY)
 
 
-async def _only_plans(services: LocalServices, connections: Sequence[Connection]) -> bool:
-    """Whether what is asked of the sources for later is planned: nothing that has failed is to be tried again then."""
-    for connection in connections:
-        load = (await load_memory(connection, services.states)).metadata
-        if load.asked_at is not None and load.finished_at is None:
-            return False
-        if (await memory_of(connection, services.states)).value.metadata.failures:
-            return False
-    return True
+async def _unplanned(services: LocalServices) -> int:
+    """How many of the messages that sources have for later go on with something: what was tried, or is due soon."""
+    soon = services.clock() + SOON
+    scheduled = await services.queues.scheduled(SOURCE_WORK)
+    return sum(is_copy(message.properties) or message.due_at <= soon for message in scheduled)
 
 
 def _unfinished(depth: QueueDepth) -> int:

@@ -71,6 +71,15 @@ class ReceivedMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduledMessage:
+    """A message that can be received from *due_at* on."""
+
+    message_id: str
+    properties: Mapping[str, Property]
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A message that the bus gave up on, where it came from, and why; *dead_lettered_at* where the bus tells it."""
 

@@ -10,7 +10,7 @@ import secrets
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -27,6 +27,7 @@ from messaging.bus import (
     MessageTooLargeError,
     QueueDepth,
     ReceivedMessage,
+    ScheduledMessage,
 )
 from messaging.duplicate_window import DuplicateWindow, id_bytes
 from messaging.joined_sends import LARGEST_JOINED, JoinedSends
@@ -218,20 +219,21 @@ class SqliteMessageBus:
             )
         return {name: count for name, count in rows if name in self._queues}
 
-    async def due_by(self, moment: datetime) -> dict[str, int]:
-        """How many of each queue's scheduled messages are due by *moment*; queues without any are left out."""
+    async def scheduled(self, queue: str) -> list[ScheduledMessage]:
+        """The messages of *queue* that are due later, and those due by now that nobody has received since."""
         with _as_unavailable():
             rows = await self._file.run(
                 lambda connection: _rows(
                     connection,
-                    """
-                    SELECT q.name, sum(s.count) FROM scheduled AS s JOIN queue AS q ON q.id = s.queue
-                    WHERE s.due_at <= :until GROUP BY q.name
-                    """,
-                    {"until": to_milliseconds(moment)},
+                    "SELECT due_at, data FROM scheduled WHERE queue = ? ORDER BY due_at",
+                    (self._ids[queue],),
                 )
             )
-        return {name: count for name, count in rows if name in self._queues}
+        return [
+            ScheduledMessage(stored.message_id, stored.properties, from_milliseconds(due_at))
+            for due_at, data in rows
+            for stored in segments.decode(data)
+        ]
 
     async def dead_letters(self, queue: str, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
         """See :meth:`messaging.bus.MessageBus.dead_letters`."""

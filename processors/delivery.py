@@ -430,6 +430,11 @@ def _named(message: IncomingMessage) -> str:
     return f"message {message.message_id} (correlation id {message.correlation_id})"
 
 
+def is_copy(properties: Mapping[str, object]) -> bool:
+    """Whether a message of these properties goes on with one that was received: that was tried, or has not ended."""
+    return _counted(properties, "generation") > 0
+
+
 def _copy(message: IncomingMessage, queue: str, outcome: Later) -> Message:
     generation = _number(message, "generation") + 1
     return Message(
@@ -470,5 +475,9 @@ def _properties(message: IncomingMessage) -> dict[str, Property]:
 
 def _number(message: IncomingMessage, name: str) -> int:
     """A count that the app itself has written there; 0 when there is none, or what can't be one."""
-    value = message.application_properties.get(name, 0)
+    return _counted(message.application_properties, name)
+
+
+def _counted(properties: Mapping[str, object], name: str) -> int:
+    value = properties.get(name, 0)
     return value if isinstance(value, int) and 0 <= value < _MOST_COUNTED else 0

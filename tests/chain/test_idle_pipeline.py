@@ -4,12 +4,11 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
-import msgspec
 import pytest
 from slack_source_rig import SlackSourceRig
 from source_rig import TENANT
 
-from ingestion.connection_memory import ConnectionNotes, connection_key, memory_of
+from ingestion.asking import ask
 from ingestion.first_load import FirstLoadPorts, note_asked
 from local.summary import SOON, Moment, summarize, until_idle
 from messaging.contracts import SourceWork
@@ -79,15 +78,29 @@ async def test_what_is_tried_again_later_is_waited_for(rig: SlackSourceRig) -> N
     connection = await rig.connect()
     await rig.settle()
     await rig.drain()
-    await plan(rig, timedelta(hours=1), "late")
-    states, key = rig.services.states, connection_key(connection)
-    saved = await memory_of(connection, states)
-    failing = msgspec.structs.replace(saved.value, metadata=ConnectionNotes(failures=1))
-    saved = await states.save(TENANT, key, saved, failing)
+    rig.wait(1)
+    rig.answer_with_html()
+    await ask([connection], "poll", rig.services.ingestion)
+    for _ in range(3):
+        await rig.work()
+        rig.wait(SOON.total_seconds())
+    await rig.work()
+    assert (await rig.depth(SOURCE_WORK)).scheduled
     assert not await is_idle(rig)
-    await states.save(TENANT, key, saved, msgspec.structs.replace(failing, metadata=ConnectionNotes()))
+    rig.end_faults()
+    rig.wait(3600)
+    await rig.work()
     assert await is_idle(rig)
 
+
+async def test_a_first_load_that_nobody_goes_on_with_is_not_waited_for(rig: SlackSourceRig) -> None:
+    """As a command leaves it that could not log in, or was killed."""
+    connection = await rig.connect()
+    await rig.settle()
+    await rig.drain()
+    await plan(rig, timedelta(hours=1), "late")
     services = rig.services
-    await note_asked(connection, FirstLoadPorts(services.bus, services.states, services.clock))
-    assert not await is_idle(rig), "its first load has not come to its end"
+    await note_asked(connection, FirstLoadPorts(services.bus, services.states, services.clock), anew=True)
+    assert await is_idle(rig)
+    await ask([connection], "history", services.ingestion)
+    assert not await is_idle(rig)
