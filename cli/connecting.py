@@ -16,7 +16,7 @@ from cli.output import console, counted, print_json, print_pairs, table
 from composition import Services
 from connections.connection import Connection, InvalidConnectionError
 from connections.salesforce_connection import DEFAULT_OBJECTS
-from connections.secrets import SecretError, environment_variable, secret_name
+from connections.secrets import SecretError, environment_variable, keep_secret, secret_name
 from connections.stored_connection import KINDS, connection_data, described_connection, secret_references
 from ingestion import connecting
 from ingestion.history_memory import load_memory
@@ -360,13 +360,7 @@ class _Known:
             asked = f"Its value (not shown; {later})"
             value = _prompted(asked, default="", show_default=False, hide_input=True).strip()
         if value:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            # It gets its name only once it is whole: an empty one would never be asked for again.
-            made = folder / f".{variable}.new"
-            made.touch(mode=0o600)
-            made.write_text(value)
-            made.replace(folder / variable)
-            self.typed.append(folder / variable)
+            self.typed.append(keep_secret(folder, variable, value))
 
     def take_back(self) -> None:
         """Drop the secrets that were typed: nobody is asked again for one that is there."""

@@ -43,8 +43,13 @@ def up(
 ) -> int:
     """The local host: every function of the app, timers and queues; ingests the sandbox and keeps serving."""
     _check(company, sandbox)
-    with _told(), _home(data), _sandbox(company, sandbox, pushes=True) as played:
-        run_async(_serve(data, port, workers, _environment(data, played), played))
+    with (
+        _told(),
+        _home(data),
+        _sandbox(company, sandbox, pushes=True) as played,
+        _environment(data, played) as environment,
+    ):
+        run_async(_serve(data, port, workers, environment, played))
     return 0
 
 
@@ -58,7 +63,8 @@ def demo(
     with _told(), _home(data), _sandbox(company, wanted=True) as played:
         if played is None:
             raise AssertionError("the sandbox was asked for")
-        summary, undone = run_async(_ingest(data, _environment(data, played), played))
+        with _environment(data, played) as environment:
+            summary, undone = run_async(_ingest(data, environment, played))
     if json:
         print_json(summary)
     else:
@@ -113,12 +119,20 @@ def _told() -> "Iterator[None]":
         raise CommandError(str(error)) from None
 
 
-def _environment(data: Path, played: "Sandbox | None") -> dict[str, str]:
-    """The environment of the app's processes, this one included."""
-    from local.home import prepare_home
+@contextmanager
+def _environment(data: Path, played: "Sandbox | None") -> "Iterator[dict[str, str]]":
+    """The environment of the app's processes, this one included. Secrets are where other commands find them too."""
+    from connections.secrets import keep_secret
+    from local.home import SECRETS_FOLDER, prepare_home
 
     environment = prepare_home(data, simulators=played.addresses if played else {})
-    return {**environment, **(played.secrets if played else {})}
+    secrets = played.secrets if played else {}
+    kept = [keep_secret(data / SECRETS_FOLDER, variable, value) for variable, value in secrets.items()]
+    try:
+        yield environment
+    finally:
+        for file in kept:
+            file.unlink(missing_ok=True)
 
 
 async def _ingest(data: Path, environment: Mapping[str, str], played: "Sandbox") -> tuple[dict[str, Any], list[str]]:

@@ -119,6 +119,16 @@ class FolderSecrets:
         """Nothing is kept open."""
 
 
+def keep_secret(folder: Path, variable: str, value: str) -> Path:
+    """Put *value* into the file of *folder* that :class:`FolderSecrets` finds it in, for its owner alone; that file."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # It gets its name only once it is whole: an empty one would never be asked for again.
+    made = folder / f".{variable}.new"
+    made.touch(mode=0o600)
+    made.write_text(value)
+    return made.replace(folder / variable)
+
+
 def _text_of(file: Path) -> str | None:
     """What *file* holds, without the line break that editors put behind a single line; None where it can't be there.
 

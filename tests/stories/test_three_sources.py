@@ -127,6 +127,14 @@ def test_all_three_sources_are_there(app: RunningApp, shards: Shards) -> None:
     )
 
 
+@pytest.mark.parametrize("system", ["salesforce", "slack", "gdrive"])
+def test_commands_reach_the_simulators_as_the_app_does(app: RunningApp, system: str) -> None:
+    tested = app.cli("connect", system, "--id", f"{system}-sandbox", "--tenant", app.tenant, "--check")
+    assert tested.code == 0, tested.error
+    loaded = app.cli("backfill", f"{system}-sandbox")
+    assert loaded.code == 0, loaded.error
+
+
 def test_a_renamed_channel(app: RunningApp, shards: Shards) -> None:
     app.control("Slack", "changes", {"operation": "renameChannel", "channel": CHANNEL, "name": "ferries-retrofit"})
     shards.becomes(lambda: field(shards.one(CHANNEL), "name") == "ferries-retrofit")
