@@ -17,6 +17,7 @@ from local.salesforce.errors import ApiError, not_found
 from local.salesforce.query import Plan, bind
 from local.salesforce.schema import Field, Record, Value
 from local.salesforce.soql import Query, located
+from local.salesforce.stages import with_stage
 from local.salesforce.store import Table
 from local.salesforce.values import datetime_text, from_python
 from local.simulator_clock import SimulatorClock
@@ -189,7 +190,7 @@ class Org:
             record["Id"] = ids.made_id(table.key_prefix, object_name, f"new {self._made}")
             time = self._stamp_text(stamp)
             record.update(CreatedDate=time, LastModifiedDate=time, SystemModstamp=time)
-            record.update(self._typed(table, values))
+            record.update(self._typed(table, _decided(table, values)))
             if "Name" in record and record["Name"] is None and "LastName" in record:
                 record["Name"] = " ".join(str(part) for part in (record["FirstName"], record["LastName"]) if part)
             return record
@@ -221,7 +222,8 @@ class Org:
         with self.lock:
             table = self._table(object_name)
             record = self._live(table, record_id)
-            changed: Record = {**record, **self._typed(table, values)}
+            saved = _decided(table, values) if stamps == "all" else values
+            changed: Record = {**record, **self._typed(table, saved)}
             time = self._stamp_text(stamp)
             if stamps == "all":
                 changed["LastModifiedDate"] = time
@@ -492,3 +494,9 @@ class Org:
 
 def _minute(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(second=0, microsecond=0)
+
+
+def _decided(table: Table, values: Mapping[str, object]) -> dict[str, object]:
+    """The values of a save with those that follow from them, as far as the object has such fields."""
+    followed = with_stage(table.name, values)
+    return {name: value for name, value in followed.items() if name in values or table.field(name) is not None}

@@ -194,6 +194,8 @@ def test_a_closed_opportunity(app: RunningApp, shards: Shards) -> None:
     deal = shards_named(app, "Ferry retrofit")["external_relationships"][0]["externalId"]
     app.change(operation="update", object="Opportunity", id=deal, fields={"StageName": "Closed Won"})
     shards.becomes(lambda: field(shards.one(deal), "stage") == "closed_won")
+    closed = shards.one(deal)
+    assert (field(closed, "status"), field(closed, "isClosed"), field(closed, "isWon")) == ("won", True, True)
 
 
 def test_two_merged_accounts(app: RunningApp, shards: Shards) -> None:
