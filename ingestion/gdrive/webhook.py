@@ -6,11 +6,12 @@ import logging
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from http import HTTPStatus
 
 from connections.gdrive_connection import DriveConnection
 from connections.secrets import SecretError, SecretsUnavailableError
 from ingestion.gdrive.channels import channel_token, connection_named_in
-from ingestion.webhooks import PushAnswer, PushRequest, WebhookPorts
+from ingestion.webhooks import PushAnswer, PushRequest, WebhookPorts, problem
 from messaging.bus import BusUnavailableError
 from messaging.contracts import SourceWork
 from messaging.queues import SOURCE_WORK
@@ -28,10 +29,12 @@ LARGEST_REQUEST = 64 * 1024
 _CHANNEL_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,64}\Z")
 
 OK = PushAnswer(200)
-UNKNOWN = PushAnswer(404, "no such channel")
+UNKNOWN = problem(HTTPStatus.NOT_FOUND, "channel-unknown", "There is no such channel, or the token is not its own.")
 """Drive does not send again what is answered so, nor should it."""
-TOO_LARGE = PushAnswer(413, f"the body may have {LARGEST_REQUEST} bytes at most")
-LATER = PushAnswer(503, "try again")
+TOO_LARGE = problem(
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", f"The body may have {LARGEST_REQUEST} bytes at most."
+)
+LATER = problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The notification can't be taken now: send it again.")
 """What Drive sends again, with growing pauses."""
 
 
