@@ -63,6 +63,7 @@ def call(words: list[str]) -> int:
     """Do what *words* say; the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
+        _check_encoding(words)
         result = app(args=words or ["--help"], prog_name="shardline", standalone_mode=False)
     except WrongCallError as error:
         return _fail(f"{error.format_message().replace('Value error, ', '')} (see '{_help(words)}')", 2)
@@ -78,6 +79,19 @@ def call(words: list[str]) -> int:
     except FAILURES as error:
         return _fail(_words(error), 1)
     return result if isinstance(result, int) else 0
+
+
+def _check_encoding(words: list[str]) -> None:
+    """Check that each of *words* is text.
+
+    Raises:
+        UsageError: one has bytes that are none in UTF-8.
+    """
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{word!r} is no text in UTF-8") from None
 
 
 def _help(words: list[str]) -> str:

@@ -39,6 +39,8 @@ QueueOption = Annotated[
     str | None, typer.Option("--queue", help="Only messages from this queue.", callback=known_queue)
 ]
 
+YEAR_SECONDS = 366 * 24 * 3600
+
 
 def parked(
     data: DataOption = DEFAULT_DATA,
@@ -109,7 +111,9 @@ def replay(
 
 def reconcile(
     data: DataOption = DEFAULT_DATA,
-    after: Annotated[int, typer.Option(min=0, help="Shards whose stages stand still for so many seconds.")] = 120,
+    after: Annotated[
+        int, typer.Option(min=0, max=YEAR_SECONDS, help="Shards whose stages stand still for so many seconds.")
+    ] = 120,
     json: JsonOption = False,
 ) -> None:
     """Park what the bus gave up on and emit again what stayed behind, now."""
