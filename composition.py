@@ -43,7 +43,7 @@ from processors.enrichment import EnrichmentPorts
 from processors.models.embedding import EmbeddingModel, StaticEmbeddingModel
 from processors.normalization import NormalizationPorts
 from processors.preparation import PreparationPorts
-from settings import Settings, SettingsError, load_settings
+from settings import Settings, SettingsError, load_settings, make_data_folder
 from shards.blobs import BlobStore
 from shards.folder_blobs import FolderBlobStore
 from shards.parked import ParkedMessages
@@ -231,7 +231,7 @@ def build_local(settings: Settings, *, clock: Clock = utc_now, telemetry: Teleme
     Raises:
         DataFileError: a file can't be used.
     """
-    settings.bus_file.parent.mkdir(parents=True, exist_ok=True)
+    make_data_folder(settings.bus_file.parent)
     telemetry = telemetry or Telemetry()
     queues = SqliteMessageBus(settings.bus_file, clock=clock)
     blobs = FolderBlobStore(settings.blob_folder)

@@ -276,6 +276,16 @@ class Settings(BaseSettings):
         return self.data_dir / name
 
 
+def make_data_folder(data: Path) -> None:
+    """Make the data folder of a local home where it is missing, for its owner alone: its files hold all texts.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    data.parent.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, exist_ok=True)
+
+
 def load_settings(file: Path | None = None) -> Settings:
     """The settings of this process: of the environment, and below it of *file*.
 

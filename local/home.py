@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from api.tokens import local_key
 from local.host.process_lock import LockHeldError, take_lock
-from settings import HOME_FILE
+from settings import HOME_FILE, make_data_folder
 
 FUNCTION_KEY_FILE = "function.key"
 """The file of a data folder that holds the key of the operators' routes."""
@@ -43,7 +43,7 @@ def held_home(data: Path) -> Iterator[None]:
         HomeInUseError: another Shardline runs on the folder.
         OSError: the folder can't be made or written.
     """
-    data.mkdir(parents=True, exist_ok=True)
+    make_data_folder(data)
     try:
         lock = take_lock(data / LOCK_FILE)
     except LockHeldError as error:
@@ -60,7 +60,7 @@ def prepare_home(data: Path, *, simulators: Mapping[str, str] = MappingProxyType
     *simulators* are addresses by system.
     """
     data = data.absolute()
-    data.mkdir(parents=True, exist_ok=True)
+    make_data_folder(data)
     (data / SECRETS_FOLDER).mkdir(mode=0o700, exist_ok=True)
     environment = {"SHARDLINE_HOME": "local", "SHARDLINE_DATA_DIR": str(data), **DEFAULT_SCHEDULES}
     for name in DEFAULT_SCHEDULES:

@@ -527,3 +527,19 @@ async def write_second_shard(store: SqliteShardStore) -> tuple[Shard, Shard]:
     )
     await store.write_many([ShardWrite(other, None)])
     return first, other
+
+
+@pytest.mark.parametrize(
+    "words", [("search", "caf\udce9"), ("show", "\udcff"), ("token", "--user", "\udcff@b.example")]
+)
+def test_a_word_that_is_no_utf_8_is_a_wrong_call(call: Call, home: Path, words: tuple[str, ...]) -> None:
+    complains(call(*words, "--data", home), 2, "is no text in UTF-8", f"shardline {words[0]} --help")
+
+
+def test_stages_can_not_be_asked_for_that_stand_still_for_ages(call: Call, home: Path) -> None:
+    complains(call("reconcile", "--after", "99999999999", "--data", home), 2, "--after", "less than or equal to")
+
+
+def test_a_data_folder_is_made_for_its_owner_alone(home: Path) -> None:
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert list((home / "secrets").iterdir()) == [], "those of a played company go with it"

@@ -267,7 +267,7 @@ def test_the_body_limit_is_azures_setting() -> None:
 
 
 async def test_a_door_that_stops_answers_over_the_connections_it_has_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.host.http_door.ON_ITS_WAY_SECONDS", 0.5)
+    monkeypatch.setattr("local.host.http_door.ON_ITS_WAY_SECONDS", 2.0)
     index = index_app(app, HostSettings())
     invoker = Invoker(None, lambda: None)
     door = HttpDoor(index, invoker, function_key=None)
