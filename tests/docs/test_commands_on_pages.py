@@ -12,6 +12,8 @@ from cli.command_line import app
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CALL = re.compile(r"\bshardline ((?:[^`\n#\\]|\\\n)+)")
+IN_CODE = re.compile(r"(?:`|^|bin/)shardline ([a-z][\w-]*)", re.MULTILINE)
+"""The first word of a call in backticks, in a block of code, or by its path; elsewhere it may name the product."""
 ROOT_COMMAND: Any = typer.main.get_command(app)
 OPTION = re.compile(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*")
 
@@ -35,6 +37,11 @@ def test_its_options_are_the_commands_own_and_its_arguments_are_there(page: Path
         assert set(OPTION.findall(" ".join(words))) <= known, call
         if words and any(one.param_type_name == "argument" and one.required for one in command.params):
             assert not words[0].startswith("-"), f"{call}: it takes an argument"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_its_commands_are_there(page: Path) -> None:
+    assert set(IN_CODE.findall(page.read_text())) <= set(ROOT_COMMAND.commands)
 
 
 def test_calls_are_found() -> None:
